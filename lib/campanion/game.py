@@ -1,0 +1,194 @@
+"""The channel game: the channels of a layer are players, a coalition's value is a logit.
+
+    v(S) = F^c(h_A(1_S)),   h_A(a')_k = a'_k A_k        (LIFT-CAM, section 3.3: an absent channel is all zero)
+
+Every score-based CAM asks this game a question: Ablation-CAM v(all) - v(all but k), FD-CAM v of a group and of its
+complement, SHAP-CAM the Shapley values, LIFT-CAM an approximation of them from one backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from campanion.heads import GenericHead, LinearFirstHead
+from campanion.inference import fast
+from campanion.shapley import Shapley, sample
+from campanion.split import Split, split
+
+_BLOCK_ELEMENTS = 2**24  # numbers held at once by a block of coalitions: 64 MB in float32
+
+
+@dataclass
+class ChannelGame:
+    """The game of one batch of images; see :meth:`of`."""
+
+    parts: Split
+    images: Tensor
+    activations: Tensor
+    logits: Tensor
+    _kept: dict = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, model: nn.Module, images: Tensor, layer: str | nn.Module | None = None) -> ChannelGame:
+        """The game of preprocessed ``images`` [B, 3, H, W] at ``layer`` (default ``model.target_layer``): one forward.
+
+        Example:
+            >>> game = ChannelGame.of(load_model("vgg16"), images)
+            >>> game.shapley(game.logits.argmax(1), orderings=100).values  # [B, 512]
+        """
+        parts = split(model, layer)
+        activations, logits = parts.trunk(images)
+        return cls(parts, images, activations, logits)
+
+    @property
+    def channels(self) -> int:
+        """K, the number of players."""
+        return self.activations.shape[1]
+
+    @property
+    def network(self) -> Callable[[Tensor], Tensor]:
+        """An inference copy of the whole network (:func:`campanion.inference.fast`), made when first asked for."""
+        if "network" not in self._kept:
+            self._kept["network"] = fast(self.parts.model)
+        return self._kept["network"]
+
+    def use_network(self, network: Callable[[Tensor], Tensor]) -> None:
+        """Forward masked pictures through ``network``, an inference copy that the caller already has."""
+        self._kept["network"] = network
+
+    def image(self, b: int) -> ChannelGame:
+        """The game of image ``b`` alone."""
+        one = slice(b, b + 1)
+        return ChannelGame(self.parts, self.images[one], self.activations[one], self.logits[one])
+
+    @property
+    def head(self) -> GenericHead | LinearFirstHead:
+        """F, the part of the network after the layer."""
+        return self.parts.head
+
+    def target(self, target: int | list[int] | Tensor | None) -> Tensor:
+        """``target`` as class indices [B]: None is the predicted class; out of range raises ValueError."""
+        count, classes = self.logits.shape
+        if target is None:
+            return self.logits.argmax(1)
+        index = torch.as_tensor(target, device=self.logits.device)
+        if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+            raise ValueError(f"targets must be integers (class indices), not {index.dtype}.")
+        if index.ndim == 0:
+            index = index.expand(count)
+        if index.shape != (count,):
+            raise ValueError(f"targets must be one class for each of {count} images, not shape {tuple(index.shape)}.")
+        if bool(((index < 0) | (index >= classes)).any()):
+            raise ValueError(f"targets must lie in 0..{classes - 1}; got {index.tolist()}.")
+        return index.long()
+
+    def score(self, target: int | list[int] | Tensor | None) -> Tensor:
+        """v(all): the logits [B] of class ``target``, of the unchanged network."""
+        return self.logits.gather(1, self.target(target).unsqueeze(1)).squeeze(1)
+
+    def gradient(self, target: int | list[int] | Tensor | None) -> Tensor:
+        """dF^c/dA [B, K, h, w], from one backward pass through the head; kept for the next method that asks."""
+        target = self.target(target)
+        key = ("gradient", tuple(target.tolist()))
+        if key not in self._kept:
+            with torch.enable_grad():
+                activations = self.activations.detach().clone().requires_grad_(True)
+                logits = self.head(activations, self.images)
+                chosen = logits.gather(1, target.unsqueeze(1)).sum()
+                (self._kept[key],) = torch.autograd.grad(chosen, activations)
+        return self._kept[key]
+
+    @torch.no_grad()
+    def contributions(self, target: int | list[int] | Tensor | None) -> tuple[Tensor, Tensor]:
+        """C [B, K, D] and z_0 [B, D] with first pre-activation z(S) = z_0 + sum over S of C_k; see :mod:`campanion.heads`.
+
+        Raises:
+            ValueError: the head does not start with a map linear in the channels.
+        """
+        if not isinstance(self.head, LinearFirstHead):
+            raise ValueError(f"A head of kind {self.head.kind!r} has no contribution matrix; use value().")
+        target = self.target(target)
+        key = ("contributions", None if self.head.kind == "mlp" else tuple(target.tolist()))
+        if key not in self._kept:
+            self._kept[key] = self.head.contributions(self.activations, target)
+        return self._kept[key]
+
+    @torch.no_grad()
+    def value(self, coalitions: Tensor, target: int | list[int] | Tensor | None = None) -> Tensor:
+        """v(S) for 0/1 rows ``coalitions`` [M, K] or [B, M, K]: logits [B, M] of class ``target``.
+
+        Exact to rounding for every kind of head: 2e-6 of the largest logit in float32.
+
+        Raises:
+            ValueError: the rows do not have K entries, or B differs.
+        """
+        target = self.target(target)
+        count, channels = self.activations.shape[:2]
+        rows = torch.as_tensor(coalitions, device=self.activations.device)
+        rows = rows.expand(count, *rows.shape) if rows.ndim == 2 else rows
+        if rows.ndim != 3 or rows.shape[0] != count or rows.shape[2] != channels:
+            raise ValueError(
+                f"coalitions must be [M, {channels}] or [{count}, M, {channels}], not {tuple(coalitions.shape)}."
+            )
+        rows = rows.to(self.activations.dtype)
+        if isinstance(self.head, GenericHead):
+            return self._value_by_forwards(rows, target)
+        each, offset = self.contributions(target)
+        values = rows.new_empty(rows.shape[:2])
+        for block in _blocks(rows.shape[1], count * (channels + 2 * each.shape[2])):
+            z = torch.baddbmm(offset.unsqueeze(1), rows[:, block], each)
+            values[:, block] = self.head.finish(z, target)
+        return values
+
+    def _value_by_forwards(self, rows: Tensor, target: Tensor) -> Tensor:
+        return torch.stack([self.value_of_image(b, each, int(target[b])) for b, each in enumerate(rows)])
+
+    @torch.no_grad()
+    def value_of_image(self, b: int, rows: Tensor, target: int) -> Tensor:
+        """v(S) [M] for image ``b`` alone by batched forwards of the head with absent channels set to 0; any head."""
+        activation, values = self.activations[b], rows.new_empty(len(rows))
+        for block in _blocks(len(rows), 8 * activation.numel(), most=64):
+            masked = activation * rows[block, :, None, None]
+            image = self.images[b].expand(len(masked), *self.images.shape[1:])
+            values[block] = self.head(masked, image)[:, target]
+        return values
+
+    @torch.no_grad()
+    def shapley(
+        self,
+        target: int | list[int] | Tensor | None = None,
+        orderings: int = 100,
+        generator: torch.Generator | None = None,
+        antithetic: bool = False,
+        tolerance: float | None = None,
+        progress: bool = False,
+    ) -> Shapley:
+        """Shapley values of the channels by sampled orderings (LIFT-CAM eq. 6, Algorithm 1).
+
+        phi_k is the mean over orderings of v(k and all before it) - v(all before it). A linear head needs no sampling:
+        phi_k = C_k exactly, for any number of orderings, with standard error 0. All images of the batch share the
+        orderings, so an image's values do not depend on its neighbours.
+
+        Args:
+            orderings: number of orderings (10_000 in Table 2 of the paper).
+            generator: CPU generator of the orderings (default: a new one with seed 0).
+            antithetic: draw half of the orderings and use each also reversed: the same cost, a smaller error.
+            tolerance: stop early once sqrt(sum of squared standard errors) / |phi| is below it for every image.
+            progress: show a progress bar over blocks of orderings.
+
+        Raises:
+            ValueError: fewer than one ordering, or an odd number with ``antithetic``.
+        """
+        if orderings < 1 or (antithetic and orderings % 2):
+            raise ValueError(f"orderings must be at least 1, and even when antithetic; got {orderings}.")
+        return sample(self, self.target(target), orderings, generator, antithetic, tolerance, progress)
+
+
+def _blocks(total: int, cost: int, most: int = 8192) -> Iterator[slice]:
+    """Slices over ``total`` items that hold ``cost`` numbers each, so that a block stays within bounded memory."""
+    size = max(1, min(most, _BLOCK_ELEMENTS // max(1, cost)))
+    return (slice(start, min(start + size, total)) for start in range(0, total, size))
