@@ -1,0 +1,107 @@
+"""CAMs that ask the channel game directly: Ablation-CAM, SHAP-CAM, LIFT-CAM and their relatives LIME-CAM and LRP-CAM."""
+
+from __future__ import annotations
+
+import torch
+from captum.attr import LRP, DeepLift, Lime
+from torch import Tensor, nn
+
+from campanion.cams.methods import method
+from campanion.game import ChannelGame
+from campanion.heads import LinearFirstHead
+from campanion.headgraph import flatten_by_function
+from campanion.randomness import captum_seed
+
+
+@method("Ablation-CAM", "Desai and Ramaswamy, WACV 2020")
+def ablation_cam(game: ChannelGame, target: Tensor) -> Tensor:
+    """a_k = v(all) - v(all but k) (LIFT-CAM eq. 9).
+
+    The paper divides by v(all); where that logit is negative the division would turn the map upside down, and where it
+    is positive the map does not change, so it is left out.
+    """
+    if game.head.kind == "linear":
+        return game.contributions(target)[0].squeeze(2).clone()
+    all_but_one = ~torch.eye(game.channels, dtype=torch.bool, device=target.device)
+    return game.value(torch.ones_like(all_but_one[:1]), target) - game.value(all_but_one, target)
+
+
+@method("SHAP-CAM", "Jung and Oh, ICCV 2021")
+def shap_cam(
+    game: ChannelGame,
+    target: Tensor,
+    *,
+    orderings: int = 100,
+    antithetic: bool = False,
+    tolerance: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """a_k = the Shapley value of channel k from sampled orderings (LIFT-CAM eq. 6, Algorithm 1)."""
+    return game.shapley(target, orderings, generator, antithetic, tolerance).values
+
+
+@method("LIFT-CAM", "Jung and Oh, ICCV 2021")
+def lift_cam(game: ChannelGame, target: Tensor) -> Tensor:
+    """a_k = sum_ij of DeepLIFT's contributions (Rescale rule, baseline 0) of A_kij to the logit (LIFT-CAM eq. 7).
+
+    Linear-first heads have them in closed form, a = C m with the rescale multipliers m of the first pre-activation
+    (:meth:`campanion.heads.LinearFirstHead.multipliers`); any other head goes through captum's DeepLift.
+
+    Raises:
+        ValueError: the head cannot be cut out of the network (torch.fx cannot follow it).
+    """
+    if isinstance(game.head, LinearFirstHead):
+        each, offset = game.contributions(target)
+        with torch.no_grad():
+            multipliers = game.head.multipliers(offset + each.sum(1), offset, target)
+            return torch.einsum("bkd,bd->bk", each, multipliers)
+    with captum_seed(None):
+        lifted = DeepLift(_head_module(game)).attribute(game.activations, target=target)
+    return lifted.sum((2, 3)).detach()
+
+
+@method("LRP-CAM", "Jung and Oh, ICCV 2021 (authors' repository)")
+def lrp_cam(game: ChannelGame, target: Tensor) -> Tensor:
+    """a_k = sum_ij of the relevance that LRP (epsilon rule, captum) gives to A_kij.
+
+    Raises:
+        ValueError: the head cannot be cut out, or has a module that captum's LRP has no rule for.
+    """
+    head = flatten_by_function(_head_module(game))
+    try:
+        relevance = LRP(head).attribute(game.activations.clone(), target=target)
+    except (TypeError, AssertionError, RuntimeError) as error:
+        raise ValueError(f"lrp_cam: captum's LRP cannot take the head after {game.parts.name!r}: {error}") from error
+    return relevance.sum((2, 3)).detach()
+
+
+@method("LIME-CAM", "Jung and Oh, ICCV 2021 (authors' repository)")
+def lime_cam(
+    game: ChannelGame, target: Tensor, *, samples: int | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """a_k = LIME's linear coefficient of channel k, fitted (captum) to the game's value of random coalitions.
+
+    ``samples`` coalitions (default: as many as channels, as the authors' code draws).
+    """
+    rows = []
+    for b in range(len(target)):
+        one = game.image(b)
+        lime = Lime(lambda presence, one=one, b=b: one.value(presence, target[b : b + 1])[0])
+        with captum_seed(generator):
+            rows.append(
+                lime.attribute(
+                    torch.ones(1, game.channels, dtype=game.activations.dtype, device=target.device),
+                    n_samples=samples or game.channels,
+                    perturbations_per_eval=256,
+                )
+            )
+    return torch.cat(rows).to(game.activations)
+
+
+def _head_module(game: ChannelGame) -> nn.Module:
+    if game.head.module is None:
+        raise ValueError(
+            f"The head after {game.parts.name!r} cannot be cut out of this network (torch.fx cannot follow its forward); "
+            "choose a later layer, or a method that only needs forward passes or gradients."
+        )
+    return game.head.module

@@ -1,0 +1,141 @@
+"""``explain``: every method asked for, from one forward pass of the trunk and one backward pass of the head."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from campanion.cams.methods import METHODS, Method, get_method
+from campanion.cams.normalise import min_max_map, upsample
+from campanion.errors import unknown
+from campanion.game import ChannelGame
+
+
+@dataclass
+class Explanation:
+    """Maps of one batch by several methods; dictionaries are keyed by the method's name.
+
+    Attributes:
+        maps: [B, H, W] in 0..1 at the input's size.
+        raw: [B, h, w] before enlarging and normalising.
+        weights: [B, K], for the methods that weigh channels.
+        degenerate: [B] bool, where the map was constant and is returned as zeros.
+        seconds: wall time of each method for the batch, the shared forward pass not counted.
+        targets: [B] classes explained.
+        scores: [B] their logits.
+    """
+
+    targets: Tensor
+    scores: Tensor
+    maps: dict[str, Tensor] = field(default_factory=dict)
+    raw: dict[str, Tensor] = field(default_factory=dict)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    degenerate: dict[str, Tensor] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def explain(
+    model: nn.Module,
+    images: Tensor,
+    targets: int | list[int] | Tensor | None = None,
+    methods: Iterable[str] | str = ("fd_cam", "lift_cam"),
+    layer: str | nn.Module | None = None,
+    **options: object,
+) -> Explanation:
+    """Explain why ``model`` sees ``targets`` in ``images``.
+
+    Args:
+        model: any CNN that returns logits [B, C]. It is left as it was: parameters, ``.grad``, hooks, train/eval flags.
+        images: preprocessed pictures [B, 3, H, W], of the model's dtype and device.
+        targets: class indices [B] (or one for all); None explains the predicted classes.
+        methods: names from ``METHODS``.
+        layer: dotted name or module of the target layer; None means ``model.target_layer``.
+        options: a method's option by its name (``orderings=10``), for all methods asked that have it, or a
+            dictionary of options by the method's name (``score_cam={"variant": "cic"}``).
+
+    Raises:
+        ValueError: unknown method, option, layer or class; images of the wrong shape or dtype or with NaN.
+
+    Example:
+        >>> e = explain(model, images, methods=("grad_cam", "fd_cam", "lift_cam"))
+        >>> e.maps["fd_cam"].shape  # [B, 224, 224]
+    """
+    names = (methods,) if isinstance(methods, str) else tuple(methods)
+    chosen = [get_method(name) for name in names]
+    arguments = _route(chosen, options)
+    check_images(model, images)
+    game = ChannelGame.of(model, images, layer)
+    return explain_game(game, targets, names, arguments)
+
+
+def explain_game(
+    game: ChannelGame,
+    targets: int | list[int] | Tensor | None,
+    methods: Iterable[str],
+    options: Mapping[str, Mapping[str, object]] | None = None,
+) -> Explanation:
+    """:func:`explain` for a game that was already played: more classes or methods without another forward pass.
+
+    ``options`` are dictionaries by the method's name.
+    """
+    target = game.target(targets)
+    result = Explanation(target, game.score(target))
+    for name in methods:
+        entry = get_method(name)
+        start = time.perf_counter()
+        output = entry.function(game, target, **(options or {}).get(name, {})).detach()
+        if entry.gives == "weights":
+            result.weights[name] = output
+            raw = torch.einsum("bk,bkhw->bhw", output, game.activations)
+            raw = raw.relu() if entry.rectified else raw
+        else:
+            raw = output
+        maps, constant = min_max_map(upsample(raw, game.images.shape[-2:]))
+        result.raw[name], result.maps[name], result.degenerate[name] = raw, maps, constant
+        result.seconds[name] = time.perf_counter() - start
+    return result
+
+
+def _route(chosen: list[Method], options: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """Options for each method: dictionaries by the method's name first, then plain options to all that have them."""
+    arguments: dict[str, dict[str, object]] = {entry.name: {} for entry in chosen}
+    for name, value in options.items():
+        if name in arguments and isinstance(value, Mapping):
+            for key, one in value.items():
+                if key not in METHODS[name].options:
+                    raise ValueError(unknown(f"option of {name}", key, METHODS[name].options))
+                arguments[name][key] = one
+            continue
+        takers = [entry for entry in chosen if name in entry.options]
+        if not takers:
+            known = {option for entry in chosen for option in entry.options} | set(arguments)
+            raise ValueError(unknown("option for the methods asked", name, known))
+        if name == "variant" and len(takers) > 1:
+            both = " and ".join(entry.name for entry in takers)
+            raise ValueError(f"variant means different things to {both}: pass {takers[0].name}={{'variant': {value!r}}}.")
+        for entry in takers:
+            arguments[entry.name].setdefault(name, value)
+    return arguments
+
+
+def check_images(model: nn.Module, images: Tensor) -> None:
+    """ValueError with a sentence unless ``images`` are pictures that ``model`` can take."""
+    if not isinstance(images, Tensor):
+        raise ValueError(f"images must be a tensor [B, 3, H, W], not {type(images).__name__}; see model.preprocess.")
+    if images.ndim != 4 or 0 in images.shape:
+        hint = " Add a batch dimension: images[None]." if images.ndim == 3 else ""
+        raise ValueError(f"images must have shape [B, 3, H, W], none of them 0, not {tuple(images.shape)}.{hint}")
+    if not images.is_floating_point():
+        raise ValueError(f"images must be preprocessed floating-point pictures, not {images.dtype}; see model.preprocess.")
+    first = next(model.parameters(), None)
+    if first is not None and first.dtype != images.dtype:
+        raise ValueError(f"images are {images.dtype} and the model is {first.dtype}: convert one of them.")
+    if first is not None and first.device != images.device:
+        raise ValueError(f"images are on {images.device} and the model on {first.device}: move one of them.")
+    bad = (~images.isfinite()).flatten(1).any(1)
+    if bool(bad.any()):
+        raise ValueError(f"images {bad.nonzero().flatten().tolist()} hold NaN or infinite values.")

@@ -1,0 +1,82 @@
+"""FD-CAM: groups of similar channels switched off and on, combined with the gradient (Li et al., ICPR 2022)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from campanion.cams.methods import choose, method
+from campanion.game import ChannelGame
+
+
+@method("FD-CAM", "Li et al., ICPR 2022")
+def fd_cam(
+    game: ChannelGame,
+    target: Tensor,
+    *,
+    percentile: float = 5.0,
+    grouped: bool = True,
+    switch: str = "both",
+    combination: str = "exp",
+    bias: float = 0.5,
+) -> Tensor:
+    """w_k = a_k e^{s_k} - b, with a (Grad-CAM's) and s (the switching score) min-max normalised over channels (eq. 10).
+
+    Args:
+        percentile: theta, the per cent of channels in a group (the paper: 5).
+        grouped: switch similar channels together; False: channel k alone (Table III, "ng").
+        switch: ``"off"`` (eq. 6), ``"on"`` (eq. 7) or ``"both"`` (eq. 8).
+        combination: ``"exp"`` (eq. 10) or ``"linear"``, w = a s - b (Table IV).
+        bias: b (0 or 0.5 in Table IV), subtracted outside the exponential as the authors' code does.
+    """
+    choose("fd_cam combination", combination, ("exp", "linear"))
+    gradient = min_max(game.gradient(target).mean((2, 3)))
+    groups = similarity_groups(game.activations, percentile) if grouped else None
+    score = min_max(switching_score(game, target, groups, switch))
+    return gradient * (score.exp() if combination == "exp" else score) - bias
+
+
+def similarity_groups(activations: Tensor, percentile: float = 5.0) -> Tensor:
+    """G [B, K, K] bool: row k is the group of channel k, all with cos(A_k, A_l) > tau_k (FD-CAM eq. 4 and 5).
+
+    tau_k is the (100 - percentile)th percentile of row k's cosines, linearly interpolated; the comparison is strict
+    and a channel belongs to its own group. A dead channel has cosine 0 with all, and an empty group.
+
+    Raises:
+        ValueError: percentile outside 0..100.
+    """
+    if not 0 < percentile < 100:
+        raise ValueError(f"percentile must lie between 0 and 100, not {percentile}.")
+    flat = activations.flatten(2)
+    unit = flat / flat.norm(dim=2, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
+    cosine = torch.bmm(unit, unit.transpose(1, 2))
+    # torch.quantile sorts every row in full and refuses large inputs: the few largest are enough.
+    channels = cosine.shape[2]
+    place = (1 - percentile / 100) * (channels - 1)
+    top = cosine.topk(channels - int(place), dim=2).values
+    lower, upper = top[..., -1:], top[..., -2:-1] if top.shape[2] > 1 else top[..., -1:]
+    return cosine > torch.lerp(lower, upper, place - int(place))
+
+
+def switching_score(game: ChannelGame, target: Tensor, groups: Tensor | None, switch: str = "both") -> Tensor:
+    """s [B, K] in logits: off_k = v(all) - v(all but G_k), on_k = v(G_k), both = (off_k + on_k) / 2 (eq. 6-8).
+
+    ``groups`` [B, K, K] bool, or None for each channel alone.
+    """
+    choose("fd_cam switch", switch, ("both", "on", "off"))
+    if groups is None:
+        groups = torch.eye(game.channels, dtype=torch.bool, device=target.device).expand(len(target), -1, -1)
+    if game.head.kind == "linear":
+        # v is additive: v(S) = z_0 + sum of C_k over S, so off_k + z_0 = on_k.
+        each, offset = game.contributions(target)
+        off = torch.bmm(groups.to(each.dtype), each).squeeze(2)
+        return {"off": off, "on": off + offset, "both": off + offset / 2}[switch]
+    on = game.value(groups, target) if switch != "off" else 0
+    off = game.score(target).unsqueeze(1) - game.value(~groups, target) if switch != "on" else 0
+    return (on + off) / 2 if switch == "both" else on + off
+
+
+def min_max(values: Tensor) -> Tensor:
+    """Each row scaled to 0..1; a constant row becomes zeros."""
+    low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
+    return (values - low) / torch.where(high > low, high - low, torch.ones_like(high))

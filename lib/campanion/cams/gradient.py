@@ -1,0 +1,66 @@
+"""CAMs from the gradient of the class's logit; with g = dF^c/dA, all share one backward pass through the head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from campanion.cams.methods import choose, method
+from campanion.game import ChannelGame
+from campanion.heads import LinearFirstHead
+
+
+@method("CAM", "Zhou et al., CVPR 2016", rectified=False)
+def cam(game: ChannelGame, target: Tensor) -> Tensor:
+    """The classifier's own weights w_kc of the averaged channels; the map is not rectified.
+
+    Raises:
+        ValueError: the head is not global average pooling and one linear layer (ResNet, DenseNet ... are).
+    """
+    head = game.head
+    pixels = game.activations.shape[-1] * game.activations.shape[-2]
+    pooled = head.pooled(game.activations[:1]) if isinstance(head, LinearFirstHead) and head.kind == "linear" else None
+    if pooled is None or (pooled.shape[2] != 1 and pixels != 1):
+        raise ValueError(
+            f"cam needs a head of global average pooling and one linear layer; after {game.parts.name!r} this network "
+            f"has a {head.kind!r} head. Use lift_cam, which equals cam's weights times the mean activation there."
+        )
+    return head.first.weight.detach()[target]
+
+
+@method("Grad-CAM", "Selvaraju et al., ICCV 2017")
+def grad_cam(game: ChannelGame, target: Tensor) -> Tensor:
+    """a_k = mean_ij g_kij (FD-CAM eq. 2)."""
+    return game.gradient(target).mean((2, 3))
+
+
+@method("Grad-CAM++", "Chattopadhay et al., WACV 2018")
+def grad_cam_pp(game: ChannelGame, target: Tensor) -> Tensor:
+    """w_k = sum_ij alpha_kij ReLU(g_kij), alpha = g^2 / (2 g^2 + sum_ab A_kab g^3), 0 where g is 0.
+
+    The paper's score is exp(logit), whose factor exp(logit) is one constant per image: alpha does not see it and the
+    map's scale is free, so it is left out (it overflows).
+    """
+    g = game.gradient(target)
+    total = game.activations.sum((2, 3), keepdim=True)
+    below = 2 * g.square() + total * g.pow(3)
+    alpha = torch.where(below.abs() > 0, g.square() / torch.where(below.abs() > 0, below, 1), torch.zeros_like(g))
+    return (alpha * g.relu()).sum((2, 3))
+
+
+@method("XGrad-CAM", "Fu et al., BMVC 2020")
+def xgrad_cam(game: ChannelGame, target: Tensor, *, variant: str = "authors") -> Tensor:
+    """``"authors"``: w_k = sum_ij g_kij A_kij / (sum_ij A_kij + 1e-6); ``"lift"``: without the division (LIFT-CAM eq. 10).
+
+    The authors' code and paper divide, which makes the weight an average gradient; LIFT-CAM's comparison does not,
+    which makes it a contribution, comparable with a SHAP value.
+    """
+    choose("xgrad_cam variant", variant, ("authors", "lift"))
+    weights = (game.gradient(target) * game.activations).sum((2, 3))
+    return weights if variant == "lift" else weights / (game.activations.sum((2, 3)) + 1e-6)
+
+
+@method("Layer-CAM", "Jiang et al., IEEE TIP 2021", gives="map")
+def layer_cam(game: ChannelGame, target: Tensor) -> Tensor:
+    """L = ReLU(sum_k ReLU(g_k) * A_k), a weight for every pixel of every channel."""
+    return (game.gradient(target).relu() * game.activations).sum(1).relu()

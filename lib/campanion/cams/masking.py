@@ -1,0 +1,129 @@
+"""CAMs that forward masked pictures: Score-CAM, Group-CAM, RISE and CAMERAS (many sizes of the picture)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms.functional import gaussian_blur
+
+from campanion.cams.gradient import grad_cam
+from campanion.cams.methods import choose, method
+from campanion.cams.normalise import min_max_map, upsample
+from campanion.game import ChannelGame
+
+_BATCH = 32  # masked pictures forwarded at once
+
+
+@method("Score-CAM", "Wang et al., CVPR Workshops 2020")
+@torch.no_grad()
+def score_cam(game: ChannelGame, target: Tensor, *, variant: str = "authors") -> Tensor:
+    """w_k from the network's answer to the picture masked by channel k, x * s(u(A_k)) (LFI-CAM eq. 1-3).
+
+    ``"authors"``: w_k is the softmax probability of the class, as the authors' code has it. ``"cic"``: softmax over the
+    channels of the logits (the paper's second version; other libraries). Constant channels mask nothing: weight 0.
+    """
+    choose("score_cam variant", variant, ("authors", "cic"))
+    rows = []
+    for image, activation, c in zip(game.images, game.activations, target.tolist(), strict=True):
+        live = activation.flatten(1).amax(1) > activation.flatten(1).amin(1)
+        logits = torch.cat(
+            [
+                game.network(image * min_max_map(upsample(some, image.shape[-2:]))[0].unsqueeze(1))
+                for some in activation[live].split(_BATCH)
+            ]
+            or [game.logits[:0]]
+        )
+        score = logits.softmax(1)[:, c] if variant == "authors" else logits[:, c].softmax(0)
+        rows.append(activation.new_zeros(len(activation)).masked_scatter_(live, score))
+    return torch.stack(rows)
+
+
+@method("Group-CAM", "Zhang et al., 2021", gives="map")
+def group_cam(game: ChannelGame, target: Tensor, *, groups: int = 32) -> Tensor:
+    """L = ReLU(sum_g s_g S_g) with S_g = ReLU(sum of Grad-CAM-weighted channels of the g-th consecutive chunk).
+
+    s_g is the rise of the class's probability, from the blurred picture to the picture seen through S_g:
+    ReLU(p(x * m + blur(x) * (1 - m)) - p(blur(x))), m = s(u(S_g)), blur of 51 x 51 pixels, sigma 50.
+
+    Raises:
+        ValueError: fewer than one group or more groups than channels.
+    """
+    if not 1 <= groups <= game.channels:
+        raise ValueError(f"groups must lie in 1..{game.channels}, the number of channels; got {groups}.")
+    weighted = grad_cam(game, target)[:, :, None, None] * game.activations
+    with torch.no_grad():
+        chunks = torch.stack([chunk.sum(1).relu() for chunk in weighted.chunk(groups, 1)], 1)
+        blurred = gaussian_blur(game.images, [51, 51], [50.0, 50.0])
+        rows = []
+        for b, c in enumerate(target.tolist()):
+            masks, constant = min_max_map(upsample(chunks[b], game.images.shape[-2:]))
+            pictures = blurred[b] + masks.unsqueeze(1) * (game.images[b] - blurred[b])
+            batch = torch.cat([blurred[b : b + 1], pictures])
+            scores = torch.cat([game.network(some) for some in batch.split(_BATCH)]).softmax(1)[:, c]
+            rise = (scores[1:] - scores[0]).relu() * ~constant
+            rows.append(torch.einsum("g,ghw->hw", rise, chunks[b]).relu())
+        return torch.stack(rows)
+
+
+@method("RISE", "Petsiuk et al., BMVC 2018", gives="map")
+@torch.no_grad()
+def rise(
+    game: ChannelGame,
+    target: Tensor,
+    *,
+    masks: int = 4000,
+    cells: int = 7,
+    keep: float = 0.5,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """S = sum_n p_c(x * M_n) M_n / (masks * keep): random masks weighted by the class's probability, [B, H, W].
+
+    A mask is a grid of ``cells`` x ``cells`` Bernoulli(``keep``) cells, enlarged bilinearly and shifted at random.
+
+    Raises:
+        ValueError: masks or cells below 1, keep outside 0..1.
+    """
+    if masks < 1 or cells < 1 or not 0 < keep < 1:
+        raise ValueError(f"rise needs masks >= 1, cells >= 1 and 0 < keep < 1; got {masks}, {cells}, {keep}.")
+    generator = generator or torch.Generator().manual_seed(0)
+    height, width = game.images.shape[-2:]
+    high, wide = -(-height // cells), -(-width // cells)
+    total = game.images.new_zeros(len(target), height, width)
+    for start in range(0, masks, _BATCH):
+        count = min(_BATCH, masks - start)
+        grid = (torch.rand(count, 1, cells + 1, cells + 1, generator=generator) < keep).to(game.images.dtype)
+        big = F.interpolate(grid, ((cells + 1) * high, (cells + 1) * wide), mode="bilinear")[:, 0]
+        tops = torch.randint(high, (count,), generator=generator).tolist()
+        lefts = torch.randint(wide, (count,), generator=generator).tolist()
+        cut = [m[y : y + height, x : x + width] for m, y, x in zip(big, tops, lefts, strict=True)]
+        some = torch.stack(cut).to(game.images.device)
+        for b, c in enumerate(target.tolist()):
+            score = game.network(game.images[b] * some.unsqueeze(1)).softmax(1)[:, c]
+            total[b] += torch.einsum("n,nhw->hw", score, some)
+    return total / (masks * keep)
+
+
+@method("CAMERAS", "Jalwana et al., CVPR 2021", gives="map")
+def cameras(game: ChannelGame, target: Tensor, *, sizes: tuple[int, ...] = tuple(range(224, 925, 100))) -> Tensor:
+    """L = ReLU(sum_k mean_r u(A_k^r) mean_r u(g_k^r)) over pictures enlarged to each size r (bicubic), [B, H, W].
+
+    Sizes at which the predicted class is another than at the first one are left out, as the authors' code does. The
+    network must take pictures of any size (adaptive pooling).
+    """
+    maps = []
+    for b in range(len(target)):
+        image, one = game.images[b : b + 1], target[b : b + 1]
+        activation = gradient = 0
+        expected = None
+        for size in sizes:
+            larger = F.interpolate(image, (size, size), mode="bicubic", align_corners=False)
+            scaled = type(game).of(game.parts.model, larger, game.parts.layer)
+            predicted = int(scaled.logits.argmax(1))
+            expected = predicted if expected is None else expected
+            if predicted == expected:
+                activation = activation + upsample(scaled.activations[0], image.shape[-2:])
+                gradient = gradient + upsample(scaled.gradient(one)[0], image.shape[-2:])
+        # Means instead of sums over sizes would change the scale only.
+        maps.append((activation * gradient).sum(0).relu())
+    return torch.stack(maps)

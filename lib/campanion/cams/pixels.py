@@ -1,0 +1,118 @@
+"""Attribution of the input's pixels, by the libraries that do it well: captum and saliency.
+
+Each gives a map [B, H, W]; attributions of the three colours are added by magnitude.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from captum.attr import IntegratedGradients, Lime, NoiseTunnel, Saliency
+from saliency.core import XRAI
+from saliency.core.base import INPUT_OUTPUT_GRADIENTS
+from skimage.segmentation import slic
+from torch import Tensor
+
+from campanion.cams.methods import method
+from campanion.game import ChannelGame
+from campanion.inference import eval_mode
+from campanion.randomness import captum_seed
+
+
+@method("Gradient", "Simonyan et al., ICLR Workshops 2014", gives="map")
+def gradient(game: ChannelGame, target: Tensor) -> Tensor:
+    """|d logit / d x|, summed over colours (captum's Saliency)."""
+    return _attribute(game, lambda model, x: Saliency(model).attribute(x, target=target))
+
+
+@method("SmoothGrad", "Smilkov et al., 2017", gives="map")
+def smooth_grad(
+    game: ChannelGame,
+    target: Tensor,
+    *,
+    samples: int = 50,
+    noise: float = 0.15,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Mean of the gradient over pictures with Gaussian noise of ``noise`` times the picture's range (captum)."""
+
+    def run(model: torch.nn.Module, x: Tensor) -> Tensor:
+        with captum_seed(generator):
+            parts = []
+            for image, c in zip(x.split(1), target.split(1), strict=True):  # the range is each picture's own
+                deviation = noise * float(image.max() - image.min())
+                tunnel = NoiseTunnel(Saliency(model))
+                parts.append(
+                    tunnel.attribute(
+                        image, nt_type="smoothgrad", nt_samples=samples, nt_samples_batch_size=16, stdevs=deviation,
+                        target=c, abs=False,
+                    )  # fmt: skip
+                )
+            return torch.cat(parts)
+
+    return _attribute(game, run)
+
+
+@method("Integrated Gradients", "Sundararajan et al., ICML 2017", gives="map")
+def integrated_gradients(game: ChannelGame, target: Tensor, *, steps: int = 50) -> Tensor:
+    """x times the gradient averaged on the way from the zero (mean colour) picture, ``steps`` points (captum)."""
+
+    def run(model: torch.nn.Module, x: Tensor) -> Tensor:
+        return IntegratedGradients(model).attribute(x, target=target, n_steps=steps, internal_batch_size=32)
+
+    return _attribute(game, run)
+
+
+@method("LIME", "Ribeiro et al., KDD 2016", gives="map")
+def lime(
+    game: ChannelGame,
+    target: Tensor,
+    *,
+    samples: int = 1000,
+    segments: int = 50,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Coefficients of a sparse linear model of the logit on the presence of SLIC segments (captum, scikit-image).
+
+    Negative coefficients count as 0: the map says what speaks for the class.
+    """
+    rows = []
+    for b, c in enumerate(target.tolist()):
+        picture = game.images[b].permute(1, 2, 0).double().cpu().numpy()
+        spread = (picture - picture.min()) / max(np.ptp(picture), 1e-12)
+        labels = slic(spread, n_segments=segments, start_label=0)
+        mask = torch.as_tensor(labels, device=target.device)[None, None]
+        with captum_seed(generator):
+            explained = Lime(game.network).attribute(
+                game.images[b : b + 1], target=c, feature_mask=mask, n_samples=samples, perturbations_per_eval=32
+            )
+        rows.append(explained[0].mean(0).relu())
+    return torch.stack(rows).to(game.images.dtype)
+
+
+@method("XRAI", "Kapishnikov et al., ICCV 2019", gives="map")
+def xrai(game: ChannelGame, target: Tensor) -> Tensor:
+    """Regions ranked by their mean integrated gradient (PAIR's saliency library)."""
+
+    def gradients(pictures: np.ndarray, call_model_args: dict, expected_keys: list | None = None) -> dict:
+        x = torch.as_tensor(np.asarray(pictures), dtype=game.images.dtype, device=game.images.device)
+        x = x.permute(0, 3, 1, 2).requires_grad_(True)
+        with torch.enable_grad():
+            logits = game.parts.model(x)[:, call_model_args["class"]].sum()
+            (slope,) = torch.autograd.grad(logits, x)
+        return {INPUT_OUTPUT_GRADIENTS: slope.permute(0, 2, 3, 1).cpu().numpy()}
+
+    rows = []
+    with eval_mode(game.parts.model):
+        for image, c in zip(game.images, target.tolist(), strict=True):
+            picture = image.permute(1, 2, 0).cpu().numpy()
+            rows.append(torch.as_tensor(XRAI().GetMask(picture, gradients, {"class": c}, batch_size=16)))
+    return torch.stack(rows).to(game.images)
+
+
+def _attribute(game: ChannelGame, run: Callable[[torch.nn.Module, Tensor], Tensor]) -> Tensor:
+    with eval_mode(game.parts.model), torch.enable_grad():
+        attribution = run(game.parts.model, game.images.clone())
+    return attribution.detach().abs().sum(1)
