@@ -1,0 +1,111 @@
+"""Confidence with the picture multiplied by its map: IIC, AD and ADD (LIFT-CAM, equations 12 to 14)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from campanion.metrics.inputs import Model, Scorer, check
+
+
+@dataclass(frozen=True)
+class ConfidenceResult:
+    """Scores of the target class, [B] or [B, M]: ``original`` Y, ``explanation`` O, ``inverted`` D.
+
+    Where Y is exactly 0 (underflow) the two drops are undefined and count as 0.
+    """
+
+    original: Tensor
+    explanation: Tensor
+    inverted: Tensor
+
+    @property
+    def iic(self) -> Tensor:
+        """Increase in confidence, 1[Y < O] (equation 12): 0.0 or 1.0 per image; higher is better."""
+        return (self.original < self.explanation).to(self.original.dtype)
+
+    @property
+    def average_drop(self) -> Tensor:
+        """Average drop, max(0, Y - O) / Y (equation 13), a proportion per image; lower is better."""
+        return self._relative((self.original - self.explanation).clamp(min=0))
+
+    @property
+    def add(self) -> Tensor:
+        """Average drop in deletion, (Y - D) / Y (equation 14), per image; negative where D > Y; higher is better."""
+        return self._relative(self.original - self.inverted)
+
+    def summary(self) -> dict[str, Tensor]:
+        """``{"IIC", "AD", "ADD"}`` in percent, means over the images: scalars, or [M] for M maps of each image."""
+        return {"IIC": 100 * self.iic.mean(0), "AD": 100 * self.average_drop.mean(0), "ADD": 100 * self.add.mean(0)}
+
+    def _relative(self, drop: Tensor) -> Tensor:
+        # A probability that underflowed to zero has nothing to lose; one NaN or infinity would spoil the mean.
+        some = self.original > 0
+        return torch.where(some, drop / self.original.where(some, 1.0), 0.0)
+
+
+@torch.no_grad()
+def confidence(
+    model: Model,
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor,
+    *,
+    score: str = "softmax",
+    batch_size: int = 32,
+) -> ConfidenceResult:
+    r"""Scores of the picture, of what its map keeps and of what its map takes away.
+
+    With f the score of the target class, s(u(L)) the min-max normalised map at input size and ∘ the elementwise
+    product, Y = f(x), O = f(s(u(L)) ∘ x) (equation 11) and D = f((1 - s(u(L))) ∘ x). The *normalised* picture is
+    multiplied (torch-cam, grad-cam and most published code do so; the paper does not say): a pixel taken away gets
+    the mean colour, not black. Equation 14 has no maximum with 0, unlike equation 13. The original is forwarded once
+    per image, whatever the number of maps; a block of ``batch_size`` pictures is in memory at a time.
+
+    Args:
+        model: a network (an inference copy is made on each call: pass ``campanion.inference.fast(model)`` to make it
+            once), or any function from [N, 3, H, W] to logits [N, C].
+        images: preprocessed (normalised) pictures [B, 3, H, W].
+        maps: min-max normalised maps in 0..1 at input size, [B, H, W], or [B, M, H, W] for M maps of every image.
+        targets: classes, integers [B].
+        score: ``"softmax"`` or ``"sigmoid"`` (multi-label networks); a ratio of logits means nothing.
+        batch_size: pictures a forward.
+
+    Returns:
+        a :class:`ConfidenceResult`, probabilities on the images' device.
+
+    Raises:
+        ValueError: before any forward, for shapes that disagree, NaN, maps outside 0..1, a bad score or target; after
+            the first block, for a target beyond the network's classes.
+
+    Example:
+        >>> result = confidence(fast(model), images, explanation.maps["lift_cam"], explanation.targets)
+        >>> result.summary()  # {"IIC": ..., "AD": ..., "ADD": ...} in percent
+    """
+    stacked, targets = check(images, maps, targets, score, batch_size)
+    if score == "logit":
+        raise ValueError("score must be 'softmax' or 'sigmoid' here: drops are proportions of a probability.")
+    low, high = stacked.min().item(), stacked.max().item()
+    # Interpolation leaves rounding beside 0 and 1; anything more is a map that was not normalised.
+    if low < -1e-4 or high > 1 + 1e-4:
+        raise ValueError(f"maps must be min-max normalised to 0..1; these run from {low:.4g} to {high:.4g}.")
+    scorer = Scorer(model, targets, score)
+    count, number = stacked.shape[:2]
+    per_image = 1 + 2 * number  # the original, then each map's explanation and inverted explanation
+    blocks = []
+    for first in range(0, count * per_image, batch_size):
+        job = torch.arange(first, min(first + batch_size, count * per_image), device=images.device)
+        image, local = job // per_image, job % per_image
+        which, inverted = (local - 1).clamp(min=0) // 2, local % 2 == 0
+        kept = stacked[image, which].to(images.dtype)
+        kept = torch.where(inverted[:, None, None], 1 - kept, kept)
+        kept = torch.where((local == 0)[:, None, None], torch.ones_like(kept), kept)
+        blocks.append(scorer(images[image] * kept[:, None], targets[image]))
+    scores = torch.cat(blocks).view(count, per_image)
+    original = scores[:, :1].expand(-1, number)
+    explanation, inverted = scores[:, 1:].view(count, number, 2).unbind(-1)
+    if maps.ndim == 3:
+        original, explanation, inverted = original[:, 0], explanation[:, 0], inverted[:, 0]
+    return ConfidenceResult(original, explanation, inverted)
