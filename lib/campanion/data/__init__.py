@@ -1,0 +1,8 @@
+"""Data sets: one registry, one kind of sample, readers for real pictures and generated scenes."""
+
+from __future__ import annotations
+
+from campanion.data.registry import DATASETS, open_dataset
+from campanion.data.samples import Dataset, Object, Sample, open_image
+
+__all__ = ["DATASETS", "Dataset", "Object", "Sample", "open_dataset", "open_image"]

@@ -1,0 +1,159 @@
+"""One file from the network: resumable, verified, renamed into place only when whole; every failure is a sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pooch
+import requests
+from tqdm.auto import tqdm
+
+CHUNK = 1 << 15  # bytes; what has come of the last chunk is lost at an interruption
+TIMEOUT = 30.0  # seconds without a byte, not for the whole file
+
+
+class DownloadError(RuntimeError):
+    """A file could not be had; the message says what is kept and what to do."""
+
+
+def checksum(path: Path, algorithm: str) -> str:
+    """Hexadecimal ``sha256`` or ``md5`` of a file."""
+    return pooch.file_hash(str(path), alg=algorithm)
+
+
+def download(
+    url: str,
+    path: str | Path,
+    *,
+    sha256: str | None = None,
+    md5: str | None = None,
+    room: float = 1.0,
+    progress: bool = True,
+) -> Path:
+    """Download ``url`` to ``path``; a whole file that is already there and verifies is kept.
+
+    Bytes go to ``path`` with ``.part`` added. After an interruption the same call asks the server for the rest only.
+
+    Args:
+        url: the address.
+        path: the file to make; its folder is made too.
+        sha256: expected checksum, or its first digits (8 at least), as torchvision's file names have them.
+        md5: expected checksum, for sets that publish nothing better.
+        room: free disk wanted, in sizes of the file: above 1 when it is unpacked afterwards.
+        progress: show a bar when the output is a terminal or a notebook.
+
+    Raises:
+        DownloadError: no network, an error answer, an interruption, no space, or a wrong checksum.
+        ValueError: not exactly one checksum was given.
+
+    >>> download("https://example.org/a.zip", "data/a.zip", md5="0123456789abcdef0123456789abcdef")
+    PosixPath('data/a.zip')
+    """
+    if (sha256 is None) == (md5 is None) or (sha256 is not None and len(sha256) < 8):
+        raise ValueError("A download needs one checksum: md5, or at least 8 digits of sha256.")
+    path = Path(path)
+    if path.is_file() and _matches(path, sha256, md5):
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    _transfer(url, path, part, room, progress)
+    if not _matches(part, sha256, md5):
+        found = checksum(part, "md5" if md5 else "sha256")
+        part.unlink()
+        raise DownloadError(
+            f"The file from {url} has the wrong checksum and was removed: expected {md5 or sha256}, got {found}. "
+            "Try again; if it stays wrong, the file behind the address has changed."
+        )
+    os.replace(part, path)
+    return path
+
+
+def _matches(path: Path, sha256: str | None, md5: str | None) -> bool:
+    if md5:
+        return checksum(path, "md5") == md5.lower()
+    return checksum(path, "sha256").startswith((sha256 or "").lower())
+
+
+def _transfer(url: str, path: Path, part: Path, room: float, progress: bool) -> None:
+    """Bring ``part`` to the full length of the file at ``url``."""
+    have = part.stat().st_size if part.is_file() else 0
+    # Identity: a compressed transfer would make lengths and ranges mean other bytes than the file's.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    connected = False
+    by_hand = f"By hand: download {url} and save it as {path}, then repeat the command."
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+            connected = True
+            unsatisfiable = answer.status_code == requests.codes.requested_range_not_satisfiable
+            if have and unsatisfiable and answer.headers.get("Content-Range", "").endswith(f"/{have}"):
+                return  # every byte had come; only the check was missing
+            start = _starts_at(answer)
+            if have and (unsatisfiable or start not in (0, have)):
+                part.unlink()  # what is kept does not belong to this file
+            elif not answer.ok:
+                raise DownloadError(f"{url} answered {answer.status_code} {answer.reason}. {by_hand}")
+            else:
+                _receive(answer, part, start, room, progress)
+                return
+    except requests.RequestException as problem:
+        kept = part.stat().st_size if part.is_file() else 0
+        if connected:
+            raise DownloadError(
+                f"The download of {url} was interrupted ({_short(problem)}). {kept:,} bytes are kept in {part}; "
+                "the same command resumes there."
+            ) from problem
+        host = urlsplit(url).netloc
+        raise DownloadError(f"{host} cannot be reached ({_short(problem)}). {by_hand}") from problem
+    except OSError as problem:
+        if problem.errno != errno.ENOSPC:
+            raise
+        raise DownloadError(
+            f"No space is left for {path}. Free some; what has come is kept in {part} and the same command resumes."
+        ) from problem
+    _transfer(url, path, part, room, progress)  # without what was kept
+
+
+def _receive(answer: requests.Response, part: Path, have: int, room: float, progress: bool) -> None:
+    """Append the body of ``answer`` to the first ``have`` bytes of ``part``."""
+    length = answer.headers.get("Content-Length")
+    total = have + int(length) if length else None
+    free = shutil.disk_usage(part.parent).free
+    if total and room * total - have > free:
+        raise DownloadError(
+            f"{part.parent} has {free / 1e9:.1f} GB free, but {answer.url} needs {(room * total - have) / 1e9:.1f} GB. "
+            "Free some space, or point CAMPANION_DATA (or --root) at a larger disk."
+        )
+    bar = tqdm(
+        desc=part.stem,
+        total=total,
+        initial=have,
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1000,
+        disable=None if progress else True,  # None: silent where there is no terminal
+    )
+    with bar, part.open("ab" if have else "wb") as file:
+        for chunk in answer.iter_content(CHUNK):
+            file.write(chunk)
+            bar.update(len(chunk))
+        if total is not None and file.tell() != total:
+            raise requests.ConnectionError(f"{file.tell():,} of {total:,} bytes came")
+
+
+def _starts_at(answer: requests.Response) -> int:
+    """First byte of the answer: 0 unless the server answered a range request with ``206 Partial Content``."""
+    if answer.status_code != requests.codes.partial_content:
+        return 0
+    start = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+    return int(start) if start.isdigit() else -1
+
+
+def _short(problem: Exception) -> str:
+    """The innermost reason, without the layers of library names around it."""
+    while problem.__cause__ or problem.__context__:
+        problem = problem.__cause__ or problem.__context__  # type: ignore[assignment]
+    return str(problem) or type(problem).__name__

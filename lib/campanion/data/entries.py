@@ -1,0 +1,67 @@
+"""What the registry knows of a set: where it may lie, its terms, and the archives that bring it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from campanion.data.samples import Dataset
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file to download and unpack into ``folder`` of the data folder.
+
+    Args:
+        url: its address.
+        folder: where it is unpacked, relative to the data folder.
+        makes: a file or folder below ``folder`` that is there once the archive is unpacked, moved in last.
+        md5, sha256: the published checksum, one of the two.
+    """
+
+    url: str
+    folder: str
+    makes: str
+    md5: str | None = None
+    sha256: str | None = None
+
+    @property
+    def file(self) -> str:
+        """Name of the file at the end of the address."""
+        return self.url.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A place where a set may lie, and the pattern of the files that are counted there ('' counts the place as one)."""
+
+    path: str
+    pattern: str = ""
+
+    def count(self, root: Path) -> int:
+        """Number of counted files; 0 when the set does not lie here."""
+        place = root / self.path
+        if not self.pattern:
+            return int(place.exists())
+        return sum(1 for _ in place.glob(self.pattern))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One set of the registry; with a ``reader`` it can be opened, with ``archives`` it can be fetched."""
+
+    title: str
+    licence: str
+    size: str
+    layouts: tuple[Layout, ...]
+    obtain: str = ""
+    archives: tuple[Archive, ...] = ()
+    reader: Callable[..., Dataset] | None = None
+
+    def find(self, root: Path) -> tuple[Path, int] | None:
+        """Where the set lies below ``root`` and how many files were counted there; the first layout wins."""
+        for layout in self.layouts:
+            if count := layout.count(root):
+                return root / layout.path, count
+        return None

@@ -1,0 +1,195 @@
+"""ImageNet's validation pictures with class labels and boxes: the ILSVRC2012 folder, or a compact sample of it.
+
+Two layouts are read below the data folder:
+
+- ``ILSVRC2012/val/<wnid>/*.JPEG`` (torchvision's and ImageFolder's), or all pictures flat in ``ILSVRC2012/val`` with
+  the devkit's ``ILSVRC2012_validation_ground_truth.txt`` and ``meta.mat``; boxes: ``ILSVRC2012/val_boxes/val/*.xml``;
+- ``imagenet-val/labels.csv`` beside ``imagenet-val/images/``: image, class_index, width, height, boxes_xyxy (JSON).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+from torchvision.models import VGG16_Weights
+
+from campanion.data.imagenet_wnids import WNIDS
+from campanion.data.samples import Box, Dataset, Object, Sample, open_image
+from campanion.errors import MissingData
+
+CLASS_NAMES: tuple[str, ...] = tuple(VGG16_Weights.IMAGENET1K_V1.meta["categories"])
+CLASS_OF_WNID: dict[str, int] = {wnid: index for index, wnid in enumerate(WNIDS)}
+LICENCE = "non-commercial research and education only (image-net.org)"
+DEVKIT_FOLDERS = ("ILSVRC2012_devkit_t12/data", "devkit/data", "data", ".")
+GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+
+# Labelled boxes of one picture, and the size (width, height) of the picture they were drawn on.
+Boxes = tuple[list[tuple[int, Box]], tuple[int, int]]
+
+
+class ImageNetVal(Dataset):
+    """Validation pictures of ILSVRC2012; see :func:`open_imagenet_val`."""
+
+    name = "imagenet-val"
+    class_names = CLASS_NAMES
+
+    def __init__(
+        self, paths: Sequence[Path], labels: Sequence[int], boxes: Callable[[int], Boxes | None], source: str
+    ) -> None:
+        self.paths = list(paths)
+        self.labels = list(labels)
+        self.ids = [p.stem for p in self.paths]
+        self.card = f"{source}: {len(self):,} pictures of {len(set(self.labels)):,} classes; {LICENCE}"
+        self._boxes = boxes
+
+    def __getitem__(self, index: int) -> Sample:
+        index = range(len(self))[index]
+        image = open_image(self.paths[index], rotate=False)
+        found = self._boxes(index)
+        objects = () if found is None else tuple(Object(k, _fit(b, found[1], image.size)) for k, b in found[0])
+        return Sample(self.ids[index], image, self.labels[index], objects)
+
+
+def open_imagenet_val(root: Path, split: str | None = None) -> ImageNetVal:
+    """Open ImageNet's validation set below ``root``; the whole set is preferred to a sample of it.
+
+    Args:
+        root: the data folder; ``ILSVRC2012`` or ``imagenet-val`` lies in it.
+        split: ``None`` or ``"val"``.
+
+    Raises:
+        MissingData: neither layout is there, or pictures or labels are missing from it.
+        ValueError: another split, or a label file that cannot be read (named).
+
+    >>> open_imagenet_val(Path("data"))[0].label
+    65
+    """
+    if split not in (None, "val"):
+        raise ValueError(f"imagenet-val has one split, 'val', not {split!r}.")
+    if (root / "ILSVRC2012" / "val").is_dir():
+        return read_ilsvrc(root / "ILSVRC2012")
+    if (root / "imagenet-val" / "labels.csv").is_file():
+        return read_sample(root / "imagenet-val")
+    raise MissingData(
+        f"ImageNet's validation pictures are neither in {root / 'ILSVRC2012' / 'val'} nor in {root / 'imagenet-val'}. "
+        "`python -m campanion.data fetch imagenet-val` says how to obtain them."
+    )
+
+
+def read_sample(folder: Path) -> ImageNetVal:
+    """Read ``labels.csv`` and ``images/``; boxes are in pixels of the stated width and height."""
+    table = folder / "labels.csv"
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names, labels, boxes = [], [], []
+    for number, row in enumerate(rows, start=2):
+        try:
+            label = int(row["class_index"])
+            size = int(row["width"]), int(row["height"])
+            found = [(label, _box(b)) for b in json.loads(row["boxes_xyxy"])]
+            if not 0 <= label < len(CLASS_NAMES):
+                raise ValueError(f"class_index {label} is not in 0..999")
+        except (KeyError, TypeError, ValueError) as problem:
+            raise ValueError(f"Line {number} of {table} cannot be read: {problem}.") from problem
+        names.append(row["image"])
+        labels.append(label)
+        boxes.append((found, size))
+    present = {p.name for p in (folder / "images").glob("*")}
+    absent = [n for n in names if n not in present]
+    if absent:
+        raise MissingData(
+            f"{len(absent)} of the pictures in {table} are not in {folder / 'images'}, such as {absent[0]}."
+        )
+    paths = [folder / "images" / n for n in names]
+    return ImageNetVal(paths, labels, boxes.__getitem__, "ILSVRC2012 validation, a sample")
+
+
+def read_ilsvrc(folder: Path) -> ImageNetVal:
+    """Read an ILSVRC2012 folder: ``val`` sorted into WordNet folders, or flat with the devkit or the box files."""
+    val = folder / "val"
+    xml_folder = next((f for f in (folder / "val_boxes" / "val", folder / "val_boxes") if any(f.glob("*.xml"))), None)
+    paths = sorted((p for p in val.rglob("*") if p.suffix.lower() in (".jpeg", ".jpg")), key=lambda p: p.name)
+    if not paths:
+        raise MissingData(f"There are no JPEG pictures in {val}.")
+    if all(p.parent == val for p in paths):
+        labels = _labels_of_flat_folder(folder, paths, xml_folder)
+    else:
+        labels = [_class_of(p.parent.name, p) for p in paths]
+
+    def boxes(index: int) -> Boxes | None:
+        xml = xml_folder / f"{paths[index].stem}.xml" if xml_folder else None
+        return read_boxes(xml) if xml and xml.is_file() else None
+
+    source = "ILSVRC2012 validation" + ("" if xml_folder else ", without boxes")
+    return ImageNetVal(paths, labels, boxes, source)
+
+
+def read_boxes(xml: Path) -> Boxes:
+    """Labelled boxes of one ILSVRC bounding-box file, and the size of the picture that they were drawn on."""
+    try:
+        top = ElementTree.parse(xml).getroot()
+        size = int(top.findtext("size/width", "")), int(top.findtext("size/height", ""))
+        corners = ("xmin", "ymin", "xmax", "ymax")
+        found = [
+            (
+                _class_of(item.findtext("name", ""), xml),
+                _box([float(item.findtext(f"bndbox/{c}", "")) for c in corners]),
+            )
+            for item in top.iter("object")
+        ]
+    except (ElementTree.ParseError, ValueError) as problem:
+        raise ValueError(f"The bounding boxes {xml} cannot be read: {problem}.") from problem
+    return found, size
+
+
+def _labels_of_flat_folder(folder: Path, paths: list[Path], xml_folder: Path | None) -> list[int]:
+    devkit = next((folder / d for d in DEVKIT_FOLDERS if (folder / d / GROUND_TRUTH).is_file()), None)
+    if devkit and (devkit / "meta.mat").is_file():
+        return _labels_of_devkit(devkit, paths)
+    if xml_folder and all((xml_folder / f"{p.stem}.xml").is_file() for p in paths):
+        first = [read_boxes(xml_folder / f"{p.stem}.xml")[0] for p in paths]
+        return [found[0][0] for found in first]
+    pickled = " (torchvision's meta.bin is a pickle, which is not read)" if (folder / "meta.bin").is_file() else ""
+    raise MissingData(
+        f"The pictures in {folder / 'val'} have no labels{pickled}: sort them into one folder per WordNet id, "
+        f"as torchvision does, or put the devkit's {GROUND_TRUTH} and meta.mat into {folder / DEVKIT_FOLDERS[0]}."
+    )
+
+
+def _labels_of_devkit(devkit: Path, paths: list[Path]) -> list[int]:
+    """Line n of the ground truth holds the devkit's own class number of picture n; ``meta.mat`` translates it."""
+    from scipy.io import loadmat
+
+    synsets = loadmat(devkit / "meta.mat", squeeze_me=True)["synsets"]
+    wnid_of = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in synsets}
+    truth = [int(line) for line in (devkit / GROUND_TRUTH).read_text().split()]
+    labels = []
+    for path in paths:
+        number = path.stem.rpartition("_")[2]
+        if not number.isdigit() or not 1 <= int(number) <= len(truth):
+            raise ValueError(f"The name of {path} does not end in a picture number between 1 and {len(truth)}.")
+        labels.append(_class_of(wnid_of.get(truth[int(number) - 1], ""), devkit / "meta.mat"))
+    return labels
+
+
+def _class_of(wnid: str, where: Path) -> int:
+    if wnid not in CLASS_OF_WNID:
+        raise ValueError(f"{wnid!r} at {where} is not a WordNet id of ImageNet-1k")
+    return CLASS_OF_WNID[wnid]
+
+
+def _box(values: Sequence[float]) -> Box:
+    x0, y0, x1, y1 = (float(v) for v in values)
+    return x0, y0, x1, y1
+
+
+def _fit(box: Box, drawn_on: tuple[int, int], size: tuple[int, int]) -> Box:
+    """Scale a box to a picture that was resized after annotation, and keep it inside the picture."""
+    sx, sy = size[0] / drawn_on[0], size[1] / drawn_on[1]
+    x0, x1 = (min(max(x * sx, 0.0), float(size[0])) for x in (box[0], box[2]))
+    y0, y1 = (min(max(y * sy, 0.0), float(size[1])) for y in (box[1], box[3]))
+    return x0, y0, x1, y1

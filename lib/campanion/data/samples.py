@@ -1,0 +1,150 @@
+"""What every data set hands out: pictures with labels, boxes and masks, in an order that is the same for everyone."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from campanion.errors import MissingData
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Object:
+    """One annotated object.
+
+    Args:
+        label: class index.
+        box: ``(x0, y0, x1, y1)`` in pixels of the sample's image.
+        difficult: marked as hard to recognise (VOC), or a crowd (COCO).
+        mask: bool ``[height, width]`` at the image's size, where the set has segmentations.
+
+    Raises:
+        ValueError: the box is not finite, or its corners are swapped.
+    """
+
+    label: int
+    box: Box
+    difficult: bool = False
+    mask: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        x0, y0, x1, y1 = self.box
+        if not all(math.isfinite(v) for v in self.box) or x1 < x0 or y1 < y0:
+            raise ValueError(
+                f"The box {self.box} of class {self.label} is not (x0, y0, x1, y1) with x0 <= x1, y0 <= y1."
+            )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture and what is known of it; ``label`` is None in sets that only list objects."""
+
+    id: str
+    image: Image.Image = field(compare=False, repr=False)
+    label: int | None = None
+    objects: tuple[Object, ...] = ()
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The distinct classes in the picture, sorted."""
+        own = set() if self.label is None else {self.label}
+        return tuple(sorted(own | {o.label for o in self.objects}))
+
+    def boxes(self, label: int, difficult: bool = True) -> torch.Tensor:
+        """Boxes of one class, float ``[n, 4]`` (xyxy, image pixels); ``difficult=False`` drops the difficult ones."""
+        found = [o.box for o in self.objects if o.label == label and (difficult or not o.difficult)]
+        return torch.tensor(found, dtype=torch.float32).reshape(-1, 4)
+
+
+class Dataset(ABC):
+    """A data set: ``len``, ``[i]`` gives a :class:`Sample`, and a fixed shuffled :meth:`order`.
+
+    Readers set the five attributes and define ``__getitem__``.
+
+    >>> data = open_dataset("imagenet-val")
+    >>> first_500 = [data[i] for i in data.order()[:500]]
+    """
+
+    name: str
+    card: str  # source, licence and count, for provenance lines
+    class_names: tuple[str, ...]
+    ids: list[str]  # one per sample, unique, the same wherever the set lies
+    labels: list[int | None]  # class index per sample, known without opening the picture
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """The sample at ``index``; raises ``ValueError`` naming the file when the picture cannot be read."""
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def order(self, seed: int = 0) -> list[int]:
+        """A fixed permutation: a run over the first N is contained in every longer run.
+
+        Samples are sorted by the SHA-256 of ``seed:id``, so the order depends on no library's random stream, and a
+        folder with only some of the pictures visits those in the same order as the whole set does.
+        """
+        return sorted(range(len(self)), key=lambda i: hashlib.sha256(f"{seed}:{self.ids[i]}".encode()).digest())
+
+
+def open_image(path: str | Path, *, rotate: bool = True) -> Image.Image:
+    """Read a picture as 8-bit RGB, whatever its mode; transparent pixels become white.
+
+    Args:
+        path: any file that Pillow reads.
+        rotate: turn the picture as its EXIF tag says. Data sets with boxes pass False: their boxes, and the
+            accuracies published for torchvision's weights, are for the pixels as stored.
+
+    Raises:
+        MissingData: there is no such file.
+        ValueError: not a picture, truncated, or too large (Pillow's limit against decompression bombs); names the file.
+
+    >>> open_image("cat.png").mode
+    'RGB'
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingData(f"There is no image file {path}.")
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns up to twice its limit; a photograph never comes near it.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                opened.load()
+                return _to_rgb(ImageOps.exif_transpose(opened) if rotate else opened)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:
+        limit = Image.MAX_IMAGE_PIXELS or 0
+        raise ValueError(f"The image {path} has more than {limit:,} pixels and was not opened.") from problem
+    except UnidentifiedImageError as problem:
+        raise ValueError(f"The file {path} is not an image that can be read.") from problem
+    except Exception as problem:  # a damaged file can fail anywhere in a decoder, with any exception
+        raise ValueError(f"The image {path} is damaged or cut short: {problem}.") from problem
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # Pillow would clip 16-bit greys at 255 instead of scaling them
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError("its grey values do not fit in 16 bits")
+        return Image.fromarray(np.round(grey / 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of unknown range; save it with 8 bits a channel")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    # A copy, because leaving `with Image.open` closes the file's own image.
+    return image.copy() if image.mode == "RGB" else image.convert("RGB")
