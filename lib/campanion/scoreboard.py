@@ -1,0 +1,135 @@
+"""The scoreboard: every claim of the papers with its verdict, made from claims.yml and the result files.
+
+``python -m campanion.scoreboard --write README.md`` replaces what stands between the two marks in the file;
+``--check README.md`` fails if that is out of step with the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+from campanion.claims import NOT_RUN, WORDS, Verdict, printed_passes, verdicts
+from campanion.papers import title
+from campanion.results import load_results
+
+BEGIN, END = "<!-- scoreboard:begin -->", "<!-- scoreboard:end -->"
+_COLUMNS = ("claim", "paper", "table", "sentence", "verdict", "reason", "models", "data", "n", "own_table", "notebook")
+
+
+def scoreboard(results: Mapping[str, Mapping] | None = None) -> pd.DataFrame:
+    """One row per claim.
+
+    Args:
+        results: result files by notebook; None reads those in ``data/results``.
+
+    Returns:
+        Columns ``claim, paper, table, sentence, verdict, reason, models, data, n, own_table, notebook``; ``n`` is
+        the smallest number of images that a needed number rests on, ``own_table`` whether the paper's own numbers
+        pass the claim's test (``yes``, ``no``, ``not printed``).
+
+    >>> scoreboard().verdict.value_counts()
+    """
+    return pd.DataFrame(
+        [_row(v) for v in verdicts(load_results() if results is None else results)], columns=list(_COLUMNS)
+    )
+
+
+def markdown(board: pd.DataFrame) -> str:
+    """The scoreboard for the README: counts of verdicts per table, then a line per claim that was answered."""
+    lines = [f"| table | claims | {' | '.join(WORDS)} |", f"|---|---:|{'---:|' * len(WORDS)}"]
+    for (paper, table), rows in board.groupby(["paper", "table"], sort=False):
+        counts = Counter(rows.verdict)
+        cells = " | ".join(str(counts[w]) if counts[w] else "" for w in WORDS)
+        lines.append(f"| {title(paper, table)} | {len(rows)} | {cells} |")
+    totals = Counter(board.verdict)
+    lines.append(f"| **all** | **{len(board)}** | {' | '.join(f'**{totals[w]}**' for w in WORDS)} |")
+    answered = board[board.verdict != NOT_RUN]
+    if len(answered):
+        lines.append("")
+    for row in answered.itertuples():
+        own = " The paper's own numbers fail this test." if row.own_table == "no" else ""
+        link = f"[{title(row.paper, row.table)}](notebooks/{row.notebook}.ipynb)"
+        lines.append(f"- **{row.verdict}**: {row.sentence} {link}. {_sentence(row.reason)}{own}")
+    return "\n".join(lines)
+
+
+def html(board: pd.DataFrame) -> str:
+    """The scoreboard as one accessible HTML table with a row per claim, for the notebook and the site."""
+    heads = ("Paper and table", "Claim", "Verdict", "Why", "N", "Paper's own numbers")
+    body = []
+    for row in board.itertuples():
+        n = f"{int(row.n):,}" if pd.notna(row.n) else "-"
+        cells = (row.sentence, row.verdict, _sentence(row.reason), n, row.own_table)
+        tds = "".join(f'<td style="text-align:left">{escape(c)}</td>' for c in cells)
+        body.append(f'<tr><th scope="row">{escape(title(row.paper, row.table))}</th>{tds}</tr>')
+    head = "".join(f'<th scope="col">{h}</th>' for h in heads)
+    caption = "<caption>Every claim that the papers draw from their numbers, and our answer</caption>"
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def replace(text: str, board: str) -> str:
+    """``text`` with ``board`` between the two marks.
+
+    Raises:
+        ValueError: the marks are not there once each, in order.
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"The file needs one line {BEGIN} and after it one line {END}: put them where the table goes.")
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{board}\n{END}{rest.split(END)[1]}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m campanion.scoreboard", description=__doc__.split("\n")[0])
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--write", type=Path, metavar="FILE", help="replace the scoreboard in FILE")
+    group.add_argument("--check", type=Path, metavar="FILE", help="fail if the scoreboard in FILE is out of step")
+    options = parser.parse_args(arguments)
+    board = markdown(scoreboard())
+    path = options.write or options.check
+    if path is None:
+        print(board)
+        return 0
+    if not path.exists():
+        print(f"There is no {path}: name the file that holds the line {BEGIN}.", file=sys.stderr)
+        return 2
+    text = path.read_text(encoding="utf-8")
+    try:
+        new = replace(text, board)
+    except ValueError as error:
+        print(f"{path}: {error}", file=sys.stderr)
+        return 2
+    if new == text:
+        return 0
+    if options.check:
+        command = f"python -m campanion.scoreboard --write {path}"
+        print(f"The scoreboard in {path} is out of step with data/results: run `{command}`.", file=sys.stderr)
+        return 1
+    path.write_text(new, encoding="utf-8")
+    return 0
+
+
+def _row(verdict: Verdict) -> tuple:
+    claim = verdict.claim
+    own = {True: "yes", False: "no", None: "not printed"}[printed_passes(claim)]
+    answered = [r for r in verdict.runs if r.word != NOT_RUN]
+    models, data = (", ".join(dict.fromkeys(getattr(r, k) for r in answered)) for k in ("model", "data"))
+    n = min((number.n for r in answered for number in r.numbers), default=None)
+    head = (claim.id, claim.paper, claim.tables[0], claim.sentence, verdict.word, verdict.reason)
+    return (*head, models, data, n, own, claim.notebook)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

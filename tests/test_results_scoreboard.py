@@ -1,0 +1,93 @@
+"""The scoreboard: made from results, written between two marks, and checked."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import pytest
+from campanion.claims import load_claims
+from campanion.provenance import collect
+from campanion.results import make_run, save_result
+from campanion.scoreboard import BEGIN, END, html, main, markdown, replace, scoreboard
+
+
+@pytest.fixture(autouse=True)
+def _folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAMPANION_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("CAMPANION_OUT", str(tmp_path / "out"))
+
+
+def save(sign: float) -> None:
+    """LIFT-CAM's place in Table 5: better than all others, or worse."""
+    others = ["grad_cam", "grad_cam_pp", "score_cam", "ablation_cam", "xgrad_cam:lift"]
+    rows = [{"method": "lift_cam", "metric": "energy_proportion", "mean": 52.0, "low": 51.0, "high": 53.0, "n": 600}]
+    differences = [
+        {"method": "lift_cam", "reference": o, "metric": "energy_proportion", "mean": sign, "n": 600}
+        | dict(zip(("low", "high"), sorted((0.5 * sign, 1.5 * sign)), strict=True))
+        for o in others
+    ]
+    record = collect("full", "imagenet-val", 600, {"name": "resnet18"}, "cpu", 1, 0, {})
+    save_result("35_lift_table5_energy_pointing_game", [make_run(rows, differences, record, "resnet18")])
+
+
+def test_one_row_per_claim_and_verdicts_from_results():
+    assert list(scoreboard().claim) == [c.id for c in load_claims()]
+    assert set(scoreboard().verdict) == {"not run"}
+    save(1.0)
+    row = scoreboard().set_index("claim").loc["lift_table5_proportion"]
+    assert (row.verdict, row.models, row.data, row.n) == ("reproduced", "resnet18", "imagenet-val", 600)
+    save(-1.0)
+    assert scoreboard().set_index("claim").loc["lift_table5_proportion"].verdict == "not reproduced"
+    own = scoreboard().set_index("claim").own_table
+    assert own["lfi_table1_below_plain"] == "no"
+    assert own["lift_table3_faster"] == "not printed"
+
+
+def test_markdown_counts_and_lists_what_was_answered():
+    save(1.0)
+    text = markdown(scoreboard())
+    assert "| LIFT-CAM Table 5 | 1 | 1 |  |  |  |  |" in text
+    assert f"| **all** | **{len(load_claims())}** | **1** | **0** | **0** | **0** |" in text
+    lines = [line for line in text.splitlines() if line.startswith("- ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("- **reproduced**: LIFT-CAM puts the highest proportion")
+    assert "(notebooks/35_lift_table5_energy_pointing_game.ipynb)" in lines[0]
+    assert "N = 600" in lines[0]
+
+
+def test_html_has_a_row_per_claim():
+    save(1.0)
+    tree = ET.fromstring(html(scoreboard()))
+    assert len(tree.findall(".//tbody/tr")) == len(load_claims())
+    assert html(scoreboard()) == html(scoreboard())
+
+
+def test_write_then_check(tmp_path, capsys):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nThe end\n")
+    assert main(["--check", str(readme)]) == 1
+    assert "out of step" in capsys.readouterr().err
+    assert main(["--write", str(readme)]) == 0
+    assert main(["--check", str(readme)]) == 0
+    text = readme.read_text()
+    assert text.startswith(f"# Title\n\n{BEGIN}\n| table |")
+    assert text.endswith(f"{END}\n\nThe end\n")
+    save(1.0)
+    assert main(["--check", str(readme)]) == 1
+    assert main(["--write", str(readme)]) == 0
+    assert "reproduced**: LIFT" in readme.read_text()
+    capsys.readouterr()
+    assert main([]) == 0
+    assert capsys.readouterr().out.startswith("| table |")
+
+
+def test_missing_marks_and_files_are_told(tmp_path, capsys):
+    with pytest.raises(ValueError, match="scoreboard:begin"):
+        replace("no marks", "x")
+    with pytest.raises(ValueError, match="put them where"):
+        replace(f"{END} {BEGIN}", "x")
+    assert main(["--check", str(tmp_path / "none.md")]) == 2
+    (tmp_path / "bare.md").write_text("bare")
+    assert main(["--write", str(tmp_path / "bare.md")]) == 2
+    assert "bare.md: The file needs one line" in capsys.readouterr().err
+    assert (tmp_path / "bare.md").read_text() == "bare"
