@@ -1,0 +1,207 @@
+"""Measure every method on every image of a data set: one pass, resumable per image, many tables.
+
+An image is explained once; from its maps come the insertion and deletion areas (FD-CAM Table I), the confidence terms
+(LIFT-CAM Table 3), the energy in the box (Table 5), and from its weights the cosine with the Shapley values (Table 2).
+A table of a paper is a choice of columns of these rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from campanion import metrics
+from campanion.cams import explain_game
+from campanion.data import Dataset, Sample, open_dataset
+from campanion.game import ChannelGame
+from campanion.inference import fast
+from campanion.models import load_model
+from campanion.progress import track
+from campanion.rows import RowStore, read_rows, rows_path, running_path
+
+FD_METHODS = (
+    "grad_cam", "grad_cam_pp", "xgrad_cam", "score_cam", "ablation_cam", "layer_cam", "group_cam", "fd_cam",
+)  # fmt: skip
+LIFT_METHODS = ("grad_cam", "grad_cam_pp", "score_cam", "ablation_cam", "xgrad_cam:lift", "lift_cam")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is measured and how; everything here decides numbers, and is kept in the rows' file.
+
+    A method's variant follows a colon (``xgrad_cam:lift``).
+
+    Attributes:
+        curves: methods whose insertion and deletion are measured.
+        compared: methods whose weights are compared with the Shapley values.
+        orderings: of the Shapley reference (exact, without sampling, for a linear head).
+        step: of insertion and deletion, as a fraction of the pixels; 1/28 is FD-CAM's 3.6 %, 1792 of 224 x 224 pixels.
+        baseline: of insertion, see :func:`campanion.metrics.insertion_deletion`.
+        seed: of the order of the images and of the orderings of channels.
+        precision: of the masked pictures' forwards, see :func:`campanion.inference.fast`.
+    """
+
+    curves: tuple[str, ...] = FD_METHODS
+    compared: tuple[str, ...] = (*LIFT_METHODS, "xgrad_cam")
+    orderings: int = 10_000
+    step: float = 1 / 28
+    baseline: str = "blur"
+    seed: int = 0
+    precision: str = "float32"
+
+
+def evaluate(
+    model: nn.Module, data: Dataset, protocol: Protocol = Protocol(), limit: int | None = None, fresh: bool = False
+) -> pd.DataFrame:
+    """Rows (image x method) of at least the first ``limit`` images of ``data.order(protocol.seed)``, predicted classes.
+
+    Finished images are kept in ``out/rows/cams_<data>_<model>.jsonl``: the next call, which may ask for more, neither
+    measures them again nor leaves them out. Committed rows of the same protocol and weights count as finished.
+    ``fresh`` starts anew.
+
+    Columns: target, label, correct, probability, insertion, deletion, increase (Y < O), drop, drop_in_deletion
+    (fractions), the two curves, energy (where the predicted class has a box), shap_cosine, shap_error (relative standard
+    error of the reference), seconds (the image's share of the run's time, in all rows of it).
+
+    Raises:
+        ValueError: the rows' file was made with another protocol or other weights (it names the difference).
+    """
+    settings = settings_of(model, data, protocol)
+    wanted = data.order(protocol.seed)[:limit]
+    path = running_path(data.name, settings["model"], "cams")
+    if fresh:
+        path.unlink(missing_ok=True)
+    network = fast(model, protocol.precision)
+    with RowStore(path, settings=settings) as store:
+        if not len(store):
+            _take_committed(store, rows_path(data.name, settings["model"]))
+        todo = [i for i in wanted if data.ids[i] not in store.done]
+        for i in track(todo, f"{settings['model']} on {data.name}", unit="image"):
+            start = time.perf_counter()
+            rows = measure(model, network, data[i], protocol)
+            store.append({**row, "seconds": round(time.perf_counter() - start, 2)} for row in rows)
+        return store.frame()
+
+
+def settings_of(model: nn.Module, data: Dataset, protocol: Protocol) -> dict[str, object]:
+    """Everything that decides the numbers of :func:`evaluate`: kept with the rows, compared before adding to them."""
+    return {
+        "model": model.weights["name"], "weights": model.weights["sha256"], "layer": model.target_layer,
+        "data": data.name, **asdict(protocol),
+    }  # fmt: skip
+
+
+def _take_committed(store: RowStore, path: Path) -> None:
+    """Start from the rows that the repository holds, where they were made with the same settings."""
+    if not path.exists():
+        return
+    frame, settings = read_rows(path)
+    if settings != store.settings:
+        return
+    for _, rows in frame.groupby("image", sort=False):
+        store.append({k: v for k, v in row.items() if not _missing(v)} for row in rows.to_dict("records"))
+
+
+def _missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def measure(model: nn.Module, network: nn.Module, sample: Sample, protocol: Protocol) -> list[dict[str, object]]:
+    """The rows of one image, one for each method."""
+    device = next(model.parameters()).device
+    image = model.preprocess(sample.image).unsqueeze(0).to(device)
+    game = ChannelGame.of(model, image)
+    game.use_network(network)
+    target = game.target(None)
+    shapley = game.shapley(target, protocol.orderings, _generator(protocol.seed, sample.id))
+
+    maps, weights = {"shap_cam": _map(game, shapley.values)}, {"shap_cam": shapley.values}
+    for name in dict.fromkeys(protocol.curves + protocol.compared):
+        method, _, variant = name.partition(":")
+        explained = explain_game(game, target, [method], {method: {"variant": variant}} if variant else None)
+        maps[name] = explained.maps[method]
+        if method in explained.weights:
+            weights[name] = explained.weights[method]
+
+    curves = metrics.insertion_deletion(
+        network, image, torch.stack([maps[n] for n in protocol.curves], 1), target,
+        step=protocol.step, baseline=protocol.baseline,
+    )  # fmt: skip
+    confidence = metrics.confidence(network, image, torch.stack(list(maps.values()), 1), target)
+    boxes = _boxes(sample, int(target), image.shape[-2:])
+    error = float(shapley.standard_error.norm() / shapley.values.norm().clamp_min(1e-12))
+    shared = {
+        "image": sample.id, "target": int(target), "label": sample.label,
+        "correct": int(target) in sample.labels, "probability": float(game.logits.softmax(1)[0, target]),
+    }  # fmt: skip
+    rows = []
+    for i, name in enumerate(maps):
+        row: dict[str, object] = {**shared, "method": name}
+        if name in protocol.curves:
+            j = protocol.curves.index(name)
+            row |= {"insertion": float(curves.insertion[0, j]), "deletion": float(curves.deletion[0, j])}
+            row |= {"insertion_curve": _rounded(curves.insertion_curve[0, j])}
+            row |= {"deletion_curve": _rounded(curves.deletion_curve[0, j])}
+        row |= {
+            "increase": float(confidence.iic[0, i]),
+            "drop": float(confidence.average_drop[0, i]),
+            "drop_in_deletion": float(confidence.add[0, i]),
+        }
+        if len(boxes):
+            row["energy"] = float(metrics.energy_pointing_game(maps[name], [boxes])[0])
+        if name in protocol.compared:
+            row["shap_cosine"] = float(metrics.shap_cosine(weights[name], shapley.values)[0])
+        if name == "shap_cam":
+            row["shap_error"] = error
+        rows.append(row)
+    return rows
+
+
+def _rounded(curve: Tensor) -> list[float]:
+    """Four decimals are enough for a figure, and keep the rows' file small."""
+    return [round(value, 4) for value in curve.tolist()]
+
+
+def _map(game: ChannelGame, weights: Tensor) -> Tensor:
+    from campanion.cams.normalise import min_max_map, upsample
+
+    raw = torch.einsum("bk,bkhw->bhw", weights, game.activations).relu()
+    return min_max_map(upsample(raw, game.images.shape[-2:]))[0]
+
+
+def _boxes(sample: Sample, label: int, size: tuple[int, int]) -> Tensor:
+    """Boxes of class ``label`` in pixels of the squashed picture."""
+    width, height = sample.image.size
+    return sample.boxes(label) * torch.tensor([size[1] / width, size[0] / height] * 2)
+
+
+def _generator(seed: int, image: str) -> torch.Generator:
+    """A generator that depends on the image's name alone, so that an image's numbers do not depend on the run."""
+    digest = hashlib.sha256(f"{seed}:{image}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """``python -m campanion.evaluation --model squeezenet1_1 --data imagenet-val --limit 500``."""
+    parser = argparse.ArgumentParser(prog="python -m campanion.evaluation", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data", default="imagenet-val")
+    parser.add_argument("--limit", type=int, help="images (default: all)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    options = parser.parse_args(arguments)
+    model = load_model(options.model, device=options.device)
+    frame = evaluate(model, open_dataset(options.data), Protocol(precision=options.precision), options.limit)
+    print(frame.groupby("method").mean(numeric_only=True).to_string())
+
+
+if __name__ == "__main__":
+    main()
