@@ -1,0 +1,145 @@
+# The workflow: checkpoints -> notebooks -> scoreboard. ./reproduce.sh calls it; by hand:
+#
+#   snakemake --cores 2 --config mode=quick
+#   snakemake --cores 8 --resources gpu=1 --config mode=full limit=500 targets=21_fd_table1_faithfulness
+#
+# Every stage is also a plain command (python -m campanion.notebooks, campanion.train_scenes), so nothing needs Snakemake.
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+# reproduce.sh keeps Snakemake's own cache in the checkout; jobs use the user's.
+if "CAMPANION_XDG_CACHE_HOME" in os.environ:
+    os.environ.pop("XDG_CACHE_HOME", None)
+    if cache := os.environ.pop("CAMPANION_XDG_CACHE_HOME"):
+        os.environ["XDG_CACHE_HOME"] = cache
+
+MODE = config.get("mode", "quick")
+LIMIT = config.get("limit")
+ALL = sorted(path.stem for path in Path("notebooks").glob("[0-9][0-9]_*.ipynb"))
+KEYS = str(config["targets"]).split(",") if config.get("targets") else ALL
+SCOREBOARD = "99_scoreboard"
+CHECKPOINTS = [f"data/checkpoints/{name}.safetensors" for name in ("scenes_vgg", "scenes_resnet")]
+CORES = os.cpu_count() or 1  # Snakemake scales threads down to --cores
+
+if MODE not in ("quick", "full", "cached"):
+    raise WorkflowError(f"mode is quick, full or cached, not {MODE!r}.")
+if LIMIT is not None and (not isinstance(LIMIT, int) or LIMIT < 1):
+    raise WorkflowError(f"limit is a number of images, not {LIMIT!r}.")
+if unknown := sorted(set(KEYS) - set(ALL)):
+    raise WorkflowError(f"Unknown notebook {unknown[0]!r}. Known: {', '.join(ALL)}.")
+
+
+wildcard_constraints:
+    key=r"\d\d_\w+",
+
+
+def executed(keys):
+    return [f"out/{MODE}/notebooks/{key}.ipynb" for key in keys]
+
+
+def digest(*patterns):
+    """Changes when a file's content does. As inputs, whole folders would fill every message and follow the files' times."""
+    paths = sorted(path for pattern in patterns for path in Path().glob(pattern) if path.is_file())
+    return hashlib.sha256(b"".join(str(path).encode() + path.read_bytes() for path in paths)).hexdigest()
+
+
+def source(wildcards):
+    """The code of a notebook: running it again in place changes its file, but asks for no new run in another mode."""
+    cells = json.loads(Path(f"notebooks/{wildcards.key}.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return hashlib.sha256("\0".join(code).encode()).hexdigest()
+
+
+def before_scoreboard(wildcards):
+    """The scoreboard reads what all other notebooks of this run have written."""
+    return executed(key for key in KEYS if key != SCOREBOARD) if wildcards.key == SCOREBOARD else []
+
+
+rule all:
+    input:
+        executed(KEYS),
+
+
+# The checkpoints are committed. Their rule exists only while one is missing, so that neither a fresh clone, whose files
+# have no order in time, nor an edit of the training code ever replaces a committed checkpoint.
+if not all(Path(path).exists() for path in CHECKPOINTS):
+
+    rule checkpoint:
+        output:
+            "data/checkpoints/{arch}.safetensors",
+        log:
+            "logs/checkpoints/{arch}.txt",
+        threads: CORES
+        message:
+            "{wildcards.arch}: training, log in {log}"
+        shell:
+            "{sys.executable:q} -m campanion.train_scenes --arch {wildcards.arch} > {log:q} 2>&1"
+
+
+# Generated scenes and small networks, on the CPU: out/quick holds everything that such a run writes.
+rule quick:
+    input:
+        notebook=ancient("notebooks/{key}.ipynb"),
+        checkpoints=CHECKPOINTS,
+        before=before_scoreboard,
+    output:
+        "out/quick/notebooks/{key}.ipynb",
+    log:
+        "logs/quick/{key}.txt",
+    params:
+        source=source,
+        code=digest("lib/**/*.py", "data/papers/*"),
+    threads: max(1, CORES // max(1, len(KEYS)))
+    message:
+        "{wildcards.key}: quick run, log in {log}"
+    shell:
+        "{sys.executable:q} -m campanion.notebooks run {wildcards.key} --mode quick --output {output:q} > {log:q} 2>&1"
+
+
+# Real data. Not redone when the library changes: that may take hours, and a changed setting is refused by the rows' file.
+rule full:
+    input:
+        notebook=ancient("notebooks/{key}.ipynb"),
+        before=before_scoreboard,
+    output:
+        "out/full/notebooks/{key}.ipynb",
+    log:
+        "logs/full/{key}.txt",
+    params:
+        source=source,
+        limit=["--limit", LIMIT] if LIMIT else [],
+    threads: CORES
+    resources:
+        gpu=1,
+    message:
+        "{wildcards.key}: full run, log in {log}, progress in logs/full/{wildcards.key}.progress.log"
+    shell:
+        "{sys.executable:q} -m campanion.notebooks run {wildcards.key} --mode full {params.limit}"
+        " --output {output:q} > {log:q} 2>&1"
+
+
+# The committed notebooks, executed in place on the committed results; they also save figures/.
+rule cached:
+    input:
+        notebook=ancient("notebooks/{key}.ipynb"),
+        checkpoints=CHECKPOINTS,
+        before=before_scoreboard,
+    output:
+        "out/cached/notebooks/{key}.ipynb",
+    log:
+        "logs/cached/{key}.txt",
+    params:
+        source=source,
+        code=digest("lib/**/*.py", "data/papers/*", "data/results/*.json"),
+    threads: max(1, CORES // max(1, len(KEYS)))
+    message:
+        "{wildcards.key}: committed notebook run again, log in {log}"
+    shell:
+        "{sys.executable:q} -m campanion.notebooks run {wildcards.key} --mode cached > {log:q} 2>&1"
+        " && cp {input.notebook:q} {output:q}"
