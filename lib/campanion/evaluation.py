@@ -58,25 +58,33 @@ class Protocol:
     precision: str = "float32"
 
 
+STANDARD = Protocol()
+
+
 def evaluate(
-    model: nn.Module, data: Dataset, protocol: Protocol = Protocol(), limit: int | None = None, fresh: bool = False
+    model: nn.Module,
+    data: Dataset,
+    protocol: Protocol = STANDARD,
+    limit: int | None = None,
+    name: str = "cams",
+    fresh: bool = False,
 ) -> pd.DataFrame:
     """Rows (image x method) of at least the first ``limit`` images of ``data.order(protocol.seed)``, predicted classes.
 
-    Finished images are kept in ``out/rows/cams_<data>_<model>.jsonl``: the next call, which may ask for more, neither
+    Finished images are kept in ``out/rows/<name>_<data>_<model>.jsonl``: the next call, which may ask for more, neither
     measures them again nor leaves them out. Committed rows of the same protocol and weights count as finished.
     ``fresh`` starts anew.
 
     Columns: target, label, correct, probability, insertion, deletion, increase (Y < O), drop, drop_in_deletion
-    (fractions), the two curves, energy (where the predicted class has a box), shap_cosine, shap_error (relative standard
-    error of the reference), seconds (the image's share of the run's time, in all rows of it).
+    (fractions), the two curves, energy (where the predicted class has a box), shap_cosine, shap_error (relative
+    standard error of the reference), seconds (the image's share of the run's time, in all rows of it).
 
     Raises:
         ValueError: the rows' file was made with another protocol or other weights (it names the difference).
     """
     settings = settings_of(model, data, protocol)
     wanted = data.order(protocol.seed)[:limit]
-    path = running_path(data.name, settings["model"], "cams")
+    path = running_path(data.name, settings["model"], name)
     if fresh:
         path.unlink(missing_ok=True)
     network = fast(model, protocol.precision)

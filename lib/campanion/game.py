@@ -42,7 +42,7 @@ class ChannelGame:
         """
         parts = split(model, layer)
         activations, logits = parts.trunk(images)
-        return cls(parts, images, activations, logits)
+        return cls(parts.checked(images, activations, logits), images, activations, logits)
 
     @property
     def channels(self) -> int:
@@ -84,7 +84,7 @@ class ChannelGame:
             raise ValueError(f"targets must be one class for each of {count} images, not shape {tuple(index.shape)}.")
         if bool(((index < 0) | (index >= classes)).any()):
             raise ValueError(f"targets must lie in 0..{classes - 1}; got {index.tolist()}.")
-        return index.long()
+        return index.long().clone()  # the caller's may be an inference tensor, or change
 
     def score(self, target: int | list[int] | Tensor | None) -> Tensor:
         """v(all): the logits [B] of class ``target``, of the unchanged network."""
@@ -97,14 +97,15 @@ class ChannelGame:
         if key not in self._kept:
             with torch.enable_grad():
                 activations = self.activations.detach().clone().requires_grad_(True)
-                logits = self.head(activations, self.images)
+                # A clone, since a head may change its input in place, which autograd forbids for the leaf itself.
+                logits = self.head(activations.clone(), self.images)
                 chosen = logits.gather(1, target.unsqueeze(1)).sum()
                 (self._kept[key],) = torch.autograd.grad(chosen, activations)
         return self._kept[key]
 
     @torch.no_grad()
     def contributions(self, target: int | list[int] | Tensor | None) -> tuple[Tensor, Tensor]:
-        """C [B, K, D] and z_0 [B, D] with first pre-activation z(S) = z_0 + sum over S of C_k; see :mod:`campanion.heads`.
+        """C [B, K, D] and z_0 [B, D] with first pre-activation z(S) = z_0 + sum over S of C_k (:mod:`campanion.heads`).
 
         Raises:
             ValueError: the head does not start with a map linear in the channels.
@@ -128,33 +129,44 @@ class ChannelGame:
         """
         target = self.target(target)
         count, channels = self.activations.shape[:2]
-        rows = torch.as_tensor(coalitions, device=self.activations.device)
-        rows = rows.expand(count, *rows.shape) if rows.ndim == 2 else rows
+        given = torch.as_tensor(coalitions, device=self.activations.device)
+        rows = given.expand(count, *given.shape) if given.ndim == 2 else given
         if rows.ndim != 3 or rows.shape[0] != count or rows.shape[2] != channels:
             raise ValueError(
-                f"coalitions must be [M, {channels}] or [{count}, M, {channels}], not {tuple(coalitions.shape)}."
+                f"coalitions must be [M, {channels}] or [{count}, M, {channels}], not {tuple(given.shape)}."
             )
         rows = rows.to(self.activations.dtype)
-        if isinstance(self.head, GenericHead):
-            return self._value_by_forwards(rows, target)
-        each, offset = self.contributions(target)
-        values = rows.new_empty(rows.shape[:2])
-        for block in _blocks(rows.shape[1], count * (channels + 2 * each.shape[2])):
-            z = torch.baddbmm(offset.unsqueeze(1), rows[:, block], each)
-            values[:, block] = self.head.finish(z, target)
-        return values
-
-    def _value_by_forwards(self, rows: Tensor, target: Tensor) -> Tensor:
-        return torch.stack([self.value_of_image(b, each, int(target[b])) for b, each in enumerate(rows)])
+        if self.head.kind in ("linear", "pixel"):
+            each, offset = self.contributions(target)
+            values = rows.new_empty(rows.shape[:2])
+            for block in _blocks(rows.shape[1], count * (channels + 2 * each.shape[2])):
+                z = torch.baddbmm(offset.unsqueeze(1), rows[:, block], each)
+                values[:, block] = self.head.finish(z, target)
+            return values
+        values = []
+        for b, given in enumerate(rows):
+            # Coalitions that differ only in dead channels (all zero already) are one: evaluated once.
+            live = self.activations[b].flatten(1).any(1)
+            distinct, place = torch.unique(given * live, dim=0, return_inverse=True)
+            values.append(self.value_of_image(b, distinct, target)[place])
+        return torch.stack(values)
 
     @torch.no_grad()
-    def value_of_image(self, b: int, rows: Tensor, target: int) -> Tensor:
-        """v(S) [M] for image ``b`` alone by batched forwards of the head with absent channels set to 0; any head."""
-        activation, values = self.activations[b], rows.new_empty(len(rows))
-        for block in _blocks(len(rows), 8 * activation.numel(), most=64):
-            masked = activation * rows[block, :, None, None]
-            image = self.images[b].expand(len(masked), *self.images.shape[1:])
-            values[block] = self.head(masked, image)[:, target]
+    def value_of_image(self, b: int, rows: Tensor, target: Tensor) -> Tensor:
+        """v(S) [M] for image ``b`` alone: rows [M, K] of the activations' dtype, each of them evaluated; target [B]."""
+        values = rows.new_empty(len(rows))
+        if isinstance(self.head, GenericHead):
+            activation = self.activations[b]
+            for block in _blocks(len(rows), 8 * activation.numel(), most=64):
+                masked = activation * rows[block, :, None, None]
+                image = self.images[b].expand(len(masked), *self.images.shape[1:])
+                values[block] = self.head(masked, image)[:, target[b]]
+            return values
+        each, offset = (part[b] for part in self.contributions(target))
+        # A block holds z, its ReLU, the units in use, and the next layer's output and ReLU.
+        for block in _blocks(len(rows), len(each) + 5 * len(offset)):
+            z = torch.addmm(offset, rows[block], each).unsqueeze(0)
+            values[block] = self.head.finish(z, target[b : b + 1])[0]
         return values
 
     @torch.no_grad()
@@ -177,7 +189,8 @@ class ChannelGame:
             orderings: number of orderings (10_000 in Table 2 of the paper).
             generator: CPU generator of the orderings (default: a new one with seed 0).
             antithetic: draw half of the orderings and use each also reversed: the same cost, a smaller error.
-            tolerance: stop early once sqrt(sum of squared standard errors) / |phi| is below it for every image.
+            tolerance: stop early, between blocks of at most 512 orderings, once sqrt(sum of squared standard errors)
+                / |phi| is below it for every image (so that here the neighbours decide how many orderings there are).
             progress: show a progress bar over blocks of orderings.
 
         Raises:

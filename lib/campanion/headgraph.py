@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from campanion.inference import eval_mode
+from campanion.inference import Tracer, eval_mode
 
 
 class SpatialMean(nn.Module):
@@ -26,7 +26,7 @@ class SpatialMean(nn.Module):
         return x.mean((2, 3))
 
 
-class _Tracer(fx.Tracer):
+class _Tracer(Tracer):
     """Traces what follows the target layer in full, and what precedes it as opaque calls (they are cut off)."""
 
     def __init__(self, target: str) -> None:
@@ -69,9 +69,11 @@ def cut(model: nn.Module, name: str) -> fx.GraphModule | None:
             head.output(copied[node.args[0]])
         elif node.op == "get_attr" or (inputs and any(n in copied and copied[n].op != "get_attr" for n in inputs)):
             step = _as_module(node)
-            if any(n not in copied for n in (inputs[:1] if step else inputs)):
+            if any(n not in copied for n in (inputs if step is None else inputs[:1])):
                 return None
             copied[node] = _copy_node(model, head, node, step, copied, modules)
+    if any(_is_unread(node) for node in head.nodes):
+        return None
     module = fx.GraphModule(modules, head).eval()
     module.graph.eliminate_dead_code()  # sizes that a replaced view() asked for
     module.recompile()
@@ -81,7 +83,7 @@ def cut(model: nn.Module, name: str) -> fx.GraphModule | None:
 def _copy_node(
     model: nn.Module, head: fx.Graph, node: fx.Node, step: nn.Module | None, copied: dict, modules: dict
 ) -> fx.Node:
-    """Copy ``node`` into ``head``; a functional call becomes ``step``, the module that does the same, if there is one."""
+    """Copy ``node`` into ``head``; a functional call becomes ``step``, a module that does the same, if there is one."""
     if node.op == "get_attr":
         modules[str(node.target)] = operator.attrgetter(str(node.target))(model)
         return head.node_copy(node)
@@ -89,10 +91,16 @@ def _copy_node(
     if step is not None:
         modules[name] = step
         return head.call_module(name, (copied[node.all_input_nodes[0]],))
-    copy = head.node_copy(node, lambda n: copied[n])
+    new = head.node_copy(node, lambda n: copied[n])
     if node.op == "call_module":
-        modules[name], copy.target = _own_module(model.get_submodule(node.target)), name
-    return copy
+        modules[name], new.target = _own_module(model.get_submodule(node.target)), name
+    return new
+
+
+def _is_unread(node: fx.Node) -> bool:
+    """A result that nobody reads, sizes aside: most likely an in-place change (``x.relu_()``) that must not be lost."""
+    about_size = node.target in ("size", getattr, operator.getitem)
+    return node.op.startswith("call") and not node.users and not about_size
 
 
 def _own_module(module: nn.Module) -> nn.Module:
@@ -166,12 +174,13 @@ def flatten_by_function(head: fx.GraphModule) -> fx.GraphModule:
         module = head.get_submodule(node.target) if node.op == "call_module" else None
         if isinstance(module, (nn.Flatten, SpatialMean, nn.Identity)):
             with graph.inserting_before(node):
+                new = node.args[0]
                 if isinstance(module, Rows):
-                    new = graph.call_method("reshape", (node.args[0], -1, module.width))
+                    new = graph.call_method("reshape", (new, -1, module.width))
                 elif isinstance(module, nn.Flatten):
-                    new = graph.call_function(torch.flatten, (node.args[0], module.start_dim, module.end_dim))
-                else:
-                    new = graph.call_method("mean", (node.args[0], (2, 3))) if isinstance(module, SpatialMean) else node.args[0]
+                    new = graph.call_function(torch.flatten, (new, module.start_dim, module.end_dim))
+                elif isinstance(module, SpatialMean):
+                    new = graph.call_method("mean", (new, (2, 3)))
             node.replace_all_uses_with(new)
             graph.erase_node(node)
     return fx.GraphModule(head, graph)

@@ -30,7 +30,7 @@ from torch import Tensor, fx, nn
 from campanion.headgraph import SpatialMean
 
 # Element-wise functions: they act on a channel alone, whatever its shape.
-_POINTWISE = (
+POINTWISE = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid,
     nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout,
 )  # fmt: skip
@@ -78,11 +78,12 @@ class LinearFirstHead:
         weight, bias = self.first.weight, self.first.bias
         if self.kind == "mlp":
             weight = weight.reshape(len(weight), present.shape[1], present.shape[2])  # [D, K, P]
-            # One small product per channel; the weights are read once, in place.
-            each = torch.bmm(weight.transpose(0, 1), present.permute(1, 2, 0)).permute(2, 0, 1)  # [B, K, D]
-            offset = torch.einsum("dkp,kp->d", weight, nothing[0]).expand(len(each), -1)
-            return each, offset + (0 if bias is None else bias)
-        rows = weight.reshape(len(weight), present.shape[1], -1)[target]  # [B, K, P] of a linear, [B, K, 1] of a pixel head
+            each = torch.einsum("dkp,bkp->bkd", weight, present)  # the weights are read once, in place
+            offset = weight.new_zeros(len(weight))
+            if bool(nothing.any()):  # else spare a pass over the weights
+                offset = torch.einsum("dkp,kp->d", weight, nothing[0])
+            return each, (offset + (0 if bias is None else bias)).expand(len(each), -1)
+        rows = weight.reshape(len(weight), present.shape[1], -1)[target]  # [B, K, P] (linear) or [B, K, 1] (pixel)
         each, offset = rows * present, (rows * nothing).sum(1)  # [B, K, P], [B, P]
         if self.kind == "linear":
             each, offset = each.sum(2, keepdim=True), offset.sum(1, keepdim=True)
@@ -98,7 +99,7 @@ class LinearFirstHead:
             return z.mean(2)
         *hidden, last = self.rest
         for step in hidden:
-            z = step(z)
+            z = _linear(step, z) if isinstance(step, nn.Linear) else step(z)
         logit = torch.einsum("bmd,bd->bm", z, last.weight[target])
         return logit if last.bias is None else logit + last.bias[target].unsqueeze(1)
 
@@ -123,6 +124,17 @@ class LinearFirstHead:
 
 
 Head = GenericHead | LinearFirstHead
+
+
+def _linear(layer: nn.Linear, z: Tensor) -> Tensor:
+    """``layer(z)`` of z [..., D] without inputs that are 0 in every row, as a ReLU makes many: exact to rounding."""
+    rows = z.flatten(0, -2)
+    used = (rows != 0).any(0).nonzero().flatten()
+    # Gathering one unit's weights takes as long as multiplying about 100 rows by them.
+    if len(rows) * (rows.shape[1] - len(used)) < 128 * len(used):
+        return layer(z)
+    short = nn.functional.linear(rows.index_select(1, used), layer.weight.index_select(1, used), layer.bias)
+    return short.unflatten(0, z.shape[:-1])
 
 
 def _rescale(steps: tuple[nn.Module, ...], z: Tensor, baseline: Tensor) -> Tensor:
@@ -152,20 +164,28 @@ def recognise(graph: fx.GraphModule) -> Head:
     if split is None:
         return generic
     before, first, rest = steps[:split], steps[split], tuple(s for s in steps[split + 1 :] if not _is_identity(s))
-    flat = bool(before) and isinstance(before[-1], (nn.Flatten, SpatialMean, *_POINTWISE))
+    flat = bool(before) and isinstance(before[-1], (nn.Flatten, SpatialMean, *POINTWISE))
     channelwise = tuple(s for s in before if not isinstance(s, nn.Flatten) and not _is_identity(s))
-    if not all(isinstance(s, (*_POINTWISE, *_POOLING)) for s in channelwise):
+    if not all(isinstance(s, (*POINTWISE, *_POOLING)) for s in channelwise):
+        return generic
+    if any(isinstance(s, nn.Flatten) and (s.start_dim, s.end_dim) != (1, -1) for s in steps):
         return generic
     if isinstance(first, nn.Linear) and flat and any(isinstance(s, (nn.Flatten, SpatialMean)) for s in before):
         if not rest:
             return LinearFirstHead("linear", graph, channelwise, first, ())
-        if isinstance(rest[-1], nn.Linear) and all(isinstance(s, (nn.Linear, nn.BatchNorm1d, *_POINTWISE)) for s in rest):
+        if isinstance(rest[-1], nn.Linear) and all(
+            isinstance(s, (nn.Linear, nn.BatchNorm1d, *POINTWISE)) for s in rest
+        ):
             return LinearFirstHead("mlp", graph, channelwise, first, tuple(_rowwise(s) for s in rest))
     if isinstance(first, nn.Conv2d) and _is_pixelwise(first):
         pooling = next((i for i, s in enumerate(rest) if _is_global_mean(s)), None)
         after = rest[pooling + 1 :] if pooling is not None else ()
         acts = rest[:pooling]
-        if pooling is not None and all(isinstance(s, _POINTWISE) for s in acts) and all(isinstance(s, nn.Flatten) for s in after):
+        if (
+            pooling is not None
+            and all(isinstance(s, POINTWISE) for s in acts)
+            and all(isinstance(s, nn.Flatten) for s in after)
+        ):
             return LinearFirstHead("pixel", graph, channelwise, first, acts)
     return generic
 
@@ -207,7 +227,12 @@ def _is_identity(step: nn.Module) -> bool:
 
 
 def _is_pixelwise(conv: nn.Conv2d) -> bool:
-    return conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.groups == 1 and conv.padding in ((0, 0), "valid", "same")
+    return (
+        conv.kernel_size == (1, 1)
+        and conv.stride == (1, 1)
+        and conv.groups == 1
+        and conv.padding in ((0, 0), "valid", "same")
+    )
 
 
 def _is_global_mean(step: nn.Module) -> bool:

@@ -1,12 +1,16 @@
-"""Random draws of libraries that know only the global generator, tied to a generator of ours."""
+"""Calls of libraries that know only the global generators, tied to a generator of ours."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+# What captum says of things that it does, and undoes, itself: nothing that a user could act on.
+_CAPTUM_NOTICES = (r"(?s)Input Tensor \d+ did not already require gradients", r"(?s)Setting forward, backward hooks")
 
 
 def seed_from(generator: torch.Generator | None) -> int:
@@ -15,11 +19,12 @@ def seed_from(generator: torch.Generator | None) -> int:
 
 
 @contextmanager
-def captum_seed(generator: torch.Generator | None) -> Iterator[None]:
-    """Seed torch's and NumPy's global generators from ``generator``; both are as before afterwards."""
+def captum_call(seed: int = 0) -> Iterator[None]:
+    """Seed torch's and NumPy's global generators, both as before afterwards, and silence captum's notices."""
     state = np.random.get_state()  # noqa: NPY002 - captum and scikit-learn draw from NumPy's global generator
-    with torch.random.fork_rng():
-        seed = seed_from(generator)
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        for notice in _CAPTUM_NOTICES:
+            warnings.filterwarnings("ignore", message=notice)
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         try:

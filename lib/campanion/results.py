@@ -109,14 +109,14 @@ def save_result(notebook: str, runs: Sequence[Mapping], keep_others: bool = True
     return path
 
 
-def load_result(notebook: str) -> dict:
-    """Result of a notebook, checked.
+def load_result(notebook: str, folder: Path | None = None) -> dict:
+    """Result of a notebook, checked; from ``folder`` instead of :func:`campanion.paths.results_dir`, where given.
 
     Raises:
         MissingResult: there is none; the sentence names the command that computes it.
         ValueError: the file is damaged or of another schema; the sentence names file and place.
     """
-    path = result_path(notebook)
+    path = (folder or paths.results_dir()) / f"{notebook}.json"
     if not path.exists():
         raise MissingResult(f"No result at {path}: compute it with `./reproduce.sh full {notebook}`.")
     try:
@@ -126,9 +126,10 @@ def load_result(notebook: str) -> dict:
     return check_result(result, str(path))
 
 
-def load_results() -> dict[str, dict]:
+def load_results(folder: Path | None = None) -> dict[str, dict]:
     """Every result there is, by notebook."""
-    return {p.stem: load_result(p.stem) for p in sorted(paths.results_dir().glob("*.json"))}
+    folder = folder or paths.results_dir()
+    return {p.stem: load_result(p.stem, folder) for p in sorted(folder.glob("*.json"))}
 
 
 def check_result(result: Mapping, where: str = "result") -> Mapping:

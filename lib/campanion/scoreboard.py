@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -72,6 +73,28 @@ def html(board: pd.DataFrame) -> str:
     head = "".join(f'<th scope="col">{h}</th>' for h in heads)
     caption = "<caption>Every claim that the papers draw from their numbers, and our answer</caption>"
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def plain(board: pd.DataFrame) -> str:
+    """The scoreboard for a terminal: how many claims have each word, and a line per claim that was answered."""
+    counts = Counter(board.verdict)
+    lines = [f"{len(board)} claims: " + ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])]
+    for row in board[board.verdict != NOT_RUN].itertuples():
+        lines.append(f"  {row.verdict:14s}  {title(row.paper, row.table)}: {row.sentence} (N = {int(row.n):,})")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, repr=False)
+class View:
+    """A scoreboard that shows itself: :func:`html` in a notebook, :func:`plain` text in a terminal."""
+
+    board: pd.DataFrame
+
+    def __repr__(self) -> str:
+        return plain(self.board)
+
+    def _repr_html_(self) -> str:
+        return html(self.board)
 
 
 def replace(text: str, board: str) -> str:

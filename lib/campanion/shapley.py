@@ -97,7 +97,7 @@ def _walk(game: ChannelGame, b: int, target: Tensor) -> Callable[[Tensor], Tenso
             ranks = torch.arange(steps.shape[1] + 1, device=steps.device)
             place.scatter_(1, steps, ranks[:-1].expand_as(steps))
             rows = (place.unsqueeze(1) < ranks[None, :, None]).flatten(0, 1).to(game.activations.dtype)
-            return game.value_of_image(b, rows, int(target[b])).reshape(len(steps), -1)
+            return game.value_of_image(b, rows, target).reshape(len(steps), -1)
     else:
         each, offset = (part[b] for part in game.contributions(target))
         live = (each != 0).any(1)
@@ -121,8 +121,8 @@ def _walk(game: ChannelGame, b: int, target: Tensor) -> Callable[[Tensor], Tenso
 def _pixel_prefixes(rest: tuple, each: Tensor, offset: Tensor, steps: Tensor) -> Tensor:
     """v of the empty set and of every prefix of ``steps`` [R, L] for a pixel head: [R, L + 1].
 
-    One running sum [R, pixels] that stays in the processor's cache, instead of R x L x pixels in memory; for a lone ReLU
-    without allocating anything either, which halves the time.
+    One running sum [R, pixels] that stays in the processor's cache, instead of R x L x pixels in memory; for a lone
+    ReLU without allocating anything either, which halves the time.
     """
     running = offset.repeat(len(steps), 1)
     scratch = torch.empty_like(running)

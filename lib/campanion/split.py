@@ -8,7 +8,7 @@ in the channels, which makes every question about switching channels cheap.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -40,16 +40,35 @@ class Split:
         try:
             with eval_mode(self.model), torch.no_grad():
                 logits = self.model(images)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise ValueError(f"The network cannot take images of shape {tuple(images.shape)}: {error}") from error
         finally:
             handle.remove()
         if len(kept) != 1:
-            raise ValueError(f"Layer {self.name!r} ran {len(kept)} times in one forward pass; choose one that runs once.")
+            raise ValueError(f"Layer {self.name!r} ran {len(kept)} times in a forward pass; choose one that runs once.")
         if not isinstance(kept[0], Tensor) or kept[0].ndim != 4:
             what = tuple(kept[0].shape) if isinstance(kept[0], Tensor) else type(kept[0]).__name__
             raise ValueError(f"Layer {self.name!r} gives {what}; a map needs one tensor [B, K, h, w].")
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise ValueError("The network must return logits [B, C]; wrap it so that it does.")
         return kept[0], logits
+
+    def checked(self, images: Tensor, activations: Tensor, logits: Tensor) -> Split:
+        """This split, or one that runs the whole network where the head's logits are not the network's own.
+
+        In-place changes that the network reads under another name (``skip = x; x += y``) escape torch.fx. A chain of
+        modules has none.
+        """
+        if not isinstance(self.head, GenericHead) or self.head.module is None:
+            return self
+        with torch.no_grad():
+            found = self.head(activations[:1], images[:1])
+        largest = logits[:1].abs().amax()
+        if found.shape == logits[:1].shape and bool(((found - logits[:1]).abs() <= 1e-3 * largest).all()):
+            return self
+        return replace(self, head=_whole_network(self.model, self.layer))
 
 
 def split(model: nn.Module, layer: str | nn.Module | None = None) -> Split:
@@ -64,7 +83,7 @@ def split(model: nn.Module, layer: str | nn.Module | None = None) -> Split:
     """
     name, module = find_layer(model, layer)
     graph = cut(model, name)
-    head = recognise(graph) if graph is not None else GenericHead(lambda a, x: _replay(model, module, a, x), None)
+    head = recognise(graph) if graph is not None else _whole_network(model, module)
     return Split(model, name, module, head)
 
 
@@ -84,6 +103,10 @@ def find_layer(model: nn.Module, layer: str | nn.Module | None) -> tuple[str, nn
         if module is layer:
             return name, module
     raise ValueError(f"The layer {type(layer).__name__} given is no module of this model; pass its dotted name.")
+
+
+def _whole_network(model: nn.Module, layer: nn.Module) -> GenericHead:
+    return GenericHead(lambda activations, images: _replay(model, layer, activations, images), None)
 
 
 def _replay(model: nn.Module, layer: nn.Module, activations: Tensor, images: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pandas as pd
 import torch
@@ -11,7 +11,7 @@ import torch
 from campanion import provenance
 from campanion.data import open_dataset
 from campanion.errors import unknown
-from campanion.evaluation import Protocol, evaluate, settings_of
+from campanion.evaluation import STANDARD, Protocol, evaluate, settings_of
 from campanion.models import load_model
 from campanion.papers import as_published
 from campanion.results import load_result, make_run, read_rows, rows_path, save_result, write_rows
@@ -31,7 +31,7 @@ def study(
     models: Sequence[str],
     data: str = "imagenet-val",
     limit: int | None = None,
-    protocol: Protocol = Protocol(),
+    protocol: Protocol = STANDARD,
     device: str = "auto",
 ) -> dict:
     """The result of ``notebook`` for the rows of ``methods``: see :mod:`campanion.results` for its form.
@@ -53,11 +53,9 @@ def study(
     if mode == "quick":
         models, limit = QUICK_MODELS, limit or QUICK_IMAGES
         protocol = replace(protocol, orderings=min(protocol.orderings, 500), precision="float32")
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    runs = [
-        _run(mode, name, methods, metrics, "scenes" if mode == "quick" else data, limit, protocol, device)
-        for name in models
-    ]
+    device = _device(device)
+    data = "scenes" if mode == "quick" else data
+    runs = [_run(notebook, mode, name, methods, metrics, data, limit, protocol, device) for name in models]
     save_result(notebook, runs)
     return load_result(notebook)
 
@@ -68,12 +66,51 @@ def rows_of(result: dict, model: str) -> pd.DataFrame:
     return as_published(read_rows(rows_path(data, model))[0])
 
 
+def precision_shift(
+    model: str, mode: str, data: str = "imagenet-val", limit: int = 20, device: str = "auto"
+) -> pd.DataFrame | None:
+    """How far bfloat16 forward passes move the numbers: the committed rows minus float32 rows of the first images.
+
+    Returns:
+        One row per method and metric (insertion, deletion, overall, ad, add): mean and largest absolute difference over
+        the images, n; None in ``quick``, which runs in float32 anyway, and where the rows are float32 themselves.
+
+    Raises:
+        MissingResult: cached, and the float32 rows of ``model`` are not there.
+    """
+    rows, settings = read_rows(rows_path(data, model)) if mode != "quick" else (None, {"precision": "float32"})
+    if settings["precision"] == "float32":
+        return None
+    path = rows_path(data, model, "float32")
+    if mode == "full":
+        protocol = replace(Protocol(**{f.name: settings[f.name] for f in fields(Protocol)}), precision="float32")
+        network, pictures = load_model(model, device=_device(device)), open_dataset(data)
+        exact = evaluate(network, pictures, protocol, limit, name="float32")
+        write_rows(exact, path, settings_of(network, pictures, protocol))
+    both = as_published(rows).merge(as_published(read_rows(path)[0]), on=["image", "method"], suffixes=("", "_float32"))
+    parts = []
+    for metric in ("insertion", "deletion", "overall", "ad", "add"):
+        shift = both[metric] - both[f"{metric}_float32"]
+        grouped = shift.groupby(both["method"], sort=False)
+        part = pd.DataFrame(
+            {"mean": grouped.mean(), "largest": grouped.agg(lambda d: d.abs().max()), "n": grouped.count()}
+        )
+        parts.append(part[part["n"] > 0].reset_index().assign(metric=metric))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _device(device: str) -> str:
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
 def _run(
-    mode: str, name: str, methods: Sequence[str], metrics: Sequence[str], data: str, limit: int | None,
+    notebook: str, mode: str, name: str, methods: Sequence[str], metrics: Sequence[str], data: str, limit: int | None,
     protocol: Protocol, device: str,
 ) -> dict:  # fmt: skip
     model, pictures = load_model(name, device=device), open_dataset(data)
-    rows = evaluate(model, pictures, protocol, limit, fresh=mode == "quick")
+    # Quick runs of several notebooks may go on side by side, and each measures anew.
+    own = {"name": f"quick_{notebook}", "fresh": True} if mode == "quick" else {}
+    rows = evaluate(model, pictures, protocol, limit, **own)
     settings = settings_of(model, pictures, protocol)
     write_rows(rows, rows_path(data, name), settings)
     one = rows.drop_duplicates("image")

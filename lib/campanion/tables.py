@@ -25,7 +25,7 @@ WITHIN, HIGHER, LOWER, EQUAL, ABSENT, OURS = (
 _HEADS = ("Method", "Paper", "Ours", "95 % interval", "N", "Ours - paper", "Ours is")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """A table that shows itself: HTML in a notebook, text in a terminal, numbers in ``frame``.
 
@@ -47,6 +47,8 @@ class Table:
             widths = [max(len(r[i]) for r in cells) for i in range(len(_HEADS))]
             lines += ["", heading, *("  ".join(map(_padded, r, widths, range(len(r)))).rstrip() for r in cells)]
         return "\n".join([*lines, "", *self._foot()])
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         body = []
@@ -198,9 +200,10 @@ def _extra(rows: Sequence[tuple], used: Mapping[tuple[str, str], Mapping]) -> li
     """Our methods that the table does not print, for the metrics that it prints on that data."""
     printed = {r[1:5] for r in rows}
     metrics = {r[2:5] for r in rows}
+    names = {r[0] for r in rows}  # another form of a printed method is told apart by its name in METHODS
     return [
         (
-            label(r["method"]),
+            f"{label(r['method'])} ({r['method']})" if label(r["method"]) in names else label(r["method"]),
             r["method"],
             model,
             data,

@@ -1,16 +1,19 @@
-"""CAMs that ask the channel game directly: Ablation-CAM, SHAP-CAM, LIFT-CAM and their relatives LIME-CAM and LRP-CAM."""
+"""CAMs that ask the channel game directly: Ablation-, SHAP- and LIFT-CAM, and their relatives LIME-CAM and LRP-CAM."""
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import torch
 from captum.attr import LRP, DeepLift, Lime
+from captum.attr._core import deep_lift
 from torch import Tensor, nn
 
 from campanion.cams.methods import method
 from campanion.game import ChannelGame
-from campanion.heads import LinearFirstHead
 from campanion.headgraph import flatten_by_function
-from campanion.randomness import captum_seed
+from campanion.heads import POINTWISE, LinearFirstHead
+from campanion.randomness import captum_call, seed_from
 
 
 @method("Ablation-CAM", "Desai and Ramaswamy, WACV 2020")
@@ -48,16 +51,27 @@ def lift_cam(game: ChannelGame, target: Tensor) -> Tensor:
     (:meth:`campanion.heads.LinearFirstHead.multipliers`); any other head goes through captum's DeepLift.
 
     Raises:
-        ValueError: the head cannot be cut out of the network (torch.fx cannot follow it).
+        ValueError: the head cannot be cut out of the network, or has a function that captum's DeepLift has no rule for.
     """
     if isinstance(game.head, LinearFirstHead):
         each, offset = game.contributions(target)
         with torch.no_grad():
             multipliers = game.head.multipliers(offset + each.sum(1), offset, target)
             return torch.einsum("bkd,bd->bk", each, multipliers)
-    with captum_seed(None):
-        lifted = DeepLift(_head_module(game)).attribute(game.activations, target=target)
-    return lifted.sum((2, 3)).detach()
+    # captum takes the plain gradient, silently, through activations that are not in its table (ReLU6, SiLU, GELU ...).
+    more = {kind: deep_lift.nonlinear for kind in POINTWISE if kind not in deep_lift.SUPPORTED_NON_LINEAR}
+    with captum_call(), patch.dict(deep_lift.SUPPORTED_NON_LINEAR, more):
+        lifted = DeepLift(_head_module(game)).attribute(game.activations.clone(), target=target)
+    weights = lifted.sum((2, 3)).detach()
+    nothing = game.value(torch.zeros(1, game.channels), target)[:, 0]
+    missing = weights.sum(1) - (game.score(target) - nothing)
+    if bool((missing.abs() > 1e-3 * (weights.abs().sum(1) + nothing.abs())).any()):
+        raise ValueError(
+            f"lift_cam: DeepLIFT's contributions after {game.parts.name!r} do not sum to v(all) - v(none): captum has "
+            "no rule for a function of this head (a product of activations, overlapping max-pooling). "
+            "Choose a later layer."
+        )
+    return weights
 
 
 @method("LRP-CAM", "Jung and Oh, ICCV 2021 (authors' repository)")
@@ -69,7 +83,8 @@ def lrp_cam(game: ChannelGame, target: Tensor) -> Tensor:
     """
     head = flatten_by_function(_head_module(game))
     try:
-        relevance = LRP(head).attribute(game.activations.clone(), target=target)
+        with captum_call():
+            relevance = LRP(head).attribute(game.activations.clone(), target=target)
     except (TypeError, AssertionError, RuntimeError) as error:
         raise ValueError(f"lrp_cam: captum's LRP cannot take the head after {game.parts.name!r}: {error}") from error
     return relevance.sum((2, 3)).detach()
@@ -83,11 +98,11 @@ def lime_cam(
 
     ``samples`` coalitions (default: as many as channels, as the authors' code draws).
     """
-    rows = []
+    rows, seed = [], seed_from(generator)  # one seed for all: an image's map does not depend on its neighbours
     for b in range(len(target)):
         one = game.image(b)
         lime = Lime(lambda presence, one=one, b=b: one.value(presence, target[b : b + 1])[0])
-        with captum_seed(generator):
+        with captum_call(seed):
             rows.append(
                 lime.attribute(
                     torch.ones(1, game.channels, dtype=game.activations.dtype, device=target.device),
@@ -101,7 +116,7 @@ def lime_cam(
 def _head_module(game: ChannelGame) -> nn.Module:
     if game.head.module is None:
         raise ValueError(
-            f"The head after {game.parts.name!r} cannot be cut out of this network (torch.fx cannot follow its forward); "
+            f"The head after {game.parts.name!r} cannot be cut out of this network (torch.fx cannot follow it); "
             "choose a later layer, or a method that only needs forward passes or gradients."
         )
     return game.head.module

@@ -68,8 +68,9 @@ def explain(
     chosen = [get_method(name) for name in names]
     arguments = _route(chosen, options)
     check_images(model, images)
-    game = ChannelGame.of(model, images, layer)
-    return explain_game(game, targets, names, arguments)
+    with torch.inference_mode(False):  # gradients are needed, also by a caller who does not want any
+        game = ChannelGame.of(model, images.clone() if images.is_inference() else images, layer)
+        return explain_game(game, targets, names, arguments)
 
 
 def explain_game(
@@ -116,7 +117,9 @@ def _route(chosen: list[Method], options: Mapping[str, object]) -> dict[str, dic
             raise ValueError(unknown("option for the methods asked", name, known))
         if name == "variant" and len(takers) > 1:
             both = " and ".join(entry.name for entry in takers)
-            raise ValueError(f"variant means different things to {both}: pass {takers[0].name}={{'variant': {value!r}}}.")
+            raise ValueError(
+                f"variant means different things to {both}: pass {takers[0].name}={{'variant': {value!r}}}."
+            )
         for entry in takers:
             arguments[entry.name].setdefault(name, value)
     return arguments
@@ -130,7 +133,9 @@ def check_images(model: nn.Module, images: Tensor) -> None:
         hint = " Add a batch dimension: images[None]." if images.ndim == 3 else ""
         raise ValueError(f"images must have shape [B, 3, H, W], none of them 0, not {tuple(images.shape)}.{hint}")
     if not images.is_floating_point():
-        raise ValueError(f"images must be preprocessed floating-point pictures, not {images.dtype}; see model.preprocess.")
+        raise ValueError(
+            f"images must be preprocessed floating-point pictures, not {images.dtype}; see model.preprocess."
+        )
     first = next(model.parameters(), None)
     if first is not None and first.dtype != images.dtype:
         raise ValueError(f"images are {images.dtype} and the model is {first.dtype}: convert one of them.")

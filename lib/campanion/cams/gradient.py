@@ -50,7 +50,7 @@ def grad_cam_pp(game: ChannelGame, target: Tensor) -> Tensor:
 
 @method("XGrad-CAM", "Fu et al., BMVC 2020")
 def xgrad_cam(game: ChannelGame, target: Tensor, *, variant: str = "authors") -> Tensor:
-    """``"authors"``: w_k = sum_ij g_kij A_kij / (sum_ij A_kij + 1e-6); ``"lift"``: without the division (LIFT-CAM eq. 10).
+    """``"authors"``: w_k = sum_ij g_kij A_kij / (sum_ij A_kij + 1e-6); ``"lift"``: no division (LIFT-CAM eq. 10).
 
     The authors' code and paper divide, which makes the weight an average gradient; LIFT-CAM's comparison does not,
     which makes it a contribution, comparable with a SHAP value.

@@ -45,16 +45,19 @@ def group_cam(game: ChannelGame, target: Tensor, *, groups: int = 32) -> Tensor:
 
     s_g is the rise of the class's probability, from the blurred picture to the picture seen through S_g:
     ReLU(p(x * m + blur(x) * (1 - m)) - p(blur(x))), m = s(u(S_g)), blur of 51 x 51 pixels, sigma 50.
+    With more groups than channels, each channel is a group.
 
     Raises:
-        ValueError: fewer than one group or more groups than channels.
+        ValueError: fewer than one group.
     """
-    if not 1 <= groups <= game.channels:
-        raise ValueError(f"groups must lie in 1..{game.channels}, the number of channels; got {groups}.")
+    if groups < 1:
+        raise ValueError(f"groups must be at least 1; got {groups}.")
     weighted = grad_cam(game, target)[:, :, None, None] * game.activations
     with torch.no_grad():
         chunks = torch.stack([chunk.sum(1).relu() for chunk in weighted.chunk(groups, 1)], 1)
-        blurred = gaussian_blur(game.images, [51, 51], [50.0, 50.0])
+        # Below 26 pixels there are not enough to reflect at the border for the whole kernel.
+        kernel = [min(51, 2 * side - 1) for side in game.images.shape[:1:-1]]
+        blurred = gaussian_blur(game.images, kernel, [50.0, 50.0])
         rows = []
         for b, c in enumerate(target.tolist()):
             masks, constant = min_max_map(upsample(chunks[b], game.images.shape[-2:]))
@@ -118,7 +121,7 @@ def cameras(game: ChannelGame, target: Tensor, *, sizes: tuple[int, ...] = tuple
         expected = None
         for size in sizes:
             larger = F.interpolate(image, (size, size), mode="bicubic", align_corners=False)
-            scaled = type(game).of(game.parts.model, larger, game.parts.layer)
+            scaled = ChannelGame(game.parts, larger, *game.parts.trunk(larger))
             predicted = int(scaled.logits.argmax(1))
             expected = predicted if expected is None else expected
             if predicted == expected:

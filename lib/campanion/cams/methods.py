@@ -20,7 +20,7 @@ METHODS: dict[str, Method] = {}
 
 @dataclass(frozen=True)
 class Method:
-    """One entry of METHODS. ``gives`` is "weights" or "map"; ``rectified`` says whether the map is ReLU'd (CAM's is not)."""
+    """One entry of METHODS. ``gives`` is "weights" or "map"; ``rectified``: is the map ReLU'd? (CAM's is not)."""
 
     name: str
     title: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,10 +17,11 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def min_max_map(maps: Tensor) -> tuple[Tensor, Tensor]:
     """s: each map of [N, H, W] scaled to 0..1, and whether it was constant [N], in which case it becomes zeros.
 
-    A map with a NaN or an infinity counts as constant.
+    Constant up to rounding, that is: as a constant is after enlarging. A map with NaN or infinity counts as constant.
     """
     maps = maps.float() if maps.dtype.itemsize < 4 else maps
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
-    good = (high > low) & low.isfinite() & high.isfinite()
+    rounding = 8 * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
+    good = (high - low > rounding) & low.isfinite() & high.isfinite()
     scaled = (maps - low) / (high - low).where(good, 1.0)
     return scaled.where(good, 0.0), ~good[..., 0, 0]

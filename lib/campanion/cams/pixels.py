@@ -18,7 +18,7 @@ from torch import Tensor
 from campanion.cams.methods import method
 from campanion.game import ChannelGame
 from campanion.inference import eval_mode
-from campanion.randomness import captum_seed
+from campanion.randomness import captum_call, seed_from
 
 
 @method("Gradient", "Simonyan et al., ICLR Workshops 2014", gives="map")
@@ -39,18 +39,18 @@ def smooth_grad(
     """Mean of the gradient over pictures with Gaussian noise of ``noise`` times the picture's range (captum)."""
 
     def run(model: torch.nn.Module, x: Tensor) -> Tensor:
-        with captum_seed(generator):
-            parts = []
-            for image, c in zip(x.split(1), target.split(1), strict=True):  # the range is each picture's own
-                deviation = noise * float(image.max() - image.min())
+        parts, seed = [], seed_from(generator)  # one seed for all: a map does not depend on the picture's neighbours
+        for image, c in zip(x.split(1), target.split(1), strict=True):
+            # The range is each picture's own.
+            drawn = {
+                "nt_samples": samples,
+                "nt_samples_batch_size": 16,
+                "stdevs": noise * float(image.max() - image.min()),
+            }
+            with captum_call(seed):
                 tunnel = NoiseTunnel(Saliency(model))
-                parts.append(
-                    tunnel.attribute(
-                        image, nt_type="smoothgrad", nt_samples=samples, nt_samples_batch_size=16, stdevs=deviation,
-                        target=c, abs=False,
-                    )  # fmt: skip
-                )
-            return torch.cat(parts)
+                parts.append(tunnel.attribute(image, nt_type="smoothgrad", **drawn, target=c, abs=False))
+        return torch.cat(parts)
 
     return _attribute(game, run)
 
@@ -60,7 +60,9 @@ def integrated_gradients(game: ChannelGame, target: Tensor, *, steps: int = 50) 
     """x times the gradient averaged on the way from the zero (mean colour) picture, ``steps`` points (captum)."""
 
     def run(model: torch.nn.Module, x: Tensor) -> Tensor:
-        return IntegratedGradients(model).attribute(x, target=target, n_steps=steps, internal_batch_size=32)
+        return IntegratedGradients(model).attribute(
+            x, target=target, n_steps=steps, internal_batch_size=max(32, len(x))
+        )
 
     return _attribute(game, run)
 
@@ -78,13 +80,13 @@ def lime(
 
     Negative coefficients count as 0: the map says what speaks for the class.
     """
-    rows = []
+    rows, seed = [], seed_from(generator)
     for b, c in enumerate(target.tolist()):
         picture = game.images[b].permute(1, 2, 0).double().cpu().numpy()
         spread = (picture - picture.min()) / max(np.ptp(picture), 1e-12)
         labels = slic(spread, n_segments=segments, start_label=0)
         mask = torch.as_tensor(labels, device=target.device)[None, None]
-        with captum_seed(generator):
+        with captum_call(seed):
             explained = Lime(game.network).attribute(
                 game.images[b : b + 1], target=c, feature_mask=mask, n_samples=samples, perturbations_per_eval=32
             )
@@ -98,7 +100,7 @@ def xrai(game: ChannelGame, target: Tensor) -> Tensor:
 
     def gradients(pictures: np.ndarray, call_model_args: dict, expected_keys: list | None = None) -> dict:
         x = torch.as_tensor(np.asarray(pictures), dtype=game.images.dtype, device=game.images.device)
-        x = x.permute(0, 3, 1, 2).requires_grad_(True)
+        x = x.permute(0, 3, 1, 2).contiguous().requires_grad_(True)
         with torch.enable_grad():
             logits = game.parts.model(x)[:, call_model_args["class"]].sum()
             (slope,) = torch.autograd.grad(logits, x)
@@ -108,11 +110,14 @@ def xrai(game: ChannelGame, target: Tensor) -> Tensor:
     with eval_mode(game.parts.model):
         for image, c in zip(game.images, target.tolist(), strict=True):
             picture = image.permute(1, 2, 0).cpu().numpy()
+            if picture.min() == picture.max():  # no regions, and saliency divides by the range
+                rows.append(torch.zeros(picture.shape[:2]))
+                continue
             rows.append(torch.as_tensor(XRAI().GetMask(picture, gradients, {"class": c}, batch_size=16)))
     return torch.stack(rows).to(game.images)
 
 
 def _attribute(game: ChannelGame, run: Callable[[torch.nn.Module, Tensor], Tensor]) -> Tensor:
-    with eval_mode(game.parts.model), torch.enable_grad():
+    with eval_mode(game.parts.model), torch.enable_grad(), captum_call():
         attribution = run(game.parts.model, game.images.clone())
     return attribution.detach().abs().sum(1)

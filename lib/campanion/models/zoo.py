@@ -79,7 +79,7 @@ def load_model(
         raise ValueError(unknown("model", name, [*cnns, "scenes_vgg", "scenes_resnet"]))
     classes = num_classes or 1000
     random = weights in (None, "random")
-    if not random and classes != 1000:
+    if weights == "auto" and classes != 1000:
         raise ValueError("ImageNet weights have 1000 classes; pass weights='random' or a file for another number.")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -151,16 +151,17 @@ def _download(name: str, path: Path) -> Path:
     )
     if os.environ.get("CAMPANION_OFFLINE"):
         raise MissingData(ways)
+    from campanion.data.download import DownloadError
     from campanion.data.weights import fetch_weights
 
     try:
         return fetch_weights(name, path.parent)
-    except OSError as error:
+    except (OSError, DownloadError) as error:
         raise MissingData(f"{ways} The download failed: {error}") from error
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Parameters from ``.npz`` (no pickles) or ``.safetensors``, floats cast to float32; ValueError names a bad file."""
+    """Parameters from ``.npz`` (no pickles) or ``.safetensors``, floats as float32; ValueError names a bad file."""
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:

@@ -1,0 +1,170 @@
+"""The evaluation: one pass over images, resumable, and in step with the committed rows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from campanion import explain, metrics, paths
+from campanion.data import open_dataset
+from campanion.evaluation import Protocol, evaluate, measure, settings_of
+from campanion.game import ChannelGame
+from campanion.inference import fast
+from campanion.models import load_model
+from campanion.papers import as_published
+from campanion.results import read_rows, rows_path, running_path, write_rows
+from campanion.statistics import summarise
+from campanion.study import study
+
+QUICK = Protocol(curves=("grad_cam", "fd_cam"), compared=("lift_cam", "xgrad_cam:lift"), orderings=20)
+
+
+@pytest.fixture
+def out(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAMPANION_OUT", str(tmp_path / "out"))
+    monkeypatch.setenv("CAMPANION_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("CAMPANION_BATCH", "1")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("scenes_vgg")
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return open_dataset("scenes", n=6)
+
+
+def test_rows_say_what_the_library_says_one_by_one(model, scenes):
+    sample = scenes[0]
+    rows = pd.DataFrame(measure(model, fast(model), sample, QUICK)).set_index("method")
+    image = model.preprocess(sample.image)[None]
+    game = ChannelGame.of(model, image)
+    target = game.logits.argmax(1)
+    e = explain(model, image, methods=("fd_cam", "xgrad_cam"), xgrad_cam={"variant": "lift"})
+    curves = metrics.insertion_deletion(fast(model), image, e.maps["fd_cam"], target, step=1 / 28)
+    assert rows.loc["fd_cam", "insertion"] == pytest.approx(float(curves.insertion), abs=1e-5)
+    assert rows.loc["fd_cam", "deletion"] == pytest.approx(float(curves.deletion), abs=1e-5)
+    confidence = metrics.confidence(fast(model), image, e.maps["fd_cam"], target)
+    assert rows.loc["fd_cam", "drop"] == pytest.approx(float(confidence.average_drop), abs=1e-5)
+    plain = (e.weights["xgrad_cam"] - (game.gradient(target) * game.activations).sum((2, 3))).abs().max()
+    assert float(plain) < 1e-5
+    assert rows.loc["xgrad_cam:lift", "shap_cosine"] <= 1
+    assert pd.isna(rows.loc["lift_cam", "insertion"])
+    assert rows.loc["shap_cam", "shap_error"] > 0
+
+
+def test_interrupted_and_grown_runs_end_with_the_same_rows(model, scenes, out, monkeypatch):
+    whole = evaluate(model, scenes, QUICK, 4).drop(columns="seconds")
+    running_path("scenes", "scenes_vgg", "cams").unlink()
+    evaluate(model, scenes, QUICK, 1)
+    import campanion.evaluation as evaluation
+
+    calls = []
+
+    def killed(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return measure(*arguments)
+
+    monkeypatch.setattr(evaluation, "measure", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, scenes, QUICK, 4)
+    monkeypatch.setattr(evaluation, "measure", measure)
+    pd.testing.assert_frame_equal(evaluate(model, scenes, QUICK, 4).drop(columns="seconds"), whole)
+
+
+def test_committed_rows_are_not_measured_again(model, scenes, out, monkeypatch):
+    first = evaluate(model, scenes, QUICK, 2)
+    write_rows(first, rows_path("scenes", "scenes_vgg"), settings_of(model, scenes, QUICK))
+    running_path("scenes", "scenes_vgg", "cams").unlink()
+    monkeypatch.setattr("campanion.evaluation.measure", lambda *_: pytest.fail("measured a finished image"))
+    again = evaluate(model, scenes, QUICK, 2)
+    assert len(again) == len(first)
+    merged = again.merge(first, on=["image", "method"], suffixes=("", "_old"))
+    assert (merged.insertion - merged.insertion_old).abs().max() == 0
+
+
+def test_another_protocol_is_not_mixed_in(model, scenes, out):
+    evaluate(model, scenes, QUICK, 1)
+    with pytest.raises(ValueError, match="orderings"):
+        evaluate(model, scenes, replace(QUICK, orderings=30), 2)
+
+
+def test_an_images_numbers_do_not_depend_on_what_came_before(model, scenes):
+    network = fast(model)
+    alone = measure(model, network, scenes[1], QUICK)
+    measure(model, network, scenes[2], QUICK)
+    assert measure(model, network, scenes[1], QUICK) == alone
+
+
+def test_study_quick_writes_a_result_and_cached_reads_it(out, monkeypatch):
+    monkeypatch.setattr("campanion.study.QUICK_IMAGES", 3)
+    made = study("21_test", "quick", QUICK.curves, ["insertion", "overall"], ["ignored"], protocol=QUICK)
+    assert [run["model"] for run in made["runs"]] == ["scenes_resnet", "scenes_vgg"]
+    assert study("21_test", "cached", QUICK.curves, ["insertion"], []) == made
+    assert all(run["provenance"]["n"] == 3 and run["mode"] == "quick" for run in made["runs"])
+    assert len(made["runs"][0]["extra"]["insertion_curve"]["fd_cam"]) == 29
+    json.dumps(made)
+
+
+def test_study_refuses_an_unknown_mode():
+    with pytest.raises(ValueError, match="cached"):
+        study("21_test", "qick", ("grad_cam",), ["insertion"], [])
+
+
+COMMITTED = sorted(rows_path("imagenet-val", "x").parent.glob("imagenet-val_*.parquet"))
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda p: p.stem)
+def test_committed_rows_and_results_agree(path):
+    """Every mean in the result files is the mean of the committed rows."""
+    from campanion.results import load_results
+
+    frame, settings = read_rows(path)
+    assert not frame.duplicated(["image", "method"]).any()
+    chosen = as_published(frame)
+    checked = 0
+    for result in load_results().values():
+        for run in result["runs"]:
+            if (run["model"], run["data"]) != (settings["model"], settings["data"]):
+                continue
+            assert run["provenance"]["n"] == frame["image"].nunique()
+            wanted = {(r["method"], r["metric"]): r for r in run["rows"]}
+            metrics_used = sorted({metric for _, metric in wanted})
+            rows = chosen[chosen.method.isin({method for method, _ in wanted})]
+            for r in summarise(rows, metrics_used, resamples=10).itertuples():
+                if (r.method, r.metric) in wanted:
+                    assert wanted[r.method, r.metric]["mean"] == pytest.approx(r.mean, rel=1e-5)
+                    assert wanted[r.method, r.metric]["n"] == r.n
+                    checked += 1
+    assert checked > 0
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda p: p.stem)
+def test_committed_rows_come_out_again(path):
+    """The first two images, measured again in float32 by two methods: within what bfloat16 and another CPU may move."""
+    frame, settings = read_rows(path)
+    folder = paths.data_dir()
+    if not (folder / "imagenet-val").is_dir() or not (folder / "weights" / f"{settings['model']}.npz").is_file():
+        pytest.skip(f"real data: CAMPANION_DATA has no imagenet-val or no weights of {settings['model']}")
+    data, model = open_dataset("imagenet-val"), load_model(settings["model"])
+    if model.weights["sha256"] != settings["weights"]:
+        pytest.skip("other weights than the committed rows were made with")
+    some = Protocol(curves=("grad_cam",), compared=("lift_cam", "grad_cam"), orderings=200)
+    for index in data.order(settings["seed"])[:2]:
+        old = frame[frame.image == data.ids[index]].set_index("method")
+        with torch.no_grad():
+            new = pd.DataFrame(measure(model, fast(model), data[index], some)).set_index("method")
+        assert new.loc["grad_cam", "target"] == old.loc["grad_cam", "target"]
+        assert new.loc["grad_cam", "insertion"] == pytest.approx(old.loc["grad_cam", "insertion"], abs=0.03)
+        assert new.loc["grad_cam", "deletion"] == pytest.approx(old.loc["grad_cam", "deletion"], abs=0.03)
+        assert new.loc["grad_cam", "shap_cosine"] == pytest.approx(old.loc["grad_cam", "shap_cosine"], abs=0.02)
+        assert new.loc["lift_cam", "shap_cosine"] == pytest.approx(old.loc["lift_cam", "shap_cosine"], abs=0.02)
