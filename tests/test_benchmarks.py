@@ -76,7 +76,7 @@ def test_what_makes_it_fast_changes_no_value(small: tuple[nn.Module, Tensor], mo
     evaluated, widths = [], []
     whole, linear = ChannelGame.value_of_image, nn.functional.linear
     monkeypatch.setattr(
-        ChannelGame, "value_of_image", lambda self, b, r, t: evaluated.append(len(r)) or whole(self, b, r, t)
+        ChannelGame, "value_of_image", lambda self, b, r, *a: evaluated.append(len(r)) or whole(self, b, r, *a)
     )
     monkeypatch.setattr(nn.functional, "linear", lambda z, *a: widths.append(z.shape[-1]) or linear(z, *a))
     values = game.value(rows, 2)[0]

@@ -16,11 +16,14 @@ def test_value_equals_naive_masked_forwards(name: str) -> None:
         model, images = net(name, dtype=dtype), pictures(dtype=dtype)
         game = ChannelGame.of(model, images)
         assert game.head.kind == NETS[name][1]
+        kept = game.activations.clone()
         target = torch.tensor([1, 4])
         naive = torch.stack([masked_logits(model, x, coalitions)[:, c] for x, c in zip(images, target, strict=True)])
         largest = 1 if dtype is torch.float64 else naive.abs().max()
         assert (game.value(coalitions, target) - naive).abs().max() <= tolerance * largest
         assert torch.allclose(game.value(torch.ones(1, CHANNELS), target)[:, 0], game.score(target), rtol=1e-5)
+        game.gradient(target)
+        assert torch.equal(game.activations, kept)
 
 
 @pytest.mark.parametrize("name", ["linear_norm", "mlp", "pixel", "residual", "branches"])

@@ -33,6 +33,7 @@ class Written(Net):
             "reshape": lambda: F.adaptive_avg_pool2d(x, 1).reshape(x.shape[0], -1),
             "size": lambda: F.adaptive_avg_pool2d(x, 1).view(x.size()[0], -1),
             "width": lambda: F.adaptive_avg_pool2d(x, 1).view(x.size(0), 8),
+            "in_place": lambda: x.sub_(0.2).mean((2, 3)),
             "relu": lambda: F.relu(x, inplace=True).relu_().mean((2, 3)),
         }
         return self.fc(ways[self.way]())
@@ -44,13 +45,17 @@ class Written(Net):
         (w, "linear")
         for w in ("mean", "mean_list", "torch_mean", "functional", "method", "reshape", "size", "width", "relu")
     ]
-    + [("keepdim", "generic")],
+    + [("keepdim", "generic"), ("in_place", "generic")],
 )
 def test_the_same_head_written_differently(way: str, kind: str) -> None:
     model, images = Written(way).double().eval(), pictures()
     game = ChannelGame.of(model, images)
     assert game.head.kind == kind
     assert game.head.module is not None
+    assert torch.equal(game.activations, model.target(model.stem(images)))
+    weight = model.fc.weight[1][None, :, None, None] / 36
+    expected = weight * (game.activations > 0) if way == "relu" else weight
+    assert torch.allclose(game.gradient(1), expected.expand(2, 8, 6, 6), atol=1e-12)
     rows = all_coalitions()[::51]
     assert torch.allclose(game.value(rows, 1)[0], masked_logits(model, images[0], rows)[:, 1], atol=1e-12)
 

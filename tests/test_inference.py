@@ -45,7 +45,7 @@ class Shared(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.conv2, self.conv3 = (nn.Conv2d(3, 3, 1) for _ in range(3))
+        self.conv1, self.conv2, self.conv3, self.conv4 = (nn.Conv2d(3, 3, 1) for _ in range(4))
         self.norm1, self.norm2, self.norm3 = (nn.BatchNorm2d(3) for _ in range(3))
         self.lonely = nn.BatchNorm2d(3)
 
@@ -53,7 +53,7 @@ class Shared(nn.Module):
         x = self.lonely(x)
         first = self.conv1(x)
         x = self.norm1(first) + first
-        x = self.norm2(self.conv2(self.norm2(self.conv2(x))))
+        x = self.norm2(self.conv2(self.norm2(self.conv4(x))))
         return self.conv3(self.norm3(self.conv3(x))).mean((2, 3))
 
 

@@ -127,7 +127,16 @@ class ChannelGame:
         Raises:
             ValueError: the rows do not have K entries, or B differs.
         """
-        target = self.target(target)
+        return self._values(coalitions, self.target(target), both=False)[0]
+
+    @torch.no_grad()
+    def value_on_off(self, coalitions: Tensor, target: int | list[int] | Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """v(S) and v(all but S), [B, M] each, for rows as :meth:`value` takes them; one matrix product serves both."""
+        on, off = self._values(coalitions, self.target(target), both=True)
+        return on, off
+
+    def _values(self, coalitions: Tensor, target: Tensor, both: bool) -> Tensor:
+        """v(S), and with ``both`` v(all but S): [1 or 2, B, M]."""
         count, channels = self.activations.shape[:2]
         given = torch.as_tensor(coalitions, device=self.activations.device)
         rows = given.expand(count, *given.shape) if given.ndim == 2 else given
@@ -138,36 +147,47 @@ class ChannelGame:
         rows = rows.to(self.activations.dtype)
         if self.head.kind in ("linear", "pixel"):
             each, offset = self.contributions(target)
-            values = rows.new_empty(rows.shape[:2])
-            for block in _blocks(rows.shape[1], count * (channels + 2 * each.shape[2])):
-                z = torch.baddbmm(offset.unsqueeze(1), rows[:, block], each)
-                values[:, block] = self.head.finish(z, target)
+            values = rows.new_empty(1 + both, *rows.shape[:2])
+            for block in _blocks(rows.shape[1], count * (channels + 3 * each.shape[2])):
+                values[:, :, block] = self._finish(rows[:, block], each, offset, target, both)
             return values
         values = []
         for b, given in enumerate(rows):
             # Coalitions that differ only in dead channels (all zero already) are one: evaluated once.
             live = self.activations[b].flatten(1).any(1)
             distinct, place = torch.unique(given * live, dim=0, return_inverse=True)
-            values.append(self.value_of_image(b, distinct, target)[place])
-        return torch.stack(values)
+            values.append(self.value_of_image(b, distinct, target, both)[:, place])
+        return torch.stack(values, 1)
 
     @torch.no_grad()
-    def value_of_image(self, b: int, rows: Tensor, target: Tensor) -> Tensor:
-        """v(S) [M] for image ``b`` alone: rows [M, K] of the activations' dtype, each of them evaluated; target [B]."""
-        values = rows.new_empty(len(rows))
+    def value_of_image(self, b: int, rows: Tensor, target: Tensor, both: bool = False) -> Tensor:
+        """v(S) [1, M] for image ``b`` alone, and with ``both`` v(all but S) too [2, M]; every row is evaluated.
+
+        ``rows`` are [M, K] of the activations' dtype, ``target`` is [B].
+        """
+        values = rows.new_empty(1 + both, len(rows))
         if isinstance(self.head, GenericHead):
             activation = self.activations[b]
             for block in _blocks(len(rows), 8 * activation.numel(), most=64):
-                masked = activation * rows[block, :, None, None]
-                image = self.images[b].expand(len(masked), *self.images.shape[1:])
-                values[block] = self.head(masked, image)[:, target[b]]
+                for i, some in enumerate((rows[block], 1 - rows[block])[: 1 + both]):
+                    image = self.images[b].expand(len(some), *self.images.shape[1:])
+                    values[i, block] = self.head(activation * some[:, :, None, None], image)[:, target[b]]
             return values
-        each, offset = (part[b] for part in self.contributions(target))
-        # A block holds z, its ReLU, the units in use, and the next layer's output and ReLU.
-        for block in _blocks(len(rows), len(each) + 5 * len(offset)):
-            z = torch.addmm(offset, rows[block], each).unsqueeze(0)
-            values[block] = self.head.finish(z, target[b : b + 1])[0]
+        one = slice(b, b + 1)
+        each, offset = (part[one] for part in self.contributions(target))
+        # A block holds z of S and of all but S, a ReLU, the units in use, and the next layer's output and ReLU.
+        for block in _blocks(len(rows), each.shape[1] + 6 * each.shape[2]):
+            values[:, block] = self._finish(rows[None, block], each, offset, target[one], both)[:, 0]
         return values
+
+    def _finish(self, rows: Tensor, each: Tensor, offset: Tensor, target: Tensor, both: bool) -> Tensor:
+        """Logits [1 or 2, B, M] of ``rows`` [B, M, K] from contributions [B, K, D] and offset [B, D]."""
+        z = torch.baddbmm(offset.unsqueeze(1), rows, each)
+        on = self.head.finish(z, target)
+        if not both:
+            return on.unsqueeze(0)
+        # z is additive: z(all but S) = z(all) + z_0 - z(S).
+        return torch.stack([on, self.head.finish((2 * offset + each.sum(1)).unsqueeze(1) - z, target)])
 
     @torch.no_grad()
     def shapley(

@@ -168,8 +168,6 @@ def recognise(graph: fx.GraphModule) -> Head:
     channelwise = tuple(s for s in before if not isinstance(s, nn.Flatten) and not _is_identity(s))
     if not all(isinstance(s, (*POINTWISE, *_POOLING)) for s in channelwise):
         return generic
-    if any(isinstance(s, nn.Flatten) and (s.start_dim, s.end_dim) != (1, -1) for s in steps):
-        return generic
     if isinstance(first, nn.Linear) and flat and any(isinstance(s, (nn.Flatten, SpatialMean)) for s in before):
         if not rest:
             return LinearFirstHead("linear", graph, channelwise, first, ())

@@ -103,10 +103,11 @@ def _fold(network: nn.Module, graph: fx.Graph) -> None:
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
     """Put ``model`` in eval mode; every submodule's own train/eval flag is restored afterwards."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
+    training = [module for module in model.modules() if module.training]
+    if training:
+        model.eval()
     try:
         yield model
     finally:
-        for module, training in flags:
-            module.training = training
+        for module in training:
+            module.training = True

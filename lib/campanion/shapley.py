@@ -97,7 +97,7 @@ def _walk(game: ChannelGame, b: int, target: Tensor) -> Callable[[Tensor], Tenso
             ranks = torch.arange(steps.shape[1] + 1, device=steps.device)
             place.scatter_(1, steps, ranks[:-1].expand_as(steps))
             rows = (place.unsqueeze(1) < ranks[None, :, None]).flatten(0, 1).to(game.activations.dtype)
-            return game.value_of_image(b, rows, target).reshape(len(steps), -1)
+            return game.value_of_image(b, rows, target)[0].reshape(len(steps), -1)
     else:
         each, offset = (part[b] for part in game.contributions(target))
         live = (each != 0).any(1)

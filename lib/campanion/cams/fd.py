@@ -40,7 +40,8 @@ def similarity_groups(activations: Tensor, percentile: float = 5.0) -> Tensor:
     """G [B, K, K] bool: row k is the group of channel k, all with cos(A_k, A_l) > tau_k (FD-CAM eq. 4 and 5).
 
     tau_k is the (100 - percentile)th percentile of row k's cosines, linearly interpolated; the comparison is strict
-    and a channel belongs to its own group. A dead channel has cosine 0 with all, and an empty group.
+    and a channel belongs to its own group, unless as many others tie with it. A dead channel has cosine 0 with all, and
+    an empty group.
 
     Raises:
         ValueError: percentile outside 0..100.
@@ -71,9 +72,13 @@ def switching_score(game: ChannelGame, target: Tensor, groups: Tensor | None, sw
         each, offset = game.contributions(target)
         off = torch.bmm(groups.to(each.dtype), each).squeeze(2)
         return {"off": off, "on": off + offset, "both": off + offset / 2}[switch]
-    on = game.value(groups, target) if switch != "off" else 0
-    off = game.score(target).unsqueeze(1) - game.value(~groups, target) if switch != "on" else 0
-    return (on + off) / 2 if switch == "both" else on + off
+    if switch == "on":
+        return game.value(groups, target)
+    every = game.score(target).unsqueeze(1)
+    if switch == "off":
+        return every - game.value(~groups, target)
+    on, without = game.value_on_off(groups, target)
+    return (on + every - without) / 2
 
 
 def min_max(values: Tensor) -> Tensor:
