@@ -90,7 +90,7 @@ def evaluate(
     network = fast(model, protocol.precision)
     with RowStore(path, settings=settings) as store:
         if not len(store):
-            _take_committed(store, rows_path(data.name, settings["model"]))
+            _take_committed(store, rows_path(data.name, settings["model"], None if name == "cams" else name))
         todo = [i for i in wanted if data.ids[i] not in store.done]
         for i in track(todo, f"{settings['model']} on {data.name}", unit="image"):
             start = time.perf_counter()
