@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from campanion import explain
+from campanion import explain, load_model
 from nets import net, pictures
 from torch import nn
 
@@ -56,3 +56,12 @@ def test_classes_and_channels_that_are_not_there() -> None:
         explain(net("mlp"), pictures(), 5)
     with pytest.raises(ValueError, match=r"cannot take images of shape \(2, 1, 24, 24\)"):
         explain(net("mlp"), pictures()[:, :1])
+
+
+def test_a_wrong_class_is_refused_before_any_forward_where_the_model_names_its_classes() -> None:
+    model = load_model("scenes_resnet", weights="random")
+    calls = []
+    model.register_forward_pre_hook(lambda *_: calls.append(1))
+    with pytest.raises(ValueError, match=r"0\.\.9; got \[10\]"):
+        explain(model, torch.rand(1, 3, 64, 64), 10, methods="grad_cam")
+    assert not calls

@@ -22,6 +22,20 @@ from campanion.split import Split, split
 _BLOCK_ELEMENTS = 2**24  # numbers held at once by a block of coalitions: 64 MB in float32
 
 
+def class_indices(target: int | list[int] | Tensor, count: int, classes: int, device: torch.device) -> Tensor:
+    """``target`` as class indices [count] below ``classes``; ValueError otherwise."""
+    index = torch.as_tensor(target, device=device)
+    if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+        raise ValueError(f"targets must be integers (class indices), not {index.dtype}.")
+    if index.ndim == 0:
+        index = index.expand(count)
+    if index.shape != (count,):
+        raise ValueError(f"targets must be one class for each of {count} images, not shape {tuple(index.shape)}.")
+    if bool(((index < 0) | (index >= classes)).any()):
+        raise ValueError(f"targets must lie in 0..{classes - 1}; got {index.tolist()}.")
+    return index.long().clone()  # the caller's may be an inference tensor, or change
+
+
 @dataclass
 class ChannelGame:
     """The game of one batch of images; see :meth:`of`."""
@@ -72,19 +86,9 @@ class ChannelGame:
 
     def target(self, target: int | list[int] | Tensor | None) -> Tensor:
         """``target`` as class indices [B]: None is the predicted class; out of range raises ValueError."""
-        count, classes = self.logits.shape
         if target is None:
             return self.logits.argmax(1)
-        index = torch.as_tensor(target, device=self.logits.device)
-        if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
-            raise ValueError(f"targets must be integers (class indices), not {index.dtype}.")
-        if index.ndim == 0:
-            index = index.expand(count)
-        if index.shape != (count,):
-            raise ValueError(f"targets must be one class for each of {count} images, not shape {tuple(index.shape)}.")
-        if bool(((index < 0) | (index >= classes)).any()):
-            raise ValueError(f"targets must lie in 0..{classes - 1}; got {index.tolist()}.")
-        return index.long().clone()  # the caller's may be an inference tensor, or change
+        return class_indices(target, *self.logits.shape, self.logits.device)
 
     def score(self, target: int | list[int] | Tensor | None) -> Tensor:
         """v(all): the logits [B] of class ``target``, of the unchanged network."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from campanion.cams.methods import METHODS, Method, get_method
 from campanion.cams.normalise import min_max_map, upsample
 from campanion.errors import unknown
-from campanion.game import ChannelGame
+from campanion.game import ChannelGame, class_indices
 
 
 @dataclass
