@@ -68,6 +68,9 @@ def explain(
     chosen = [get_method(name) for name in names]
     arguments = _route(chosen, options)
     check_images(model, images)
+    class_names = getattr(model, "class_names", None)  # without them, classes are counted after the forward pass
+    if targets is not None and class_names is not None:
+        class_indices(targets, len(images), len(class_names), images.device)
     with torch.inference_mode(False):  # gradients are needed, also by a caller who does not want any
         game = ChannelGame.of(model, images.clone() if images.is_inference() else images, layer)
         return explain_game(game, targets, names, arguments)
