@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from campanion import metrics
 from campanion.cams import explain_game
+from campanion.cams.normalise import min_max_map, upsample
 from campanion.data import Dataset, Sample, open_dataset
 from campanion.game import ChannelGame
 from campanion.inference import fast
@@ -179,8 +180,6 @@ def _rounded(curve: Tensor) -> list[float]:
 
 
 def _map(game: ChannelGame, weights: Tensor) -> Tensor:
-    from campanion.cams.normalise import min_max_map, upsample
-
     raw = torch.einsum("bk,bkhw->bhw", weights, game.activations).relu()
     return min_max_map(upsample(raw, game.images.shape[-2:]))[0]
 
