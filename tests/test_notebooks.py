@@ -73,7 +73,7 @@ FAULTS = {
     "stores an error": shown("error", ename="ValueError", evalue="no", traceback=[]),
     "text of stderr": shown("stream", name="stderr", text="a warning"),
     "progress bar": shown("display_data", data={"text/plain": "  0%|          | 0/20 [00:00<?, ?it/s]"}),
-    "absolute path": shown("stream", text="saved /home/me/figure.pdf"),
+    "absolute path": shown("stream", text="saved /Users/me/figure.pdf"),
     "installs packages": put(2, source="%pip install torch"),
     "not a valid notebook": lambda n: n.cells[2].update(cell_type="cell"),
     "is allowed": put(2, source="#" + "x" * LARGEST),
