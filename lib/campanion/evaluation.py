@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from campanion import metrics
+from campanion import metrics, provenance
 from campanion.cams import explain_game
 from campanion.cams.normalise import min_max_map, upsample
 from campanion.data import Dataset, Sample, open_dataset
@@ -78,7 +78,8 @@ def evaluate(
 
     Columns: target, label, correct, probability, insertion, deletion, increase (Y < O), drop, drop_in_deletion
     (fractions), the two curves, energy (where the predicted class has a box), shap_cosine, shap_error (relative
-    standard error of the reference), seconds (the image's share of the run's time, in all rows of it).
+    standard error of the reference), seconds (the image's share of the run's time, in all rows of it), device and torch
+    (what measured this image: a run may be continued elsewhere).
 
     Raises:
         ValueError: the rows' file was made with another protocol or other weights (it names the difference).
@@ -89,6 +90,7 @@ def evaluate(
     if fresh:
         path.unlink(missing_ok=True)
     network = fast(model, protocol.precision)
+    made_on = {"device": provenance.device_name(next(model.parameters()).device), "torch": provenance.versions()["torch"]}
     with RowStore(path, settings=settings) as store:
         if not len(store):
             _take_committed(store, rows_path(data.name, settings["model"], None if name == "cams" else name))
@@ -96,7 +98,8 @@ def evaluate(
         for i in track(todo, f"{settings['model']} on {data.name}", unit="image"):
             start = time.perf_counter()
             rows = measure(model, network, data[i], protocol)
-            store.append({**row, "seconds": round(time.perf_counter() - start, 2)} for row in rows)
+            seconds = round(time.perf_counter() - start, 2)
+            store.append({**row, **made_on, "seconds": seconds} for row in rows)
         return store.frame()
 
 

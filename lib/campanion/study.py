@@ -126,6 +126,9 @@ def _run(
         protocol.seed,
         settings,
     )
+    # The rows may have been measured elsewhere, in parts: what counts is where each was.
+    record["device"] = " and ".join(sorted(one["device"].unique()))
+    record["versions"]["torch"] = " and ".join(sorted(one["torch"].unique()))
     chosen = as_published(rows)
     chosen = chosen[chosen["method"].isin(methods)]
     chosen = chosen.sort_values(
