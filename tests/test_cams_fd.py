@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from campanion import explain
-from campanion.cams.fd import similarity_groups
+from campanion.cams.fd import similarity_groups, switching_score
 from campanion.game import ChannelGame
 from nets import CHANNELS, masked_logits, net, pictures
 from torch import nn
@@ -108,6 +108,35 @@ def test_groups(dtype: torch.dtype, channels: int, percentile: float) -> None:
         assert groups.diagonal(dim1=1, dim2=2)[:, 4:].all()
 
 
+@pytest.mark.parametrize("percentile", [5.0, 20.0])
+def test_one_threshold_for_all_pairs(percentile: float) -> None:
+    activations = torch.rand(2, 20, 5, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    groups = similarity_groups(activations, percentile, "all")
+    for b in range(2):
+        flat = activations[b].flatten(1).numpy()
+        flat = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+        cosine = flat @ flat.T
+        assert (groups[b].numpy() == (cosine > np.quantile(cosine, 1 - percentile / 100))).all()
+
+
+@pytest.mark.parametrize("switch", ["on", "off", "both"])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("name", KINDS)
+def test_probabilities_instead_of_logits(name: str, activation: str, switch: str) -> None:
+    model, images = net(name), pictures()
+    model.activation = activation
+    game, target = ChannelGame.of(model, images), torch.tensor([1, 3])
+    groups = similarity_groups(game.activations, 30)
+    score = switching_score(game, target, groups, switch, "probability")
+    for b, c in enumerate(target):
+        rows = torch.cat([groups[b], ~groups[b], torch.ones_like(groups[b, :1])])
+        logits = masked_logits(model, images[b], rows)
+        chance = logits.softmax(1) if activation == "softmax" else logits.sigmoid()
+        on, without, every = chance[:, c].split([CHANNELS, CHANNELS, 1])
+        expected = {"on": on, "off": every - without, "both": (on + every - without) / 2}[switch]
+        assert torch.allclose(score[b], expected, atol=1e-10)
+
+
 def test_a_dead_channel_switches_nothing() -> None:
     model, images = net("mlp"), pictures(1)
     model.stem.weight.data[4] = 0
@@ -125,6 +154,8 @@ def test_options_are_checked() -> None:
         ({"combination": "sum"}, "fd_cam combination must be one of 'exp', 'linear', not 'sum'"),
         ({"percentile": 0}, "percentile must lie between 0 and 100, not 0"),
         ({"percentile": 100.0}, "percentile must lie between 0 and 100"),
+        ({"percentile_of": "row"}, "fd_cam percentile_of must be one of 'channel', 'all', not 'row'"),
+        ({"score": "softmax"}, "fd_cam score must be one of 'logit', 'probability', not 'softmax'"),
     ):
         with pytest.raises(ValueError, match=sentence):
             explain(model, images, 1, "fd_cam", **options)

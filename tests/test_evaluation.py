@@ -10,11 +10,12 @@ import pytest
 import torch
 from campanion import explain, metrics, paths
 from campanion.data import open_dataset
-from campanion.evaluation import Protocol, evaluate, measure, settings_of
+from campanion.evaluation import evaluate, measure, settings_of
 from campanion.game import ChannelGame
 from campanion.inference import fast
 from campanion.models import load_model
 from campanion.papers import as_published
+from campanion.protocols import PROTOCOLS, Protocol
 from campanion.results import read_rows, rows_path, running_path, write_rows
 from campanion.statistics import summarise
 from campanion.study import study
@@ -106,7 +107,8 @@ def test_an_images_numbers_do_not_depend_on_what_came_before(model, scenes):
 
 def test_study_quick_writes_a_result_and_cached_reads_it(out, monkeypatch):
     monkeypatch.setattr("campanion.study.QUICK_IMAGES", 3)
-    made = study("21_test", "quick", QUICK.curves, ["insertion", "overall"], ["ignored"], protocol=QUICK)
+    monkeypatch.setitem(PROTOCOLS, "cams", QUICK)
+    made = study("21_test", "quick", QUICK.curves, ["insertion", "overall"], ["ignored"])
     assert [run["model"] for run in made["runs"]] == ["scenes_resnet", "scenes_vgg"]
     assert study("21_test", "cached", QUICK.curves, ["insertion"], []) == made
     assert all(run["provenance"]["n"] == 3 and run["mode"] == "quick" for run in made["runs"])
@@ -114,16 +116,47 @@ def test_study_quick_writes_a_result_and_cached_reads_it(out, monkeypatch):
     json.dumps(made)
 
 
-def test_study_refuses_an_unknown_mode():
+def test_study_refuses_an_unknown_mode_or_protocol():
     with pytest.raises(ValueError, match="cached"):
         study("21_test", "qick", ("grad_cam",), ["insertion"], [])
+    with pytest.raises(ValueError, match="fd_ablation"):
+        study("21_test", "quick", ("grad_cam",), ["insertion"], [], protocol="fd_ablatoin")
 
 
-COMMITTED = sorted(rows_path("imagenet-val", "x").parent.glob("imagenet-val_*.parquet"))
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol_measures_its_methods(protocol, model, scenes):
+    short = replace(PROTOCOLS[protocol], orderings=min(20, PROTOCOLS[protocol].orderings), step=0.5)
+    rows = pd.DataFrame(measure(model, fast(model), scenes[0], short)).set_index("method")
+    assert rows.loc[list(short.curves), ["insertion", "deletion", "drop"]].notna().all(axis=None)
+    assert ("shap_cosine" in rows) == bool(short.orderings)
+    assert set(rows.index) - {"shap_cam"} == {*short.curves, *short.compared}
 
 
-@pytest.mark.parametrize("path", COMMITTED, ids=lambda p: p.stem)
-def test_committed_rows_and_results_agree(path):
+def test_a_multi_label_network_is_scored_by_its_sigmoid(scenes):
+    several = load_model("scenes_vgg")
+    several.activation = "sigmoid"
+    row = measure(several, fast(several), scenes[0], replace(QUICK, curves=("grad_cam",), compared=(), orderings=0))[0]
+    logits = several(several.preprocess(scenes[0].image)[None])
+    assert row["probability"] == pytest.approx(float(logits.sigmoid().max().detach()), abs=1e-6)
+    assert row["insertion_curve"][-1] == pytest.approx(row["probability"], abs=1e-3)
+
+
+def committed() -> list:
+    """Rows of the protocols: [protocol, path]."""
+    found = []
+    for path in sorted(rows_path("a", "b").parent.glob("*.parquet")):
+        name = next((name for name in PROTOCOLS if path.stem.startswith(f"{name}_")), "cams")
+        settings = read_rows(path)[1]
+        if path == rows_path(settings.get("data", ""), settings.get("model", ""), name):
+            found.append(pytest.param(name, path, id=path.stem))
+    return found
+
+
+COMMITTED = committed()
+
+
+@pytest.mark.parametrize(("protocol", "path"), COMMITTED)
+def test_committed_rows_and_results_agree(protocol, path):
     """Every mean in the result files is the mean of the committed rows."""
     from campanion.results import load_results
 
@@ -133,7 +166,8 @@ def test_committed_rows_and_results_agree(path):
     checked = 0
     for result in load_results().values():
         for run in result["runs"]:
-            if (run["model"], run["data"]) != (settings["model"], settings["data"]):
+            measured = run["provenance"]["settings"].get("protocol", "none")
+            if (measured, run["model"], run["data"]) != (protocol, settings["model"], settings["data"]):
                 continue
             assert run["provenance"]["n"] == frame["image"].nunique()
             wanted = {(r["method"], r["metric"]): r for r in run["rows"]}
@@ -148,10 +182,12 @@ def test_committed_rows_and_results_agree(path):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("path", COMMITTED, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p.values[1] for p in COMMITTED if p.values[0] == "cams"], ids=lambda p: p.stem)
 def test_committed_rows_come_out_again(path):
     """The first two images, measured again in float32 by two methods: within what bfloat16 and another CPU may move."""
     frame, settings = read_rows(path)
+    if settings["data"] != "imagenet-val":
+        pytest.skip(f"measures {settings['data']}, whose reader has tests of its own")
     folder = paths.data_dir()
     if not (folder / "imagenet-val").is_dir() or not (folder / "weights" / f"{settings['model']}.npz").is_file():
         pytest.skip(f"real data: CAMPANION_DATA has no imagenet-val or no weights of {settings['model']}")

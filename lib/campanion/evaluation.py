@@ -11,7 +11,7 @@ import argparse
 import hashlib
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,47 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from campanion import metrics, provenance
-from campanion.cams import explain_game
-from campanion.cams.normalise import min_max_map, upsample
+from campanion.cams.explain import enlarged, explain_game, weighted
+from campanion.cams.variants import parse
 from campanion.data import Dataset, Sample, open_dataset
-from campanion.game import ChannelGame
+from campanion.game import ChannelGame, probabilities
 from campanion.inference import fast
 from campanion.models import load_model
 from campanion.progress import track
+from campanion.protocols import PROTOCOLS, STANDARD, Protocol
 from campanion.rows import RowStore, read_rows, rows_path, running_path
-
-FD_METHODS = (
-    "grad_cam", "grad_cam_pp", "xgrad_cam", "score_cam", "ablation_cam", "layer_cam", "group_cam", "fd_cam",
-)  # fmt: skip
-LIFT_METHODS = ("grad_cam", "grad_cam_pp", "score_cam", "ablation_cam", "xgrad_cam:lift", "lift_cam")
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What is measured and how; everything here decides numbers, and is kept in the rows' file.
-
-    A method's variant follows a colon (``xgrad_cam:lift``).
-
-    Attributes:
-        curves: methods whose insertion and deletion are measured.
-        compared: methods whose weights are compared with the Shapley values.
-        orderings: of the Shapley reference (exact, without sampling, for a linear head).
-        step: of insertion and deletion, as a fraction of the pixels; 1/28 is FD-CAM's 3.6 %, 1792 of 224 x 224 pixels.
-        baseline: of insertion, see :func:`campanion.metrics.insertion_deletion`.
-        seed: of the order of the images and of the orderings of channels.
-        precision: of the masked pictures' forwards, see :func:`campanion.inference.fast`.
-    """
-
-    curves: tuple[str, ...] = FD_METHODS
-    compared: tuple[str, ...] = (*LIFT_METHODS, "xgrad_cam")
-    orderings: int = 10_000
-    step: float = 1 / 28
-    baseline: str = "blur"
-    seed: int = 0
-    precision: str = "float32"
-
-
-STANDARD = Protocol()
 
 
 def evaluate(
@@ -73,7 +41,7 @@ def evaluate(
     """Rows (image x method) of at least the first ``limit`` images of ``data.order(protocol.seed)``, predicted classes.
 
     Finished images are kept in ``out/rows/<name>_<data>_<model>.jsonl``: the next call, which may ask for more, neither
-    measures them again nor leaves them out. Committed rows of the same protocol and weights count as finished.
+    measures them again nor leaves them out. Committed rows of the same name, protocol and weights count as finished.
     ``fresh`` starts anew.
 
     Columns: target, label, correct, probability, insertion, deletion, increase (Y < O), drop, drop_in_deletion
@@ -90,10 +58,13 @@ def evaluate(
     if fresh:
         path.unlink(missing_ok=True)
     network = fast(model, protocol.precision)
-    made_on = {"device": provenance.device_name(next(model.parameters()).device), "torch": provenance.versions()["torch"]}
+    made_on = {
+        "device": provenance.device_name(next(model.parameters()).device),
+        "torch": provenance.versions()["torch"],
+    }
     with RowStore(path, settings=settings) as store:
         if not len(store):
-            _take_committed(store, rows_path(data.name, settings["model"], None if name == "cams" else name))
+            _take_committed(store, rows_path(data.name, settings["model"], name))
         todo = [i for i in wanted if data.ids[i] not in store.done]
         for i in track(todo, f"{settings['model']} on {data.name}", unit="image"):
             start = time.perf_counter()
@@ -106,8 +77,8 @@ def evaluate(
 def settings_of(model: nn.Module, data: Dataset, protocol: Protocol) -> dict[str, object]:
     """Everything that decides the numbers of :func:`evaluate`: kept with the rows, compared before adding to them."""
     return {
-        "model": model.weights["name"], "weights": model.weights["sha256"], "layer": model.target_layer,
-        "data": data.name, **asdict(protocol),
+        **asdict(protocol), "model": model.weights["name"], "weights": model.weights["sha256"],
+        "layer": protocol.layer or model.target_layer, "data": data.name,
     }  # fmt: skip
 
 
@@ -130,29 +101,31 @@ def measure(model: nn.Module, network: nn.Module, sample: Sample, protocol: Prot
     """The rows of one image, one for each method."""
     device = next(model.parameters()).device
     image = model.preprocess(sample.image).unsqueeze(0).to(device)
-    game = ChannelGame.of(model, image)
+    game = ChannelGame.of(model, image, protocol.layer)
     game.use_network(network)
     target = game.target(None)
-    shapley = game.shapley(target, protocol.orderings, _generator(protocol.seed, sample.id))
+    score = getattr(model, "activation", "softmax")
 
-    maps, weights = {"shap_cam": _map(game, shapley.values)}, {"shap_cam": shapley.values}
+    maps, weights, shapley = {}, {}, None
+    if protocol.orderings:
+        shapley = game.shapley(target, protocol.orderings, _generator(protocol.seed, sample.id))
+        maps["shap_cam"] = enlarged(game, weighted(game, shapley.values))[0]
     for name in dict.fromkeys(protocol.curves + protocol.compared):
-        method, _, variant = name.partition(":")
-        explained = explain_game(game, target, [method], {method: {"variant": variant}} if variant else None)
+        method, options = parse(name)
+        explained = explain_game(game, target, [method], {method: options})
         maps[name] = explained.maps[method]
         if method in explained.weights:
             weights[name] = explained.weights[method]
 
     curves = metrics.insertion_deletion(
         network, image, torch.stack([maps[n] for n in protocol.curves], 1), target,
-        step=protocol.step, baseline=protocol.baseline,
+        step=protocol.step, baseline=protocol.baseline, score=score,
     )  # fmt: skip
-    confidence = metrics.confidence(network, image, torch.stack(list(maps.values()), 1), target)
-    boxes = _boxes(sample, int(target), image.shape[-2:])
-    error = float(shapley.standard_error.norm() / shapley.values.norm().clamp_min(1e-12))
+    confidence = metrics.confidence(network, image, torch.stack(list(maps.values()), 1), target, score=score)
+    boxes = input_boxes(sample, int(target), image.shape[-2:])
     shared = {
         "image": sample.id, "target": int(target), "label": sample.label,
-        "correct": int(target) in sample.labels, "probability": float(game.logits.softmax(1)[0, target]),
+        "correct": int(target) in sample.labels, "probability": float(probabilities(model, game.logits)[0, target]),
     }  # fmt: skip
     rows = []
     for i, name in enumerate(maps):
@@ -169,10 +142,10 @@ def measure(model: nn.Module, network: nn.Module, sample: Sample, protocol: Prot
         }
         if len(boxes):
             row["energy"] = float(metrics.energy_pointing_game(maps[name], [boxes])[0])
-        if name in protocol.compared:
+        if shapley is not None and name in protocol.compared:
             row["shap_cosine"] = float(metrics.shap_cosine(weights[name], shapley.values)[0])
         if name == "shap_cam":
-            row["shap_error"] = error
+            row["shap_error"] = float(shapley.standard_error.norm() / shapley.values.norm().clamp_min(1e-12))
         rows.append(row)
     return rows
 
@@ -182,13 +155,8 @@ def _rounded(curve: Tensor) -> list[float]:
     return [round(value, 4) for value in curve.tolist()]
 
 
-def _map(game: ChannelGame, weights: Tensor) -> Tensor:
-    raw = torch.einsum("bk,bkhw->bhw", weights, game.activations).relu()
-    return min_max_map(upsample(raw, game.images.shape[-2:]))[0]
-
-
-def _boxes(sample: Sample, label: int, size: tuple[int, int]) -> Tensor:
-    """Boxes of class ``label`` in pixels of the squashed picture."""
+def input_boxes(sample: Sample, label: int, size: tuple[int, int]) -> Tensor:
+    """Boxes [n, 4] of class ``label`` in pixels of the network's input, the squashed picture of ``size`` (H, W)."""
     width, height = sample.image.size
     return sample.boxes(label) * torch.tensor([size[1] / width, size[0] / height] * 2)
 
@@ -204,12 +172,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m campanion.evaluation", description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", default="imagenet-val")
+    parser.add_argument("--protocol", default="cams", choices=PROTOCOLS, help="what is measured, and the rows' name")
     parser.add_argument("--limit", type=int, help="images (default: all)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     options = parser.parse_args(arguments)
     model = load_model(options.model, device=options.device)
-    frame = evaluate(model, open_dataset(options.data), Protocol(precision=options.precision), options.limit)
+    protocol = replace(PROTOCOLS[options.protocol], precision=options.precision)
+    frame = evaluate(model, open_dataset(options.data), protocol, options.limit, options.protocol)
     print(frame.groupby("method").mean(numeric_only=True).to_string())
 
 

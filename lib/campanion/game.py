@@ -22,6 +22,11 @@ from campanion.split import Split, split
 _BLOCK_ELEMENTS = 2**24  # numbers held at once by a block of coalitions: 64 MB in float32
 
 
+def probabilities(model: nn.Module, logits: Tensor) -> Tensor:
+    """Probabilities [N, C] of logits: softmax, or the sigmoid where ``model.activation`` says so (multi-label)."""
+    return logits.sigmoid() if getattr(model, "activation", "softmax") == "sigmoid" else logits.softmax(1)
+
+
 def class_indices(target: int | list[int] | Tensor, count: int, classes: int, device: torch.device) -> Tensor:
     """``target`` as class indices [count] below ``classes``; ValueError otherwise."""
     index = torch.as_tensor(target, device=device)
@@ -139,8 +144,24 @@ class ChannelGame:
         on, off = self._values(coalitions, self.target(target), both=True)
         return on, off
 
-    def _values(self, coalitions: Tensor, target: Tensor, both: bool) -> Tensor:
-        """v(S), and with ``both`` v(all but S): [1 or 2, B, M]."""
+    @torch.no_grad()
+    def probability(self, coalitions: Tensor, target: int | list[int] | Tensor | None = None) -> Tensor:
+        """Probability [B, M] of class ``target`` with only the channels of each coalition present.
+
+        Rows are as :meth:`value` takes them. A probability needs the logits of all classes, so that every coalition is
+        forwarded through the head: no matrix product stands for it. For multi-label networks it is the sigmoid.
+        """
+        target, rows = self.target(target), self._rows(coalitions)
+        values = torch.empty(rows.shape[:2], dtype=rows.dtype, device=rows.device)
+        for b, some in enumerate(rows):
+            for block in _blocks(len(some), 8 * self.activations[b].numel(), most=64):
+                present = self.activations[b] * some[block, :, None, None]
+                logits = self.head(present, self.images[b].expand(len(present), *self.images.shape[1:]))
+                values[b, block] = probabilities(self.parts.model, logits)[:, target[b]]
+        return values
+
+    def _rows(self, coalitions: Tensor) -> Tensor:
+        """``coalitions`` as 0/1 numbers [B, M, K]."""
         count, channels = self.activations.shape[:2]
         given = torch.as_tensor(coalitions, device=self.activations.device)
         rows = given.expand(count, *given.shape) if given.ndim == 2 else given
@@ -148,7 +169,12 @@ class ChannelGame:
             raise ValueError(
                 f"coalitions must be [M, {channels}] or [{count}, M, {channels}], not {tuple(given.shape)}."
             )
-        rows = rows.to(self.activations.dtype)
+        return rows.to(self.activations.dtype)
+
+    def _values(self, coalitions: Tensor, target: Tensor, both: bool) -> Tensor:
+        """v(S), and with ``both`` v(all but S): [1 or 2, B, M]."""
+        count, channels = self.activations.shape[:2]
+        rows = self._rows(coalitions)
         if self.head.kind in ("linear", "pixel"):
             each, offset = self.contributions(target)
             values = rows.new_empty(1 + both, *rows.shape[:2])

@@ -178,9 +178,9 @@ def running_path(data: str, model: str, name: str = "rows") -> Path:
     return paths.out_dir() / "rows" / f"{name}_{data}_{model}.jsonl"
 
 
-def rows_path(data: str, model: str, name: str | None = None) -> Path:
-    """Where finished rows are kept: ``data/results/rows/[<name>_]<data>_<model>.parquet``, committed."""
-    stem = f"{data}_{model}" if name is None else f"{name}_{data}_{model}"
+def rows_path(data: str, model: str, name: str = "cams") -> Path:
+    """Where finished rows are kept, committed: ``data/results/rows/[<name>_]<data>_<model>.parquet``, cams unnamed."""
+    stem = f"{data}_{model}" if name == "cams" else f"{name}_{data}_{model}"
     return paths.results_dir() / "rows" / f"{stem}.parquet"
 
 

@@ -11,9 +11,10 @@ import torch
 from campanion import provenance
 from campanion.data import open_dataset
 from campanion.errors import unknown
-from campanion.evaluation import STANDARD, Protocol, evaluate, settings_of
+from campanion.evaluation import evaluate, settings_of
 from campanion.models import load_model
 from campanion.papers import as_published
+from campanion.protocols import PROTOCOLS, Protocol
 from campanion.results import load_result, make_run, read_rows, rows_path, save_result, write_rows
 from campanion.statistics import paired, summarise
 
@@ -29,41 +30,45 @@ def study(
     methods: Sequence[str],
     metrics: Sequence[str],
     models: Sequence[str],
-    data: str = "imagenet-val",
     limit: int | None = None,
-    protocol: Protocol = STANDARD,
+    protocol: str = "cams",
+    precision: str = "float32",
     device: str = "auto",
 ) -> dict:
     """The result of ``notebook`` for the rows of ``methods``: see :mod:`campanion.results` for its form.
 
     Args:
         mode: ``"cached"`` reads the committed result and computes nothing; ``"quick"`` measures generated scenes with
-            this project's two small networks; ``"full"`` measures ``models`` on ``data``, resuming finished images.
+            this project's two small networks; ``"full"`` measures ``models``, resuming finished images.
         metrics: in the papers' names (:data:`campanion.papers.DIRECTION`).
-        limit: images of ``data`` (None: all; quick: 24).
+        models: names, with their data set: ``"voc_mlp@voc2007"``; without one it is ``imagenet-val``.
+        limit: images of each data set (None: all; quick: 24).
+        protocol: a name of :data:`campanion.protocols.PROTOCOLS`; tables of one protocol share their per-image rows.
+        precision: of the masked pictures' forwards (quick: float32).
 
     Raises:
         MissingResult: cached, and there is no result; the sentence names the command that makes it.
-        ValueError: unknown mode.
+        ValueError: unknown mode or protocol.
     """
+    if protocol not in PROTOCOLS:
+        raise ValueError(unknown("protocol", protocol, PROTOCOLS))
+    settings = replace(PROTOCOLS[protocol], precision=precision)
     if mode not in MODES:
         raise ValueError(unknown("mode", mode, MODES))
     if mode == "cached":
         return load_result(notebook)
     if mode == "quick":
-        models, limit = QUICK_MODELS, limit or QUICK_IMAGES
-        protocol = replace(protocol, orderings=min(protocol.orderings, 500), precision="float32")
+        models, limit = [f"{name}@scenes" for name in QUICK_MODELS], limit or QUICK_IMAGES
+        settings = replace(settings, orderings=min(settings.orderings, 500), precision="float32")
     device = _device(device)
-    data = "scenes" if mode == "quick" else data
-    runs = [_run(notebook, mode, name, methods, metrics, data, limit, protocol, device) for name in models]
+    runs = [_run(notebook, mode, model, methods, metrics, limit, settings, device, protocol) for model in models]
     save_result(notebook, runs)
     return load_result(notebook)
 
 
-def rows_of(result: dict, model: str) -> pd.DataFrame:
-    """Per-image rows behind a run of ``result``, in the papers' names and units."""
-    data = next(run["data"] for run in result["runs"] if run["model"] == model)
-    return as_published(read_rows(rows_path(data, model))[0])
+def rows_of(run: dict, protocol: str = "cams") -> pd.DataFrame:
+    """Per-image rows behind a run of a result, in the papers' names and units."""
+    return as_published(read_rows(rows_path(run["data"], run["model"], protocol))[0])
 
 
 def precision_shift(
@@ -104,27 +109,34 @@ def _device(device: str) -> str:
 
 
 def _run(
-    notebook: str, mode: str, name: str, methods: Sequence[str], metrics: Sequence[str], data: str, limit: int | None,
-    protocol: Protocol, device: str,
+    notebook: str, mode: str, model: str, methods: Sequence[str], metrics: Sequence[str], limit: int | None,
+    protocol: Protocol, device: str, name: str,
 ) -> dict:  # fmt: skip
-    model, pictures = load_model(name, device=device), open_dataset(data)
+    model, _, data = model.partition("@")
+    data = data or "imagenet-val"
+    network, pictures = load_model(model, device=device), open_dataset(data)
     # Quick runs of several notebooks may go on side by side, and each measures anew.
-    own = {"name": f"quick_{notebook}", "fresh": True} if mode == "quick" else {}
-    rows = evaluate(model, pictures, protocol, limit, **own)
-    settings = settings_of(model, pictures, protocol)
-    write_rows(rows, rows_path(data, name), settings)
+    own = {"name": f"quick_{notebook}", "fresh": True} if mode == "quick" else {"name": name}
+    rows = evaluate(network, pictures, protocol, limit, **own)
+    settings = settings_of(network, pictures, protocol)
+    write_rows(rows, rows_path(data, model, name), settings)
     one = rows.drop_duplicates("image")
     n = len(one)
-    accuracy = f"top-1 {100 * one['correct'].mean():.1f} % on these {n:,} images"
+    right = f"{100 * one['correct'].mean():.1f} % on these {n:,} images"
+    accuracy = (
+        f"top-1 {right}"
+        if getattr(network, "activation", "softmax") == "softmax"
+        else f"the highest class is present in {right}"
+    )
     record = provenance.collect(
         mode,
         data,
         n,
-        {**model.weights, "accuracy": accuracy},
+        {**network.weights, "accuracy": accuracy},
         device,
         one["seconds"].sum() / 60,
         protocol.seed,
-        settings,
+        {**settings, "protocol": name},
     )
     # The rows may have been measured elsewhere, in parts: what counts is where each was.
     record["device"] = " and ".join(sorted(one["device"].unique()))
@@ -140,7 +152,7 @@ def _run(
         if {"insertion", "deletion"} & set(metrics)
     }
     metrics = list(metrics)
-    return make_run(summarise(chosen, metrics), paired(chosen, metrics), record, name, curves or None)
+    return make_run(summarise(chosen, metrics), paired(chosen, metrics), record, model, curves or None)
 
 
 def _mean_curve(curves: pd.Series) -> list[float]:

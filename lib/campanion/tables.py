@@ -10,7 +10,7 @@ from html import escape
 import pandas as pd
 
 from campanion import provenance
-from campanion.cams import METHODS
+from campanion.cams.variants import label
 from campanion.papers import DIRECTION, TITLES, paper_data, published, title
 
 COLUMNS = ("label", "method", "model", "data", "metric", "paper", "ours", "low", "high", "n", "difference", "word")
@@ -146,18 +146,6 @@ def compare(paper: str, mean: float, low: float | None, high: float | None) -> s
     if low is not None and low <= float(printed) <= high:
         return WITHIN
     return HIGHER if mean > float(printed) else LOWER
-
-
-def label(method: str) -> str:
-    """The name of a method as papers print it; a name that is not in METHODS stays as it is.
-
-    >>> label("xgrad_cam:lift")
-    'XGrad-CAM (lift)'
-    """
-    name, _, variant = method.partition(":")
-    if name not in METHODS:
-        return method
-    return f"{METHODS[name].title} ({variant})" if variant else METHODS[name].title
 
 
 def _run_for(

@@ -94,14 +94,24 @@ def explain_game(
         output = entry.function(game, target, **(options or {}).get(name, {})).detach()
         if entry.gives == "weights":
             result.weights[name] = output
-            raw = torch.einsum("bk,bkhw->bhw", output, game.activations)
-            raw = raw.relu() if entry.rectified else raw
+            raw = weighted(game, output, entry.rectified)
         else:
             raw = output
-        maps, constant = min_max_map(upsample(raw, game.images.shape[-2:]))
-        result.raw[name], result.maps[name], result.degenerate[name] = raw, maps, constant
+        result.raw[name] = raw
+        result.maps[name], result.degenerate[name] = enlarged(game, raw)
         result.seconds[name] = time.perf_counter() - start
     return result
+
+
+def weighted(game: ChannelGame, weights: Tensor, rectified: bool = True) -> Tensor:
+    """The map ReLU(sum_k w_k A_k) [B, h, w] of weights [B, K]; without the ReLU unless ``rectified``."""
+    raw = torch.einsum("bk,bkhw->bhw", weights, game.activations)
+    return raw.relu() if rectified else raw
+
+
+def enlarged(game: ChannelGame, raw: Tensor) -> tuple[Tensor, Tensor]:
+    """s(u(L)) of LIFT-CAM eq. 11: the map [B, H, W] at the input's size in 0..1, and whether it was constant [B]."""
+    return min_max_map(upsample(raw, game.images.shape[-2:]))
 
 
 def _route(chosen: list[Method], options: Mapping[str, object]) -> dict[str, dict[str, object]]:

@@ -19,6 +19,8 @@ def fd_cam(
     switch: str = "both",
     combination: str = "exp",
     bias: float = 0.5,
+    percentile_of: str = "channel",
+    score: str = "logit",
 ) -> Tensor:
     """w_k = a_k e^{s_k} - b, with a (Grad-CAM's) and s (the switching score) min-max normalised over channels (eq. 10).
 
@@ -28,45 +30,61 @@ def fd_cam(
         switch: ``"off"`` (eq. 6), ``"on"`` (eq. 7) or ``"both"`` (eq. 8).
         combination: ``"exp"`` (eq. 10) or ``"linear"``, w = a s - b (Table IV).
         bias: b (0 or 0.5 in Table IV), subtracted outside the exponential as the authors' code does.
+        percentile_of: whose cosines theta counts, see :func:`similarity_groups`; the authors' code: each channel's.
+        score: f_c of eq. 6-8, ``"logit"`` (the authors' code) or ``"probability"``; the paper does not say.
     """
     choose("fd_cam combination", combination, ("exp", "linear"))
     gradient = min_max(game.gradient(target).mean((2, 3)))
-    groups = similarity_groups(game.activations, percentile) if grouped else None
-    score = min_max(switching_score(game, target, groups, switch))
-    return gradient * (score.exp() if combination == "exp" else score) - bias
+    groups = similarity_groups(game.activations, percentile, percentile_of) if grouped else None
+    switching = min_max(switching_score(game, target, groups, switch, score))
+    return gradient * (switching.exp() if combination == "exp" else switching) - bias
 
 
-def similarity_groups(activations: Tensor, percentile: float = 5.0) -> Tensor:
+def similarity_groups(activations: Tensor, percentile: float = 5.0, percentile_of: str = "channel") -> Tensor:
     """G [B, K, K] bool: row k is the group of channel k, all with cos(A_k, A_l) > tau_k (FD-CAM eq. 4 and 5).
 
     tau_k is the (100 - percentile)th percentile of row k's cosines, linearly interpolated; the comparison is strict
     and a channel belongs to its own group, unless as many others tie with it. A dead channel has cosine 0 with all, and
     an empty group.
 
+    The paper's sentence leaves open whose similarities are sorted. ``percentile_of="channel"`` (the authors' code):
+    each channel's own, so that all groups are of one size. ``"all"``: those of all pairs of channels, one tau for the
+    whole picture, so that a channel like many others has a large group and a peculiar one stands alone.
+
     Raises:
-        ValueError: percentile outside 0..100.
+        ValueError: percentile outside 0..100, or another ``percentile_of``.
     """
+    choose("fd_cam percentile_of", percentile_of, ("channel", "all"))
     if not 0 < percentile < 100:
         raise ValueError(f"percentile must lie between 0 and 100, not {percentile}.")
     flat = activations.flatten(2)
     unit = flat / flat.norm(dim=2, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
     cosine = torch.bmm(unit, unit.transpose(1, 2))
+    ranked = cosine if percentile_of == "channel" else cosine.flatten(1).unsqueeze(1)
     # torch.quantile sorts every row in full and refuses large inputs: the few largest are enough.
-    channels = cosine.shape[2]
-    place = (1 - percentile / 100) * (channels - 1)
-    top = cosine.topk(channels - int(place), dim=2).values
+    count = ranked.shape[2]
+    place = (1 - percentile / 100) * (count - 1)
+    top = ranked.topk(count - int(place), dim=2).values
     lower, upper = top[..., -1:], top[..., -2:-1] if top.shape[2] > 1 else top[..., -1:]
     return cosine > torch.lerp(lower, upper, place - int(place))
 
 
-def switching_score(game: ChannelGame, target: Tensor, groups: Tensor | None, switch: str = "both") -> Tensor:
-    """s [B, K] in logits: off_k = v(all) - v(all but G_k), on_k = v(G_k), both = (off_k + on_k) / 2 (eq. 6-8).
+def switching_score(
+    game: ChannelGame, target: Tensor, groups: Tensor | None, switch: str = "both", score: str = "logit"
+) -> Tensor:
+    """s [B, K]: off_k = v(all) - v(all but G_k), on_k = v(G_k), both = (off_k + on_k) / 2 (eq. 6-8).
 
-    ``groups`` [B, K, K] bool, or None for each channel alone.
+    ``groups`` [B, K, K] bool, or None for each channel alone. v is the class's logit, or its probability.
     """
     choose("fd_cam switch", switch, ("both", "on", "off"))
+    choose("fd_cam score", score, ("logit", "probability"))
     if groups is None:
         groups = torch.eye(game.channels, dtype=torch.bool, device=target.device).expand(len(target), -1, -1)
+    if score == "probability":
+        every = game.probability(groups.new_ones(len(target), 1, game.channels), target)
+        off = every - game.probability(~groups, target) if switch != "on" else 0
+        on = game.probability(groups, target) if switch != "off" else 0
+        return (on + off) / (2 if switch == "both" else 1)
     if game.head.kind == "linear":
         # v is additive: v(S) = z_0 + sum of C_k over S, so off_k + z_0 = on_k.
         each, offset = game.contributions(target)
