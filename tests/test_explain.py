@@ -17,11 +17,12 @@ from torch import Tensor, nn
 QUICK = {"orderings": 4, "sizes": (24, 28), "masks": 8, "samples": 8, "steps": 4, "segments": 6}
 KINDS = ["linear", "mlp", "pixel", "convolutions", "branches"]
 SLOW = {"xrai"}
+LEARNED = {"lfi_cam", "abn"}  # of networks that make a map of their own: test_lfi.py, test_abn.py
 
 
 def methods_for(kind: str) -> list[str]:
     missing = {"branches": {"cam", "lift_cam", "lrp_cam"}, "linear": set()}.get(kind, {"cam"})
-    return [m for m in METHODS if m not in missing | SLOW]
+    return [m for m in METHODS if m not in missing | SLOW | LEARNED]
 
 
 def quick(methods: list[str]) -> dict:

@@ -1,5 +1,6 @@
-"""Networks: torchvision's with local or downloaded weights, and this project's own."""
+"""Networks: torchvision's with local or downloaded weights, this project's own, and the papers' trainable ones."""
 
+from campanion.models.build import build_model
 from campanion.models.zoo import load_model
 
-__all__ = ["load_model"]
+__all__ = ["build_model", "load_model"]

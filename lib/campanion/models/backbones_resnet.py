@@ -1,0 +1,144 @@
+"""Residual backbones for both stems: ResNet, ResNeXt, SE-ResNet, from torchvision's blocks.
+
+Parameter names are torchvision's, so that its weights load into the ImageNet forms. ``trunk`` says how the networks of
+LFI-CAM's generations (:mod:`campanion.models.lfi`) differ from a plain one:
+
+=================  =================================================================================================
+``plain``          as published (He et al.); a 224-pixel picture gives 7x7 maps
+``last_stride1``   the last stage does not stride: 14x14 maps
+``stem_stride1``   the first convolution does not stride: 14x14 maps, four times the multiply-adds everywhere
+``three_stages``   the last stage is replaced by three that do not stride, of the width before it, its own, and the
+                   width before it again (256, 512, 256): 14x14 maps
+=================  =================================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.ops import SqueezeExcitation
+
+from campanion.models.network import Backbone, initialise
+
+TRUNKS = ("plain", "last_stride1", "stem_stride1", "three_stages")
+
+
+class SEBasicBlock(BasicBlock):
+    """torchvision's BasicBlock with squeeze and excitation before the sum (Hu et al., CVPR 2018, fig. 3)."""
+
+    def __init__(self, inplanes: int, planes: int, *args: object, reduction: int = 16, **more: object) -> None:
+        super().__init__(inplanes, planes, *args, **more)
+        self.se = SqueezeExcitation(planes, max(1, planes // reduction))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps [B, planes, h, w]."""
+        identity = x if self.downsample is None else self.downsample(x)
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        return self.relu(self.se(out) + identity)
+
+
+class SEBottleneck(Bottleneck):
+    """torchvision's Bottleneck with squeeze and excitation before the sum (Hu et al., CVPR 2018, fig. 3)."""
+
+    def __init__(self, inplanes: int, planes: int, *args: object, reduction: int = 16, **more: object) -> None:
+        super().__init__(inplanes, planes, *args, **more)
+        width = planes * self.expansion
+        self.se = SqueezeExcitation(width, max(1, width // reduction))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps [B, 4 planes, h, w]."""
+        identity = x if self.downsample is None else self.downsample(x)
+        out = self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))))
+        return self.relu(self.se(self.bn3(self.conv3(out))) + identity)
+
+
+class ResNet(Backbone):
+    """A residual network of three or four stages.
+
+    Args:
+        block: torchvision's ``BasicBlock`` or ``Bottleneck``, or one of the two above.
+        depths: blocks in each stage.
+        widths: planes of each stage (a Bottleneck gives four times as many channels).
+        stem: ``"imagenet"`` (7x7 convolution of stride 2, max-pooling) or ``"cifar"`` (3x3, neither).
+        trunk: see the module's head.
+        stem_width: channels of the first convolution.
+        groups, width_per_group: ResNeXt's cardinality and width, as in torchvision.
+
+    Example:
+        >>> ResNet(Bottleneck, (3, 4, 6, 3)).load_state_dict(torchvision.models.resnet50().state_dict())
+        <All keys matched successfully>
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock | Bottleneck],
+        depths: Sequence[int],
+        widths: Sequence[int] = (64, 128, 256, 512),
+        stem: str = "imagenet",
+        trunk: str = "plain",
+        num_classes: int = 1000,
+        stem_width: int = 64,
+        groups: int = 1,
+        width_per_group: int = 64,
+    ) -> None:
+        super().__init__()
+        self.stem, self.num_classes = stem, num_classes
+        self._block, self._groups, self._width_per_group = block, groups, width_per_group
+        if stem == "imagenet":
+            stride = 1 if trunk == "stem_stride1" else 2
+            self.conv1 = nn.Conv2d(3, stem_width, 7, stride, padding=3, bias=False)
+            self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        else:
+            self.conv1 = nn.Conv2d(3, stem_width, 3, padding=1, bias=False)
+            self.maxpool = nn.Identity()
+        self.bn1, self.relu = nn.BatchNorm2d(stem_width), nn.ReLU(inplace=True)
+
+        self._last, channels = len(depths), stem_width
+        for i, (width, depth) in enumerate(zip(widths[:-1], depths[:-1], strict=True), start=1):
+            self.add_module(f"layer{i}", self._stage(channels, width, depth, stride=1 if i == 1 else 2))
+            channels = width * block.expansion
+        self.early_channels, self._last_stage = channels, (widths[-1], depths[-1])
+        if trunk == "three_stages":
+            stages = []
+            for width in (widths[-2], widths[-1], widths[-2]):
+                stages.append(self._stage(channels, width, depths[-1], stride=1))
+                channels = width * block.expansion
+            last = nn.Sequential(*stages)
+        else:
+            last = self._stage(channels, *self._last_stage, stride=1 if trunk == "last_stride1" else 2)
+            channels = widths[-1] * block.expansion
+        self.add_module(f"layer{self._last}", last)
+        self.channels, self.target_layer = channels, f"layer{self._last}"
+        self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(channels, num_classes)
+        initialise(self)
+
+    def _stage(self, channels: int, width: int, depth: int, stride: int) -> nn.Sequential:
+        """``depth`` blocks from ``channels`` to ``width * expansion``; the first one strides."""
+        out, shortcut = width * self._block.expansion, None
+        if stride != 1 or channels != out:
+            shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+        shape = {"groups": self._groups, "base_width": self._width_per_group}
+        first = self._block(channels, width, stride, shortcut, **shape)
+        return nn.Sequential(first, *(self._block(out, width, **shape) for _ in range(depth - 1)))
+
+    def branch_stage(self) -> nn.Sequential:
+        """See :meth:`Backbone.branch_stage`."""
+        return self._stage(self.early_channels, *self._last_stage, stride=1)
+
+    def early(self, images: Tensor) -> Tensor:
+        """See :meth:`Backbone.early`."""
+        maps = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        for i in range(1, self._last):
+            maps = getattr(self, f"layer{i}")(maps)
+        return maps
+
+    def late(self, maps: Tensor) -> Tensor:
+        """See :meth:`Backbone.late`."""
+        return getattr(self, f"layer{self._last}")(maps)
+
+    def classify(self, maps: Tensor) -> Tensor:
+        """See :meth:`Backbone.classify`."""
+        return self.fc(torch.flatten(self.avgpool(maps), 1))
