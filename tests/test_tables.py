@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 from campanion.provenance import REQUIRED
-from campanion.tables import compare, paper_vs_ours
+from campanion.tables import compare, paper_vs_ours, run_name, table_per_run
 
 RECORD = dict.fromkeys(REQUIRED, "x") | {
     "mode": "full", "data": "imagenet-val", "n": 500, "weights": {"name": "resnet18", "accuracy": "top-1 71.8 %"},
@@ -129,3 +129,13 @@ def test_quick_runs_are_shown_once_and_named():
     table = paper_vs_ours("lift", "table2", quick, model="resnet18")
     assert len(table.frame) == 6
     assert "says nothing about the paper" in table.provenance[0]
+
+
+def test_a_table_for_each_run_and_a_stand_in_that_says_so(result):
+    on_voc = {**result["runs"][0], "data": "voc2007", "model": "voc_mlp"}
+    shown = table_per_run("fd", "table1", {**result, "runs": [result["runs"][0], on_voc]}, notes=["other weights."])
+    assert list(shown) == [run_name(result["runs"][0]), "voc_mlp on voc2007"]
+    other = shown["voc_mlp on voc2007"]
+    assert set(other.frame.data) == {"voc2007"}
+    assert "the paper's table does not have" in " ".join(other.notes)
+    assert shown[run_name(result["runs"][0])].notes == ("other weights.",)

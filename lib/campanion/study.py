@@ -17,6 +17,7 @@ from campanion.papers import as_published
 from campanion.protocols import PROTOCOLS, Protocol
 from campanion.results import load_result, make_run, read_rows, rows_path, save_result, write_rows
 from campanion.statistics import paired, summarise
+from campanion.timing import seconds_per_image
 
 MODES = ("cached", "quick", "full")
 QUICK_MODELS = ("scenes_vgg", "scenes_resnet")
@@ -40,7 +41,8 @@ def study(
     Args:
         mode: ``"cached"`` reads the committed result and computes nothing; ``"quick"`` measures generated scenes with
             this project's two small networks; ``"full"`` measures ``models``, resuming finished images.
-        metrics: in the papers' names (:data:`campanion.papers.DIRECTION`).
+        metrics: in the papers' names (:data:`campanion.papers.DIRECTION`); seconds_per_image is always
+            measured anew.
         models: names, with their data set: ``"voc_mlp@voc2007"``; without one it is ``imagenet-val``.
         limit: images of each data set (None: all; quick: 24).
         protocol: a name of :data:`campanion.protocols.PROTOCOLS`; tables of one protocol share their per-image rows.
@@ -146,6 +148,9 @@ def _run(
     chosen = chosen.sort_values(
         "method", key=lambda names: names.map({m: i for i, m in enumerate(methods)}), kind="stable"
     )
+    if "seconds_per_image" in metrics:
+        timed = seconds_per_image(network, pictures, methods, precision=protocol.precision, seed=protocol.seed)
+        chosen = chosen.merge(timed, on=["image", "method"], how="left", validate="one_to_one")
     curves = {
         curve: {m: _mean_curve(chosen[chosen["method"] == m][curve]) for m in methods}
         for curve in CURVES

@@ -90,6 +90,7 @@ def paper_vs_ours(
     data: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
     extra_rows: bool = True,
+    columns: Sequence[str] | None = None,
 ) -> Table:
     """A printed table beside a result.
 
@@ -101,6 +102,7 @@ def paper_vs_ours(
         data: our data set for a data set of the paper, where a stand-in is shown: ``{"stl10": "imagenette96"}``.
         notes: what is unlike the paper's setting, one sentence each.
         extra_rows: also show our methods that the paper does not print.
+        columns: the paper's data sets to show (default: all of the table).
 
     Raises:
         ValueError: no run of ``result`` fits the table; the sentence lists the runs there are.
@@ -108,7 +110,7 @@ def paper_vs_ours(
     >>> paper_vs_ours("fd", "table1", load_result("21_fd_table1_faithfulness"), model="resnet18")
     """
     printed = published(paper, table)
-    printed = printed[printed.metric.isin(DIRECTION)]
+    printed = printed[printed.metric.isin(DIRECTION) & (printed.data.isin(columns or printed.data))]
     runs = {(r["model"], r["data"]): r for r in result["runs"]}
     printed = _narrowed(printed, result["runs"], model, data)
     rows, used = [], {}
@@ -132,6 +134,31 @@ def paper_vs_ours(
     head = f"{title(paper, table)}: the paper and ours" + (f" ({model})" if isinstance(model, str) else "")
     misprints = [f"{r.row}, {r.column}: {r.note}." for r in printed.itertuples() if r.note]
     return Table(head, frame, tuple(notes), (*(f"Printed number: {m}" for m in dict.fromkeys(misprints)), *lines))
+
+
+def table_per_run(paper: str, table: str, result: Mapping, notes: Sequence[str] = ()) -> dict[str, Table]:
+    """A printed table beside each run of ``result``, by the run's name (``voc_mlp on voc2007``).
+
+    A run on data that the table does not have stands beside the first data set that it has, and its foot says so.
+
+    >>> table_per_run("lift", "table2", load_result("32_lift_table2_shap_similarity"))["squeezenet1_1 on imagenet-val"]
+    """
+    printed = list(dict.fromkeys(published(paper, table).data))
+    shown = {}
+    for run in result["runs"]:
+        ours, own = paper_data(run["data"]), list(notes)
+        column = ours if ours in printed else printed[0]
+        if run["mode"] != "quick" and ours not in printed:
+            own.append(f"measured on {run['data']}, which the paper's table does not have; beside it stands {column}.")
+        shown[run_name(run)] = paper_vs_ours(
+            paper, table, {**result, "runs": [run]}, run["model"], {column: run["data"]}, own, columns=[column]
+        )
+    return shown
+
+
+def run_name(run: Mapping) -> str:
+    """``voc_mlp on voc2007``: the name of a run for headings, legends and, with its blanks replaced, files."""
+    return f"{run['model']} on {run['data']}"
 
 
 def compare(paper: str, mean: float, low: float | None, high: float | None) -> str:
