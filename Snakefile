@@ -25,6 +25,7 @@ ALL = sorted(path.stem for path in Path("notebooks").glob("[0-9][0-9]_*.ipynb"))
 KEYS = str(config["targets"]).split(",") if config.get("targets") else ALL
 SCOREBOARD = "99_scoreboard"
 CHECKPOINTS = [f"data/checkpoints/{name}.safetensors" for name in ("scenes_vgg", "scenes_resnet")]
+VOC_HEADS = [f"data/checkpoints/voc_{head}.safetensors" for head in ("mlp", "linear")]  # on real data: for `full` only
 CORES = os.cpu_count() or 1  # Snakemake scales threads down to --cores
 
 if MODE not in ("quick", "full", "cached"):
@@ -37,6 +38,7 @@ if unknown := sorted(set(KEYS) - set(ALL)):
 
 wildcard_constraints:
     key=r"\d\d_\w+",
+    arch=r"scenes_\w+",
 
 
 def executed(keys):
@@ -61,6 +63,13 @@ def before_scoreboard(wildcards):
     return executed(key for key in KEYS if key != SCOREBOARD) if wildcards.key == SCOREBOARD else []
 
 
+def voc_heads(wildcards):
+    """The VOC classifiers, for a notebook that needs VOC's classes."""
+    metadata = json.loads(Path(f"notebooks/{wildcards.key}.ipynb").read_text(encoding="utf-8"))["metadata"]
+    needs = metadata.get("campanion", {}).get("needs", [])
+    return VOC_HEADS if {"voc2007", "coco-voc"} & set(needs) else []
+
+
 rule all:
     input:
         executed(KEYS),
@@ -80,6 +89,20 @@ if not all(Path(path).exists() for path in CHECKPOINTS):
             "{wildcards.arch}: training, log in {log}"
         shell:
             "{sys.executable:q} -m campanion.train_scenes --arch {wildcards.arch} > {log:q} 2>&1"
+
+
+if not all(Path(path).exists() for path in VOC_HEADS):
+
+    rule voc_head:
+        output:
+            "data/checkpoints/voc_{head}.safetensors",
+        log:
+            "logs/checkpoints/voc_{head}.txt",
+        threads: CORES
+        message:
+            "voc_{wildcards.head}: training, log in {log}"
+        shell:
+            "{sys.executable:q} -m campanion.train_voc --head {wildcards.head} > {log:q} 2>&1"
 
 
 # Generated scenes and small networks, on the CPU: out/quick holds everything that such a run writes.
@@ -106,6 +129,7 @@ rule quick:
 rule full:
     input:
         notebook=ancient("notebooks/{key}.ipynb"),
+        heads=ancient(voc_heads),
         before=before_scoreboard,
     output:
         "out/full/notebooks/{key}.ipynb",

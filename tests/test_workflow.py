@@ -158,7 +158,7 @@ def workflow(tree):
     shutil.copy(ROOT / "Snakefile", tree)
     write(tree, "99_scoreboard", 'mode = "cached"', "1")
     (tree / "data/checkpoints").mkdir(parents=True)
-    for name in ("scenes_vgg", "scenes_resnet"):
+    for name in ("scenes_vgg", "scenes_resnet", "voc_mlp", "voc_linear"):
         (tree / f"data/checkpoints/{name}.safetensors").touch()
     return tree
 
@@ -188,6 +188,15 @@ def test_a_missing_checkpoint_is_trained_first(workflow):
     (workflow / "data/checkpoints/scenes_vgg.safetensors").unlink()
     order = jobs(plan(workflow, "mode=quick", "targets=21_report"))
     assert order == ["scenes_vgg", "21_report"]
+
+
+def test_missing_voc_heads_are_trained_for_full_runs_that_need_voc(workflow):
+    for name in ("scenes_resnet", "voc_mlp", "voc_linear"):
+        (workflow / f"data/checkpoints/{name}.safetensors").unlink()
+    order = jobs(plan(workflow, "mode=full", "targets=21_report,32_wants_data"))
+    assert order.index("32_wants_data") > max(order.index("voc_mlp"), order.index("voc_linear"))
+    assert len(order) == 4
+    assert jobs(plan(workflow, "mode=quick", "targets=32_wants_data")) == ["scenes_resnet", "32_wants_data"]
 
 
 def test_full_runs_the_targets_only(workflow):

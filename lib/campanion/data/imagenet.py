@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 from torchvision.models import VGG16_Weights
 
 from campanion.data.imagenet_wnids import WNIDS
-from campanion.data.samples import Box, Dataset, Object, Sample, open_image
+from campanion.data.samples import Box, Dataset, Object, Sample, fit_box, open_image
 from campanion.errors import MissingData
 
 CLASS_NAMES: tuple[str, ...] = tuple(VGG16_Weights.IMAGENET1K_V1.meta["categories"])
@@ -50,7 +50,7 @@ class ImageNetVal(Dataset):
         index = range(len(self))[index]
         image = open_image(self.paths[index], rotate=False)
         found = self._boxes(index)
-        objects = () if found is None else tuple(Object(k, _fit(b, found[1], image.size)) for k, b in found[0])
+        objects = () if found is None else tuple(Object(k, fit_box(b, found[1], image.size)) for k, b in found[0])
         return Sample(self.ids[index], image, self.labels[index], objects)
 
 
@@ -184,12 +184,4 @@ def _class_of(wnid: str, where: Path) -> int:
 
 def _box(values: Sequence[float]) -> Box:
     x0, y0, x1, y1 = (float(v) for v in values)
-    return x0, y0, x1, y1
-
-
-def _fit(box: Box, drawn_on: tuple[int, int], size: tuple[int, int]) -> Box:
-    """Scale a box to a picture that was resized after annotation, and keep it inside the picture."""
-    sx, sy = size[0] / drawn_on[0], size[1] / drawn_on[1]
-    x0, x1 = (min(max(x * sx, 0.0), float(size[0])) for x in (box[0], box[2]))
-    y0, y1 = (min(max(y * sy, 0.0), float(size[1])) for y in (box[1], box[3]))
     return x0, y0, x1, y1

@@ -148,3 +148,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     # A copy, because leaving `with Image.open` closes the file's own image.
     return image.copy() if image.mode == "RGB" else image.convert("RGB")
+
+
+def fit_box(box: Box, drawn_on: tuple[int, int], size: tuple[int, int]) -> Box:
+    """Scale a box to a picture that was resized after annotation, and keep it inside the picture.
+
+    Sizes are (width, height) in pixels.
+
+    >>> fit_box((10, 10, 50, 120), (100, 100), (50, 200))
+    (5.0, 20.0, 25.0, 200.0)
+    """
+    sx, sy = size[0] / drawn_on[0], size[1] / drawn_on[1]
+    x0, x1 = (min(max(x * sx, 0.0), float(size[0])) for x in (box[0], box[2]))
+    y0, y1 = (min(max(y * sy, 0.0), float(size[1])) for y in (box[1], box[3]))
+    return x0, y0, x1, y1

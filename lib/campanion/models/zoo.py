@@ -58,8 +58,12 @@ def load_model(
 ) -> nn.Module:
     """A CNN in eval mode with ``.preprocess``, ``.class_names``, ``.target_layer`` and ``.weights`` (a dict of facts).
 
+    ``.activation`` says how its logits become probabilities: ``"softmax"`` over the classes, or ``"sigmoid"`` for each
+    class of a multi-label network.
+
     Args:
-        name: any torchvision classification CNN, or ``scenes_vgg`` / ``scenes_resnet`` (trained by this project).
+        name: any torchvision classification CNN, or one that this project trained: ``scenes_vgg``, ``scenes_resnet``,
+            and the heads of ``voc_mlp`` and ``voc_linear`` (whose trunk takes the weights of ``resnet18``).
         weights: ``"auto"`` looks for ``CAMPANION_DATA/weights/NAME.npz`` and ``.safetensors``, then downloads
             torchvision's own (hash checked); a path takes that file; ``"random"`` or None initialises from ``seed``.
         num_classes: width of the classifier, for random weights.
@@ -74,9 +78,11 @@ def load_model(
     """
     if name.startswith("scenes_"):
         return _scene_model(name, weights, seed, device)
+    if name.startswith("voc_"):
+        return _voc_model(name, weights, seed, device)
     if name not in torchvision.models.list_models(module=torchvision.models) or _target_layer(name) is None:
         cnns = [n for n in torchvision.models.list_models(module=torchvision.models) if _target_layer(n)]
-        raise ValueError(unknown("model", name, [*cnns, "scenes_vgg", "scenes_resnet"]))
+        raise ValueError(unknown("model", name, [*cnns, "scenes_vgg", "scenes_resnet", "voc_mlp", "voc_linear"]))
     classes = num_classes or 1000
     random = weights in (None, "random")
     if weights == "auto" and classes != 1000:
@@ -99,8 +105,12 @@ def load_model(
     return _dress(model, Preprocess(size, IMAGENET_MEAN, IMAGENET_STD), names, _target_layer(name), facts, device)
 
 
-def _dress(model: nn.Module, preprocess: Callable, names: list[str], layer: str, facts: dict, device: str) -> nn.Module:
+def _dress(
+    model: nn.Module, preprocess: Callable, names: list[str], layer: str, facts: dict, device: str,
+    activation: str = "softmax",
+) -> nn.Module:  # fmt: skip
     model.preprocess, model.class_names, model.target_layer, model.weights = preprocess, names, layer, facts
+    model.activation = activation
     return model.to(device).eval()
 
 
@@ -122,6 +132,30 @@ def _scene_model(name: str, weights: str | Path | None, seed: int, device: str) 
         _load(model, state, facts)
     preprocess = Preprocess(scene_nets.SIZE, scene_nets.MEAN, scene_nets.STD)
     return _dress(model, preprocess, list(CLASS_NAMES), scene_nets.TARGET_LAYER[name], facts, device)
+
+
+def _voc_model(name: str, weights: str | Path | None, seed: int, device: str) -> nn.Module:
+    from campanion.models import voc_nets
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = voc_nets.build_voc_net(name).eval()
+    facts: dict[str, object] = {"name": name, "origin": f"random, seed {seed}", "sha256": None}
+    if weights not in (None, "random"):
+        path = checkpoints_dir() / f"{name}.safetensors" if weights == "auto" else Path(weights)
+        if not path.exists():
+            raise MissingData(f"{path} is not there: run `python -m campanion.train_voc --head {name[4:]}`.")
+        head, (trunk, under) = read_weights(path), _find_weights(voc_nets.TRUNK, "auto")
+        facts = {
+            "name": name,
+            "origin": f"{path.name} on {under['origin']}",
+            # of both files: the head alone does not decide the logits
+            "sha256": hashlib.sha256(f"{_sha256(path)} {under['sha256']}".encode()).hexdigest(),
+        }
+        _load(model, {**{k: v for k, v in trunk.items() if not k.startswith(voc_nets.HEAD)}, **head}, facts)
+    preprocess = Preprocess(224, IMAGENET_MEAN, IMAGENET_STD)
+    names = list(voc_nets.CLASS_NAMES)
+    return _dress(model, preprocess, names, voc_nets.TARGET_LAYER, facts, device, activation="sigmoid")
 
 
 def _target_layer(name: str) -> str | None:
