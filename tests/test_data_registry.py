@@ -63,9 +63,9 @@ def test_addresses_agree_with_torchvision() -> None:
 
 
 def test_unknown_names_list_what_can_be_opened(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"Unknown data set 'imagenet'\. Did you mean 'imagenet-val'"):
+    with pytest.raises(ValueError, match=r"Unknown data set 'imagenet'\. Did you mean 'imagenette' or 'imagenet-val'"):
         open_dataset("imagenet", tmp_path)
-    with pytest.raises(ValueError, match=r"Known: .*imagenet-val, scenes, voc2007"):
+    with pytest.raises(ValueError, match=r"Known: .*imagenet-val, imagenette, scenes, stl10, voc2007"):
         open_dataset("voc", tmp_path)
     with pytest.raises(ValueError, match="Unknown data set or weights 'vgg'"):
         registry.find_entry("vgg")

@@ -63,7 +63,8 @@ def load_model(
 
     Args:
         name: any torchvision classification CNN, or one that this project trained: ``scenes_vgg``, ``scenes_resnet``,
-            and the heads of ``voc_mlp`` and ``voc_linear`` (whose trunk takes the weights of ``resnet18``).
+            and the heads of ``voc_mlp`` and ``voc_linear`` (whose trunk takes the weights of ``resnet18``), or the
+            name of any checkpoint that ``python -m campanion.train`` exported (``imagenette_vgg``).
         weights: ``"auto"`` looks for ``CAMPANION_DATA/weights/NAME.npz`` and ``.safetensors``, then downloads
             torchvision's own (hash checked); a path takes that file; ``"random"`` or None initialises from ``seed``.
         num_classes: width of the classifier, for random weights.
@@ -80,6 +81,8 @@ def load_model(
         return _scene_model(name, weights, seed, device)
     if name.startswith("voc_"):
         return _voc_model(name, weights, seed, device)
+    if name == "imagenette_vgg" or (weights == "auto" and (checkpoints_dir() / f"{name}.safetensors").is_file()):
+        return _trained_model(name, weights, seed, device)
     if name not in torchvision.models.list_models(module=torchvision.models) or _target_layer(name) is None:
         cnns = [n for n in torchvision.models.list_models(module=torchvision.models) if _target_layer(n)]
         raise ValueError(unknown("model", name, [*cnns, "scenes_vgg", "scenes_resnet", "voc_mlp", "voc_linear"]))
@@ -132,6 +135,21 @@ def _scene_model(name: str, weights: str | Path | None, seed: int, device: str) 
         _load(model, state, facts)
     preprocess = Preprocess(scene_nets.SIZE, scene_nets.MEAN, scene_nets.STD)
     return _dress(model, preprocess, list(CLASS_NAMES), scene_nets.TARGET_LAYER[name], facts, device)
+
+
+def _trained_model(name: str, weights: str | Path | None, seed: int, device: str) -> nn.Module:
+    """A network that ``python -m campanion.train`` made, by the name of its checkpoint."""
+    from campanion.data.classification import IMAGENETTE_NAMES
+    from campanion.models.trained import build_network, load_trained
+
+    if weights in (None, "random"):
+        pictures = Preprocess(96, IMAGENET_MEAN, IMAGENET_STD)
+        net = build_network({"network": name}, IMAGENETTE_NAMES, pictures, seed)
+        return _dress(net, net.preprocess, net.class_names, net.target_layer, net.weights, device)
+    path = checkpoints_dir() / f"{name}.safetensors" if weights == "auto" else Path(weights)
+    if not path.exists():
+        raise MissingData(f"{path} is not there: run `python -m campanion.train {name}`.")
+    return load_trained(path, device)
 
 
 def _voc_model(name: str, weights: str | Path | None, seed: int, device: str) -> nn.Module:

@@ -1,0 +1,214 @@
+"""Pictures as bytes in memory, and what training does to a batch of them: crop, mirror, normalise, on the device.
+
+A picture is squashed to ``size`` x ``size`` once, as a network's ``.preprocess`` does; a random crop is then a part of
+this square. What happens to each picture is drawn for the whole batch of all processes, on the CPU, from the generator
+of the epoch (:func:`draw`), and done later, on any device, to the part that one process takes (:func:`augment`). So
+neither the device nor the number of processes changes which pixels a network sees.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import roi_align
+
+from campanion.data.samples import Dataset
+from campanion.errors import unknown
+from campanion.progress import track
+
+AUGMENTATIONS = ("none", "shift_flip", "resized_crop_flip")
+RATIO = (3 / 4, 4 / 3)  # of a random crop's sides, as in Inception's training and torchvision
+TRIES = 10  # crops drawn before the whole picture is taken
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One batch: which pictures, and what is done to each. None: nothing of the kind.
+
+    Attributes:
+        indices: [B].
+        padding: zeros on each side before a shift, in pixels.
+        shifts: [B, 2], the crop's corner (row, column) in the padded picture, 0 .. 2 ``padding``.
+        boxes: [B, 4], the crop (x0, y0, x1, y1) as fractions of the picture's sides.
+        mirrored: bool [B].
+    """
+
+    indices: Tensor
+    padding: int = 0
+    shifts: Tensor | None = None
+    boxes: Tensor | None = None
+    mirrored: Tensor | None = None
+
+    def part(self, index: int, of: int) -> Draw:
+        """The share of process ``index``: consecutive pictures, the first processes take one more if need be."""
+        rows = torch.arange(len(self.indices)).tensor_split(of)[index]
+        cut = [None if drawn is None else drawn[rows] for drawn in (self.shifts, self.boxes, self.mirrored)]
+        return Draw(self.indices[rows], self.padding, *cut)
+
+
+def draw(
+    indices: Tensor, kind: str, size: int, generator: torch.Generator, padding: float = 1 / 8, min_area: float = 0.08
+) -> Draw:
+    """What training does to the pictures ``indices``.
+
+    Args:
+        indices: [B].
+        kind: ``"shift_flip"``: zeros around the picture, a random crop of its size (CIFAR); ``"resized_crop_flip"``:
+            a random part, enlarged (ImageNet); both mirror every other picture. ``"none"``: nothing.
+        size: side of the pictures.
+        generator: on the CPU.
+        padding: zeros on each side for ``"shift_flip"``, as a share of the side (4 pixels of 32).
+        min_area: least area of a random part for ``"resized_crop_flip"``.
+
+    Raises:
+        ValueError: unknown kind.
+    """
+    if kind not in AUGMENTATIONS:
+        raise ValueError(unknown("augmentation", kind, AUGMENTATIONS))
+    count = len(indices)
+    if kind == "none":
+        return Draw(indices)
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    if kind == "resized_crop_flip":
+        return Draw(indices, boxes=_boxes(count, min_area, generator), mirrored=mirrored)
+    pixels = round(padding * size)
+    shifts = torch.randint(2 * pixels + 1, (count, 2), generator=generator)
+    return Draw(indices, pixels, shifts, mirrored=mirrored)
+
+
+def _boxes(count: int, min_area: float, generator: torch.Generator) -> Tensor:
+    """[count, 4] of torchvision's ``RandomResizedCrop``: uniform area, log-uniform ratio, uniform place."""
+    area = torch.rand(count, TRIES, generator=generator) * (1 - min_area) + min_area
+    low, high = np.log(RATIO)
+    ratio = torch.exp(torch.rand(count, TRIES, generator=generator) * (high - low) + low)
+    sides = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], -1)  # width, height
+    fits = (sides <= 1).all(-1)
+    first = fits.int().argmax(1)
+    sides = torch.where(fits.any(1)[:, None], sides[torch.arange(count), first], torch.ones(2))
+    corner = torch.rand(count, 2, generator=generator) * (1 - sides)
+    return torch.cat([corner, corner + sides], 1)
+
+
+def augment(pixels: Tensor, drawn: Draw) -> Tensor:
+    """Do what was drawn to uint8 ``pixels`` [B, H, W, 3], on their device; the result is uint8 or float, 0..255."""
+    count, height, width, _ = pixels.shape
+    device = pixels.device
+    if drawn.shifts is not None:
+        p = drawn.padding
+        padded = F.pad(pixels, (0, 0, p, p, p, p))
+        rows = drawn.shifts[:, :1] + torch.arange(height)
+        columns = torch.arange(width).expand(count, -1)
+        if drawn.mirrored is not None:
+            columns = torch.where(drawn.mirrored[:, None], columns.flip(1), columns)
+        columns = columns + drawn.shifts[:, 1:]
+        batch = torch.arange(count, device=device)[:, None, None]
+        return padded[batch, rows[:, :, None].to(device), columns[:, None, :].to(device)]
+    if drawn.boxes is not None:
+        scale = torch.tensor([width, height, width, height], dtype=torch.float32)
+        corners = [box[None].to(device) for box in drawn.boxes * scale]
+        # aligned, with one sample in each bin when enlarging: bilinear interpolation of the part; means when reducing
+        parts = roi_align(pixels.permute(0, 3, 1, 2).float(), corners, (height, width), aligned=True)
+        pixels = parts.permute(0, 2, 3, 1)
+    if drawn.mirrored is not None:
+        pixels = torch.where(drawn.mirrored.to(device)[:, None, None, None], pixels.flip(2), pixels)
+    return pixels
+
+
+def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Images [B, 3, H, W], channels last in memory, of ``pixels`` [B, H, W, 3] in 0..255: what ``preprocess`` does."""
+    mean, std = (torch.tensor(v, device=pixels.device, dtype=torch.float32) for v in (mean, std))
+    images = ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def read_picture(picture: Image.Image, size: int, box: Sequence[float] | None = None) -> np.ndarray:
+    """uint8 [size, size, 3]: the picture, or the part ``box`` (fractions of its sides), squashed to a square."""
+    if box is not None:
+        box = tuple(b * side for b, side in zip(box, picture.size * 2, strict=True))
+    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+
+class MemoryPictures:
+    """All pictures of ``data`` as uint8 [N, size, size, 3], on ``device``.
+
+    Args:
+        data: with a label for each picture.
+        size: side in pixels.
+        indices: those of the pictures to keep, in this order; None keeps all.
+        device: where the bytes lie: on a GPU, a batch never waits for the CPU.
+        threads: that decode; Pillow decodes and resizes in parallel.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        size: int,
+        indices: Sequence[int] | None = None,
+        device: str | torch.device = "cpu",
+        threads: int = 1,
+    ) -> None:
+        indices = range(len(data)) if indices is None else indices
+        pixels = np.empty((len(indices), size, size, 3), dtype=np.uint8)
+        with ThreadPoolExecutor(threads) as pool:
+            read = pool.map(lambda i: read_picture(data[i].image, size), indices)
+            for i, picture in enumerate(track(read, f"read {data.name}", total=len(indices), unit="picture")):
+                pixels[i] = picture
+        self.pixels = torch.from_numpy(pixels).to(device)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batches(self, draws: Iterable[Draw]) -> Iterator[Tensor]:
+        """Augmented pictures [B, H, W, 3] in 0..255 of each draw."""
+        for drawn in draws:
+            yield augment(self.pixels[drawn.indices.to(self.pixels.device)], drawn)
+
+
+class StreamedPictures:
+    """Pictures of ``data`` that are decoded whenever they are needed, two batches ahead, for sets beyond the memory.
+
+    The arguments are those of :class:`MemoryPictures`. A random part is cut from the picture at its full resolution.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        size: int,
+        indices: Sequence[int] | None = None,
+        device: str | torch.device = "cpu",
+        threads: int = 1,
+    ) -> None:
+        self.data, self.size, self.device, self.threads = data, size, device, threads
+        self.indices = list(range(len(data)) if indices is None else indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def batches(self, draws: Iterable[Draw]) -> Iterator[Tensor]:
+        """As :meth:`MemoryPictures.batches`."""
+        with ThreadPoolExecutor(self.threads) as pool:
+            draws = iter(draws)
+            waiting = deque((drawn, self._start(pool, drawn)) for drawn in islice(draws, 2))
+            while waiting:
+                drawn, futures = waiting.popleft()
+                pixels = torch.from_numpy(np.stack([future.result() for future in futures])).to(self.device)
+                waiting.extend((following, self._start(pool, following)) for following in islice(draws, 1))
+                yield augment(pixels, Draw(drawn.indices, drawn.padding, drawn.shifts, None, drawn.mirrored))
+
+    def _start(self, pool: ThreadPoolExecutor, drawn: Draw) -> list[Future]:
+        boxes = [None] * len(drawn.indices) if drawn.boxes is None else drawn.boxes.tolist()
+        return [
+            pool.submit(self._read, self.indices[i], box) for i, box in zip(drawn.indices.tolist(), boxes, strict=True)
+        ]
+
+    def _read(self, index: int, box: Sequence[float] | None) -> np.ndarray:
+        return read_picture(self.data[index].image, self.size, box)

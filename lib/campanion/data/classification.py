@@ -1,0 +1,226 @@
+"""Sets of pictures with one label each, to train on: CIFAR, STL-10, Imagenette, cats and dogs, any folder.
+
+============================  ==================================================================================
+layout                        where below the data folder
+============================  ==================================================================================
+torchvision's CIFAR, STL-10   ``cifar10/cifar-10-batches-py``, ``cifar100/cifar-100-python``, ``stl10/stl10_binary``
+JPEG bytes in one file        ``cifar10/cifar10-jpeg.npz``: ``{split}_jpeg``, ``_offsets``, ``_labels``
+a folder for each class       ``imagenette/imagenette2-160``, ``imagenette96``, ``cats-dogs``: ``train`` and ``val``
+                              or ``test``; any other such folder as ``folder:PATH``
+============================  ==================================================================================
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torchvision import datasets as tv
+
+from campanion.data.imagenet import CLASS_NAMES as IMAGENET_NAMES
+from campanion.data.imagenet import CLASS_OF_WNID
+from campanion.data.samples import Dataset, Sample, open_image
+from campanion.errors import MissingData, unknown
+
+SPLITS = ("train", "test")
+CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+STL10_NAMES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
+_IMAGENETTE = (
+    "n01440764", "n02102040", "n02979186", "n03000684", "n03028079", "n03394916", "n03417042", "n03425413", "n03445777",
+    "n03888257",
+)  # fmt: skip
+IMAGENETTE_NAMES = tuple(IMAGENET_NAMES[CLASS_OF_WNID[wnid]] for wnid in _IMAGENETTE)
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+class Pictures(Dataset):
+    """Pictures with one label each.
+
+    Args:
+        name: of the set.
+        card: source and licence; the count is added.
+        class_names: one per class index.
+        ids: one per picture, the same wherever the set lies.
+        labels: class index of each picture.
+        read: opens the picture at an index.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        card: str,
+        class_names: Sequence[str],
+        ids: Sequence[str],
+        labels: Sequence[int],
+        read: Callable[[int], Image.Image],
+    ) -> None:
+        self.name, self.class_names = name, tuple(class_names)
+        self.ids, self.labels = list(ids), [int(label) for label in labels]
+        self.card = f"{card}: {len(self):,} pictures of {len(self.class_names)} classes"
+        self._read = read
+
+    def __getitem__(self, index: int) -> Sample:
+        index = range(len(self))[index]
+        return Sample(self.ids[index], self._read(index), self.labels[index])
+
+
+def open_cifar10(root: Path, split: str | None = None) -> Pictures:
+    """CIFAR-10's ``"train"`` (50,000) or ``"test"`` pictures (10,000, the default); the original before a JPEG copy.
+
+    Raises:
+        MissingData: it is not below ``root``.
+        ValueError: another split, or damaged files.
+    """
+    split = _checked(split)
+    if (root / "cifar10" / tv.CIFAR10.base_folder).is_dir():
+        return _cifar("cifar10", tv.CIFAR10, root, split)
+    packed = root / "cifar10" / "cifar10-jpeg.npz"
+    if packed.is_file():
+        return read_packed(packed, split, "cifar10", CIFAR10_NAMES, f"CIFAR-10 {split}, a lossy copy in JPEG")
+    raise _missing("CIFAR-10", "cifar10", packed.parent)
+
+
+def open_cifar100(root: Path, split: str | None = None) -> Pictures:
+    """CIFAR-100, as :func:`open_cifar10`."""
+    return _cifar("cifar100", tv.CIFAR100, root, _checked(split))
+
+
+def _cifar(name: str, kind: type[tv.CIFAR10], root: Path, split: str) -> Pictures:
+    folder = root / name
+    if not (folder / kind.base_folder).is_dir():
+        raise _missing(kind.__name__, name, folder)
+    try:
+        # The files are pickles; torchvision opens them only with the published MD5.
+        data = kind(str(folder), train=split == "train")
+    except RuntimeError as problem:
+        raise ValueError(f"{folder / kind.base_folder} is damaged or not whole: {problem}") from problem
+    title = f"{name.replace('cifar', 'CIFAR-')} {split}"
+    return _in_memory(name, title, data.classes, split, data.data, data.targets)
+
+
+def open_stl10(root: Path, split: str | None = None) -> Pictures:
+    """STL-10's labelled pictures: ``"train"`` (5,000) or ``"test"`` (8,000, the default).
+
+    Raises:
+        MissingData: it is not below ``root``.
+        ValueError: another split, or damaged files.
+    """
+    split, folder = _checked(split), root / "stl10"
+    if not (folder / tv.STL10.base_folder).is_dir():
+        raise _missing("STL-10", "stl10", folder)
+    try:
+        data = tv.STL10(str(folder), split=split)
+    except RuntimeError as problem:
+        raise ValueError(f"{folder / tv.STL10.base_folder} is damaged or not whole: {problem}") from problem
+    return _in_memory("stl10", f"STL-10 {split}", STL10_NAMES, split, data.data.transpose(0, 2, 3, 1), data.labels)
+
+
+def _in_memory(
+    name: str, card: str, class_names: Sequence[str], split: str, pixels: np.ndarray, labels: Sequence[int]
+) -> Pictures:
+    ids = [f"{split}-{i:05d}" for i in range(len(pixels))]
+    return Pictures(name, card, class_names, ids, labels, lambda i: Image.fromarray(pixels[i]))
+
+
+def read_packed(file: Path, split: str, name: str, class_names: Sequence[str], card: str) -> Pictures:
+    """Pictures that lie as JPEG bytes behind each other in one ``.npz``, from ``offsets[i]`` to ``offsets[i + 1]``.
+
+    Raises:
+        ValueError: the file cannot be read or its parts do not fit together; names it.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as parts:
+            stored, offsets, labels = (parts[f"{split}_{part}"] for part in ("jpeg", "offsets", "labels"))
+        if len(offsets) != len(labels) + 1 or offsets[-1] != len(stored) or (np.diff(offsets) <= 0).any():
+            raise ValueError("offsets, labels and bytes do not fit together")
+        if labels.max() >= len(class_names):
+            raise ValueError(f"a label is {labels.max()}, but there are {len(class_names)} classes")
+    except Exception as problem:  # zip, zlib and NumPy each raise their own
+        raise ValueError(f"{file} cannot be read: {problem}.") from problem
+
+    def read(index: int) -> Image.Image:
+        with Image.open(io.BytesIO(stored[offsets[index] : offsets[index + 1]].tobytes())) as picture:
+            return picture.convert("RGB")
+
+    ids = [f"{split}-{i:05d}" for i in range(len(labels))]
+    return Pictures(name, card, class_names, ids, labels, read)
+
+
+def open_imagenette(root: Path, split: str | None = None) -> Pictures:
+    """Imagenette's ``"train"`` or ``"test"`` pictures (its ``val``; the default); the full set before a 96 px sample.
+
+    Raises:
+        MissingData: it is not below ``root``.
+        ValueError: another split, or other classes.
+    """
+    split = _checked(split)
+    for place, source in (
+        (root / "imagenette" / "imagenette2-160", "Imagenette (160 px)"),
+        (root / "imagenette96", "Imagenette at 96x96, a sample"),
+    ):
+        if place.is_dir():
+            data = read_folder(place, split, "imagenette", source)
+            if data.class_names != _IMAGENETTE:
+                raise ValueError(f"{place} does not have Imagenette's ten folders of WordNet ids: {data.class_names}.")
+            data.class_names = IMAGENETTE_NAMES
+            return data
+    raise _missing("Imagenette", "imagenette", root / "imagenette")
+
+
+def open_cats_dogs(root: Path, split: str | None = None) -> Pictures:
+    """Kaggle's cats and dogs: ``"train"`` or ``"test"`` (the default)."""
+    if not (root / "cats-dogs").is_dir():
+        raise _missing("Cats and dogs", "cats-dogs", root / "cats-dogs")
+    return read_folder(root / "cats-dogs", _checked(split), "cats-dogs", "Kaggle cats and dogs")
+
+
+def open_folder(root: Path, path: str, split: str | None = None) -> Pictures:
+    """Any folder ``PATH/{train,val|test}/CLASS/*.jpg``, such as ImageNet's; PATH may be relative to the data folder."""
+    place = root / Path(path).expanduser()
+    return read_folder(place, _checked(split), place.name, f"folder {place.name}")
+
+
+def read_folder(place: Path, split: str, name: str, source: str) -> Pictures:
+    """One split of a folder that holds a folder for each class; classes are in alphabetical order.
+
+    ``"test"`` is ``PLACE/test`` or else ``PLACE/val``. Class names come from ``train`` where it is there, so that
+    a class without test pictures keeps its index.
+
+    Raises:
+        MissingData: the split is not there or has no pictures.
+        ValueError: a class that training does not have.
+    """
+    candidates = [place / "train"] if split == "train" else [place / "test", place / "val"]
+    folder = next((f for f in candidates if f.is_dir()), None)
+    if folder is None:
+        raise MissingData(f"There is no folder {' or '.join(map(str, candidates))}: it holds a folder for each class.")
+    own = _class_folders(folder)
+    names = _class_folders(place / "train") if (place / "train").is_dir() else own
+    if extra := sorted(set(own) - set(names)):
+        raise ValueError(f"{folder / extra[0]} is a class that {place / 'train'} does not have.")
+    paths = [p for c in own for p in sorted((folder / c).rglob("*")) if p.suffix.lower() in _SUFFIXES]
+    if not paths:
+        raise MissingData(f"There are no pictures in class folders under {folder}.")
+    ids = [p.relative_to(folder).as_posix() for p in paths]
+    labels = [names.index(i.split("/", 1)[0]) for i in ids]
+    return Pictures(name, f"{source}, {split}", names, ids, labels, lambda i: open_image(paths[i]))
+
+
+def _class_folders(folder: Path) -> list[str]:
+    return sorted(f.name for f in folder.iterdir() if f.is_dir())
+
+
+def _checked(split: str | None) -> str:
+    split = {None: "test", "val": "test"}.get(split, split)
+    if split not in SPLITS:
+        raise ValueError(unknown("split", split, SPLITS))
+    return split
+
+
+def _missing(title: str, name: str, place: Path) -> MissingData:
+    return MissingData(
+        f"{title} is not in {place}: `python -m campanion.data fetch {name}` brings it or says how to obtain it."
+    )
