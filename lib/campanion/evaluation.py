@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import math
-import time
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from campanion import metrics, provenance
+from campanion import metrics
 from campanion.cams.explain import enlarged, explain_game, weighted
 from campanion.cams.variants import parse
 from campanion.data import Dataset, Sample, open_dataset
 from campanion.game import ChannelGame, probabilities
 from campanion.inference import fast
 from campanion.models import load_model
-from campanion.progress import track
 from campanion.protocols import PROTOCOLS, STANDARD, Protocol
-from campanion.rows import RowStore, read_rows, rows_path, running_path
+from campanion.resumed import per_image
 
 
 def evaluate(
@@ -52,26 +48,11 @@ def evaluate(
     Raises:
         ValueError: the rows' file was made with another protocol or other weights (it names the difference).
     """
-    settings = settings_of(model, data, protocol)
-    wanted = data.order(protocol.seed)[:limit]
-    path = running_path(data.name, settings["model"], name)
-    if fresh:
-        path.unlink(missing_ok=True)
     network = fast(model, protocol.precision)
-    made_on = {
-        "device": provenance.device_name(next(model.parameters()).device),
-        "torch": provenance.versions()["torch"],
-    }
-    with RowStore(path, settings=settings) as store:
-        if not len(store):
-            _take_committed(store, rows_path(data.name, settings["model"], name))
-        todo = [i for i in wanted if data.ids[i] not in store.done]
-        for i in track(todo, f"{settings['model']} on {data.name}", unit="image"):
-            start = time.perf_counter()
-            rows = measure(model, network, data[i], protocol)
-            seconds = round(time.perf_counter() - start, 2)
-            store.append({**row, **made_on, "seconds": seconds} for row in rows)
-        return store.frame()
+    return per_image(
+        lambda sample: measure(model, network, sample, protocol),
+        model, data, settings_of(model, data, protocol), name, limit, fresh=fresh,
+    )  # fmt: skip
 
 
 def settings_of(model: nn.Module, data: Dataset, protocol: Protocol) -> dict[str, object]:
@@ -80,21 +61,6 @@ def settings_of(model: nn.Module, data: Dataset, protocol: Protocol) -> dict[str
         **asdict(protocol), "model": model.weights["name"], "weights": model.weights["sha256"],
         "layer": protocol.layer or model.target_layer, "data": data.name,
     }  # fmt: skip
-
-
-def _take_committed(store: RowStore, path: Path) -> None:
-    """Start from the rows that the repository holds, where they were made with the same settings."""
-    if not path.exists():
-        return
-    frame, settings = read_rows(path)
-    if settings != store.settings:
-        return
-    for _, rows in frame.groupby("image", sort=False):
-        store.append({k: v for k, v in row.items() if not _missing(v)} for row in rows.to_dict("records"))
-
-
-def _missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def measure(model: nn.Module, network: nn.Module, sample: Sample, protocol: Protocol) -> list[dict[str, object]]:

@@ -8,8 +8,9 @@ complement, SHAP-CAM the Shapley values, LIFT-CAM an approximation of them from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,13 +72,17 @@ class ChannelGame:
     @property
     def network(self) -> Callable[[Tensor], Tensor]:
         """An inference copy of the whole network (:func:`campanion.inference.fast`), made when first asked for."""
-        if "network" not in self._kept:
-            self._kept["network"] = fast(self.parts.model)
-        return self._kept["network"]
+        return self.once("network", lambda: fast(self.parts.model))
 
     def use_network(self, network: Callable[[Tensor], Tensor]) -> None:
         """Forward masked pictures through ``network``, an inference copy that the caller already has."""
         self._kept["network"] = network
+
+    def once(self, name: Hashable, make: Callable[[], Any]) -> Any:
+        """What ``make`` returns, computed when first asked for ``name`` and kept: for what serves every class alike."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
 
     def image(self, b: int) -> ChannelGame:
         """The game of image ``b`` alone."""
@@ -123,9 +128,7 @@ class ChannelGame:
             raise ValueError(f"A head of kind {self.head.kind!r} has no contribution matrix; use value().")
         target = self.target(target)
         key = ("contributions", None if self.head.kind == "mlp" else tuple(target.tolist()))
-        if key not in self._kept:
-            self._kept[key] = self.head.contributions(self.activations, target)
-        return self._kept[key]
+        return self.once(key, lambda: self.head.contributions(self.activations, target))
 
     @torch.no_grad()
     def value(self, coalitions: Tensor, target: int | list[int] | Tensor | None = None) -> Tensor:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 from torch import nn
-from torch.utils.benchmark import Timer
 
 from campanion.cams import explain_game
 from campanion.cams.variants import parse
@@ -42,6 +41,8 @@ def seconds_per_image(
     Example:
         >>> seconds_per_image(model, open_dataset("imagenet-val"), ["lift_cam", "ablation_cam"], limit=5)
     """
+    from torch.utils.benchmark import Timer  # only here: it warns on import where a compiler's CUDA has no driver
+
     network = fast(model, precision)
     device = next(model.parameters()).device
     rows = []

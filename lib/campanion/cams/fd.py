@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -35,7 +37,9 @@ def fd_cam(
     """
     choose("fd_cam combination", combination, ("exp", "linear"))
     gradient = min_max(game.gradient(target).mean((2, 3)))
-    groups = similarity_groups(game.activations, percentile, percentile_of) if grouped else None
+    # The groups do not depend on the class.
+    similar = partial(similarity_groups, game.activations, percentile, percentile_of)
+    groups = game.once(("groups", percentile, percentile_of), similar) if grouped else None
     switching = min_max(switching_score(game, target, groups, switch, score))
     return gradient * (switching.exp() if combination == "exp" else switching) - bias
 

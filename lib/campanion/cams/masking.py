@@ -10,7 +10,7 @@ from torchvision.transforms.functional import gaussian_blur
 from campanion.cams.gradient import grad_cam
 from campanion.cams.methods import choose, method
 from campanion.cams.normalise import min_max_map, upsample
-from campanion.game import ChannelGame
+from campanion.game import ChannelGame, probabilities
 
 _BATCH = 32  # masked pictures forwarded at once
 
@@ -20,23 +20,31 @@ _BATCH = 32  # masked pictures forwarded at once
 def score_cam(game: ChannelGame, target: Tensor, *, variant: str = "authors") -> Tensor:
     """w_k from the network's answer to the picture masked by channel k, x * s(u(A_k)) (LFI-CAM eq. 1-3).
 
-    ``"authors"``: w_k is the softmax probability of the class, as the authors' code has it. ``"cic"``: softmax over the
-    channels of the logits (the paper's second version; other libraries). Constant channels mask nothing: weight 0.
+    ``"authors"``: w_k is the probability of the class, as the authors' code has it (softmax; the sigmoid for networks
+    of several labels). ``"cic"``: softmax over the channels of the logits (the paper's second version; other
+    libraries). Constant channels mask nothing: weight 0. One game forwards its masked pictures once, whatever the
+    classes and the variant.
     """
     choose("score_cam variant", variant, ("authors", "cic"))
     rows = []
-    for image, activation, c in zip(game.images, game.activations, target.tolist(), strict=True):
-        live = activation.flatten(1).amax(1) > activation.flatten(1).amin(1)
-        logits = torch.cat(
-            [
-                game.network(image * min_max_map(upsample(some, image.shape[-2:]))[0].unsqueeze(1))
-                for some in activation[live].split(_BATCH)
-            ]
-            or [game.logits[:0]]
-        )
-        score = logits.softmax(1)[:, c] if variant == "authors" else logits[:, c].softmax(0)
-        rows.append(activation.new_zeros(len(activation)).masked_scatter_(live, score))
+    shown = game.once(("channel logits", game.network), lambda: _channel_logits(game))
+    for (live, logits), c in zip(shown, target.tolist(), strict=True):
+        score = probabilities(game.parts.model, logits)[:, c] if variant == "authors" else logits[:, c].softmax(0)
+        rows.append(score.new_zeros(len(live)).masked_scatter_(live, score))
     return torch.stack(rows)
+
+
+def _channel_logits(game: ChannelGame) -> list[tuple[Tensor, Tensor]]:
+    """Of each image the channels that are not constant, bool [K], and the logits of its picture masked by each."""
+    found = []
+    for image, activation in zip(game.images, game.activations, strict=True):
+        live = activation.flatten(1).amax(1) > activation.flatten(1).amin(1)
+        logits = [
+            game.network(image * min_max_map(upsample(some, image.shape[-2:]))[0].unsqueeze(1))
+            for some in activation[live].split(_BATCH)
+        ]
+        found.append((live, torch.cat(logits or [game.logits[:0]])))
+    return found
 
 
 @method("Group-CAM", "Zhang et al., 2021", gives="map")
@@ -63,7 +71,8 @@ def group_cam(game: ChannelGame, target: Tensor, *, groups: int = 32) -> Tensor:
             masks, constant = min_max_map(upsample(chunks[b], game.images.shape[-2:]))
             pictures = blurred[b] + masks.unsqueeze(1) * (game.images[b] - blurred[b])
             batch = torch.cat([blurred[b : b + 1], pictures])
-            scores = torch.cat([game.network(some) for some in batch.split(_BATCH)]).softmax(1)[:, c]
+            logits = torch.cat([game.network(some) for some in batch.split(_BATCH)])
+            scores = probabilities(game.parts.model, logits)[:, c]
             rise = (scores[1:] - scores[0]).relu() * ~constant
             rows.append(torch.einsum("g,ghw->hw", rise, chunks[b]).relu())
         return torch.stack(rows)
@@ -102,7 +111,7 @@ def rise(
         cut = [m[y : y + height, x : x + width] for m, y, x in zip(big, tops, lefts, strict=True)]
         some = torch.stack(cut).to(game.images.device)
         for b, c in enumerate(target.tolist()):
-            score = game.network(game.images[b] * some.unsqueeze(1)).softmax(1)[:, c]
+            score = probabilities(game.parts.model, game.network(game.images[b] * some.unsqueeze(1)))[:, c]
             total[b] += torch.einsum("n,nhw->hw", score, some)
     return total / (masks * keep)
 
