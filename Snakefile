@@ -24,7 +24,7 @@ LIMIT = config.get("limit")
 ALL = sorted(path.stem for path in Path("notebooks").glob("[0-9][0-9]_*.ipynb"))
 KEYS = str(config["targets"]).split(",") if config.get("targets") else ALL
 SCOREBOARD = "99_scoreboard"
-CHECKPOINTS = [f"data/checkpoints/{name}.safetensors" for name in ("scenes_vgg", "scenes_resnet")]
+CHECKPOINTS = [f"data/checkpoints/{name}.safetensors" for name in ("scenes_vgg", "scenes_resnet", "vqa_scenes")]
 VOC_HEADS = [f"data/checkpoints/voc_{head}.safetensors" for head in ("mlp", "linear")]  # on real data: for `full` only
 CORES = os.cpu_count() or 1  # Snakemake scales threads down to --cores
 
@@ -89,6 +89,19 @@ if not all(Path(path).exists() for path in CHECKPOINTS):
             "{wildcards.arch}: training, log in {log}"
         shell:
             "{sys.executable:q} -m campanion.train_scenes --arch {wildcards.arch} > {log:q} 2>&1"
+
+    rule vqa_checkpoint: # its trunk starts from a scene network's
+        input:
+            ancient("data/checkpoints/scenes_resnet.safetensors"),
+        output:
+            "data/checkpoints/vqa_scenes.safetensors",
+        log:
+            "logs/checkpoints/vqa_scenes.txt",
+        threads: CORES
+        message:
+            "vqa_scenes: training, log in {log}"
+        shell:
+            "{sys.executable:q} -m campanion.train_vqa > {log:q} 2>&1"
 
 
 if not all(Path(path).exists() for path in VOC_HEADS):

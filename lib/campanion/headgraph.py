@@ -2,7 +2,7 @@
 
 Every call in it has its own module, in eval mode, without hooks and without in-place operation; the parameters are
 shared with the network, so nothing is copied in memory and a head always computes what the network computes.
-Functional ReLU, pooling and flattening become modules, so that heads read alike however they were written
+Functional ReLU, pooling, flattening and unit norms become modules, so that heads read alike however they were written
 (and so that DeepLIFT, which works by module hooks, sees them all).
 """
 
@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from campanion.inference import Tracer, eval_mode
+from campanion.unitnorm import UnitNorm
 
 
 class SpatialMean(nn.Module):
@@ -162,6 +163,8 @@ def _as_module(node: fx.Node) -> nn.Module | None:
         keep = args[2] if len(args) > 2 else kwargs.get("keepdim", False)
         flat = sorted(d % 4 for d in dims) if isinstance(dims, (tuple, list)) else None
         return SpatialMean() if flat == [2, 3] and not keep else None
+    if target is F.normalize and (kwargs["p"], kwargs["dim"], kwargs["out"]) == (2, 1, None):
+        return UnitNorm(kwargs["eps"])
     if target is F.dropout and not kwargs.get("training", args[2] if len(args) > 2 else True):
         return nn.Identity()
     return None

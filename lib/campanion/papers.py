@@ -65,6 +65,7 @@ _SAME = MappingProxyType(
         "imagenet-val": "imagenet",
         "coco-val2014": "coco",
         "coco-val2017": "coco",
+        "coco-voc": "coco",
         "vqa": "vqa-v2",
         "voc2007-val": "voc2007",
         "voc2007-test": "voc2007",

@@ -14,6 +14,7 @@ from campanion.game import ChannelGame
 from campanion.headgraph import flatten_by_function
 from campanion.heads import POINTWISE, LinearFirstHead
 from campanion.randomness import captum_call, seed_from
+from campanion.unitnorm import UnitNorm, deep_lift_rule
 
 
 @method("Ablation-CAM", "Desai and Ramaswamy, WACV 2020")
@@ -60,6 +61,7 @@ def lift_cam(game: ChannelGame, target: Tensor) -> Tensor:
             return torch.einsum("bkd,bd->bk", each, multipliers)
     # captum takes the plain gradient, silently, through activations that are not in its table (ReLU6, SiLU, GELU ...).
     more = {kind: deep_lift.nonlinear for kind in POINTWISE if kind not in deep_lift.SUPPORTED_NON_LINEAR}
+    more[UnitNorm] = deep_lift_rule
     with captum_call(), patch.dict(deep_lift.SUPPORTED_NON_LINEAR, more):
         lifted = DeepLift(_head_module(game)).attribute(game.activations.clone(), target=target)
     weights = lifted.sum((2, 3)).detach()

@@ -247,8 +247,11 @@ class SceneDataset(Dataset):
     @cached_property
     def labels(self) -> list[int | None]:
         """Class of the largest object of every scene, without drawing it."""
-        layouts = (_layout(_generator(self.scene_seed(i), 0), self.n_objects) for i in range(len(self)))
-        return [SHAPES.index(layout[0].kind) for layout in layouts]
+        return [SHAPES.index(self.attributes(i)[0].kind) for i in range(len(self))]
+
+    def attributes(self, index: int) -> tuple[Attributes, ...]:
+        """Attributes of the objects of scene ``index``, the largest first, without drawing it."""
+        return _layout(_generator(self.scene_seed(index), 0), self.n_objects)
 
     def __getitem__(self, index: int) -> Scene:
         if not -len(self) <= index < len(self):

@@ -1,0 +1,309 @@
+"""Visual question answering: a CNN sees the picture, an LSTM reads the question, their product decides the answer.
+
+The model that LIFT-CAM's section 4.4 explains (Antol et al., VQA, ICCV 2015; written anew), with p = picture and
+q = question:
+
+    u = W f(p) + b,   u' = u / |u|                      f: a CNN up to its last, linear layer
+    e = V tanh([h; c]) + d                              h, c: last states of a two-layer LSTM over tanh(word vectors)
+    logits = C_2 tanh(C_1 tanh(u' * e))                 *: elementwise; dropout after each of these two tanh
+
+With the question fixed it is a network of the picture alone (:func:`with_question`), and everything that explains a
+CNN explains it: the head after the target layer holds a unit norm, a product with a constant and two tanh.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from campanion.data.questions import words
+from campanion.errors import MissingData
+from campanion.models.scene_nets import MEAN, SIZE, STD, SceneResNet
+from campanion.models.zoo import Preprocess, load_model, read_weights
+from campanion.paths import checkpoints_dir, data_dir
+from campanion.provenance import sha256
+
+#: Networks by name: how to train each is what the name's file says when it is missing.
+COMMANDS = {
+    "vqa_scenes": "python -m campanion.train_vqa",
+    "vqa_v2": "python -m campanion.train_vqa --data vqa-v2",
+}
+_SCENE_CNN = "scenes"
+_PADDING, _UNKNOWN = 0, 1
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a network is built from.
+
+    Args:
+        cnn: ``"scenes"`` (small, for generated scenes of 64 x 64 pixels) or a name that :func:`load_model` knows, whose
+            last linear layer is replaced.
+        words: the vocabulary of the questions.
+        answers: the classes.
+        joint: width of the two embeddings and their product.
+        embedding: width of the word vectors.
+        hidden: width of the LSTM's two layers.
+        classifier: width of the layer between the product and the answers.
+        dropout: in training, before each layer of the classifier.
+    """
+
+    cnn: str
+    words: tuple[str, ...]
+    answers: tuple[str, ...]
+    joint: int = 1024
+    embedding: int = 300
+    hidden: int = 512
+    classifier: int = 1000
+    dropout: float = 0.5
+
+
+class SceneEyes(nn.Module):
+    """The CNN of the scenes: a path for shapes and one for colours, 64 + 32 maps of 8 x 8, and a linear layer.
+
+    The path for shapes is :class:`SceneResNet` up to its last stage; trained to name shapes, that has forgotten their
+    colours, hence the other path. Pooling to 4 x 4 keeps where things are.
+    """
+
+    def __init__(self, joint: int) -> None:
+        super().__init__()
+        net = SceneResNet()
+        self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.layer1, net.layer2)
+        self.shape = net.layer3
+        self.colour = nn.Sequential(*(step for pair in ((3, 16), (16, 32), (32, 32)) for step in _halving(*pair)))
+        self.maps = nn.ReLU()
+        self.pool = nn.AdaptiveAvgPool2d(4)
+        self.fc = nn.Linear((64 + 32) * 4 * 4, joint)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, joint] of preprocessed pictures [B, 3, 64, 64]."""
+        return self.read(self.stem(images), images)
+
+    def read(self, stem: Tensor, images: Tensor) -> Tensor:
+        """:meth:`forward` where the stem's output [B, 32, 16, 16] is known."""
+        maps = self.maps(torch.cat([self.shape(stem), self.colour(images)], 1))
+        return self.fc(torch.flatten(self.pool(maps), 1))
+
+
+class QuestionEncoder(nn.Module):
+    """Questions, as indices of words, to vectors: word vectors, tanh, two LSTM layers, tanh, linear."""
+
+    def __init__(self, design: Design) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(len(design.words) + 2, design.embedding, padding_idx=_PADDING)
+        self.lstm = nn.LSTM(design.embedding, design.hidden, num_layers=2, batch_first=True)
+        self.linear = nn.Linear(2 * 2 * design.hidden, design.joint)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Vectors e [N, joint] of padded questions [N, L]."""
+        lengths = (tokens != _PADDING).sum(1).cpu()
+        packed = nn.utils.rnn.pack_padded_sequence(
+            torch.tanh(self.embedding(tokens)), lengths, batch_first=True, enforce_sorted=False
+        )
+        _, (h, c) = self.lstm(packed)
+        return self.linear(torch.tanh(torch.cat([*h, *c], 1)))
+
+
+class PictureEncoder(nn.Module):
+    """Pictures to vectors of length one; ``cnn`` ends in a linear layer of the joint width."""
+
+    def __init__(self, cnn: nn.Module) -> None:
+        super().__init__()
+        self.cnn = cnn
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Vectors u' [B, joint] of preprocessed pictures [B, 3, H, W]."""
+        return F.normalize(self.cnn(images), dim=1)
+
+
+class VQA(nn.Module):
+    """The whole network; ``.preprocess``, ``.class_names`` (the answers) and ``.weights`` as :func:`load_model` has.
+
+    Example:
+        >>> model = load_vqa("vqa_scenes")
+        >>> model(images, model.encode(["what colour is the disc"] * len(images))).argmax(1)
+    """
+
+    activation = "softmax"
+
+    def __init__(self, design: Design, cnn: nn.Module, preprocess: Callable, layer: str) -> None:
+        super().__init__()
+        self.design, self.preprocess, self.class_names = design, preprocess, list(design.answers)
+        self.target_layer = f"picture.cnn.{layer}"
+        self.weights: dict[str, object] = {"name": "vqa", "origin": "random", "sha256": None}
+        self.picture = PictureEncoder(cnn)
+        self.question = QuestionEncoder(design)
+        self.classifier = nn.Sequential(
+            nn.Tanh(),
+            nn.Dropout(design.dropout),
+            nn.Linear(design.joint, design.classifier),
+            nn.Tanh(),
+            nn.Dropout(design.dropout),
+            nn.Linear(design.classifier, len(design.answers)),
+        )
+        with torch.no_grad():
+            # Entries of u' are about joint^(-1/2): without this the product, and its gradients, start next to nothing.
+            self.question.linear.weight.mul_(design.joint**0.5)
+        self._place = {word: i for i, word in enumerate(design.words, start=2)}
+
+    def encode(self, questions: Sequence[str]) -> Tensor:
+        """Indices of the words of ``questions``, padded with 0 to the longest: [N, L] on the network's device.
+
+        Raises:
+            ValueError: a question has no word.
+        """
+        rows = [[self._place.get(word, _UNKNOWN) for word in words(text)] for text in questions]
+        for text, row in zip(questions, rows, strict=True):
+            if not row:
+                raise ValueError(f"A question needs at least one word; {text!r} has none.")
+        padded = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+        return padded.to(next(self.parameters()).device)
+
+    def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
+        """Logits [B, answers] of pictures [B, 3, H, W] and questions [B, L]."""
+        return self.classifier(self.picture(images) * self.question(tokens))
+
+
+class Asked(nn.Module):
+    """A :class:`VQA` network with its question fixed; made by :func:`with_question`."""
+
+    activation = "softmax"
+
+    def __init__(self, model: VQA, vector: Tensor) -> None:
+        super().__init__()
+        self.preprocess, self.class_names = model.preprocess, model.class_names
+        self.target_layer, self.weights = model.target_layer, model.weights
+        self.picture, self.classifier = model.picture, model.classifier
+        self.register_buffer("vector", vector)
+
+    def answer(self, seen: Tensor) -> Tensor:
+        """Logits [B, answers] of pictures that were seen already: vectors u' [B, joint]."""
+        return self.classifier(seen * self.vector)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, answers] of pictures [B, 3, H, W]."""
+        return self.answer(self.picture(images))
+
+
+def with_question(model: VQA, question: str) -> Asked:
+    """``model`` as a network of the picture alone, which shares its weights: what :func:`campanion.explain` takes.
+
+    Raises:
+        ValueError: the question has no word.
+
+    Example:
+        >>> asked = with_question(model, "what colour is the disc")
+        >>> campanion.explain(asked, images, methods=("grad_cam", "lift_cam"))
+    """
+    tokens = model.encode([question])
+    training = model.question.training
+    with torch.no_grad():
+        vector = model.question.eval()(tokens)
+    model.question.train(training)
+    return Asked(model, vector).train(model.training)
+
+
+def build_vqa(design: Design, cnn_weights: str | Path | None = "auto", seed: int = 0, device: str = "cpu") -> VQA:
+    """A network with a random question encoder and classifier, in eval mode.
+
+    Args:
+        cnn_weights: of the CNN, as :func:`load_model` takes them; its last layer, and all of the scenes' CNN, are
+            random in any case.
+        seed: of the random weights.
+
+    Raises:
+        ValueError: unknown network, or one whose last layer is not linear.
+        MissingData: the CNN's weights are not there.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if design.cnn == _SCENE_CNN:
+            cnn, preprocess, layer = SceneEyes(design.joint), Preprocess(SIZE, MEAN, STD), "maps"
+        else:
+            cnn = load_model(design.cnn, cnn_weights)
+            preprocess, layer = cnn.preprocess, cnn.target_layer
+            _replace_last(cnn, design)
+        model = VQA(design, cnn, preprocess, layer)
+    return model.to(device).eval()
+
+
+def load_vqa(name: str = "vqa_scenes", weights: str | Path = "auto", device: str = "cpu") -> VQA:
+    """A trained network in eval mode: ``"vqa_scenes"`` (committed) or ``"vqa_v2"`` (trained by the user).
+
+    Args:
+        weights: ``"auto"`` looks for ``NAME.safetensors`` among the project's checkpoints, then in
+            ``CAMPANION_DATA/weights``; a path takes that file.
+
+    Raises:
+        MissingData: the file is not there; says how to make it.
+        ValueError: the file is damaged or does not fit (named).
+
+    Example:
+        >>> load_vqa().class_names[:3]
+        ['red', 'orange', 'yellow']
+    """
+    path = find_vqa(name) if weights == "auto" else Path(weights)
+    if path is None or not path.exists():
+        way = COMMANDS.get(name, COMMANDS["vqa_scenes"])
+        raise MissingData(f"There is no {path or f'{name}.safetensors among the checkpoints'}: run `{way}`.")
+    state = read_weights(path)
+    try:
+        with safe_open(path, "pt") as file:
+            stored = json.loads(file.metadata()["design"])
+        design = Design(**{key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()})
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"Weights file {path} does not say what network it is of ({error}).") from error
+    model = build_vqa(design)
+    try:
+        missing, strange = model.load_state_dict(state, strict=False)
+        frozen = [key for key in missing if design.cnn != _SCENE_CNN and key.startswith("picture.cnn.")]
+        if strange or len(frozen) < len(missing):
+            raise RuntimeError(([*strange, *(key for key in missing if key not in frozen)])[0])
+    except RuntimeError as error:
+        raise ValueError(f"Weights file {path} does not fit its own design: {error}") from error
+    model.weights = {"name": path.stem, "origin": path.name, "sha256": sha256(path)}
+    return model.to(device).eval()
+
+
+def find_vqa(name: str) -> Path | None:
+    """Where the weights of a network lie, or None."""
+    places = (folder / f"{name}.safetensors" for folder in (checkpoints_dir(), data_dir() / "weights"))
+    return next((path for path in places if path.exists()), None)
+
+
+def stored(model: VQA) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What the file of a network holds: weights in half precision and its design; a torchvision trunk is left out."""
+    state = {}
+    for key, tensor in model.state_dict().items():
+        own = model.design.cnn == _SCENE_CNN or not key.startswith("picture.cnn.")
+        if own or key.startswith(f"picture.cnn.{last_linear(model.picture.cnn)}."):
+            tensor = tensor.detach().cpu().contiguous()
+            state[key] = tensor.half() if tensor.is_floating_point() else tensor
+    return state, {"design": json.dumps(asdict(model.design))}
+
+
+def last_linear(cnn: nn.Module) -> str:
+    """Dotted name of the last layer of a network; ValueError where that is not linear."""
+    names = [name for name, module in cnn.named_modules() if not list(module.children())]
+    if not names or not isinstance(cnn.get_submodule(names[-1]), nn.Linear):
+        raise ValueError(f"{type(cnn).__name__} does not end in a linear layer: choose a VGG, a ResNet or a DenseNet.")
+    return names[-1]
+
+
+def _replace_last(cnn: nn.Module, design: Design) -> None:
+    name = last_linear(cnn)
+    parent, _, child = name.rpartition(".")
+    old = cnn.get_submodule(name)
+    setattr(cnn.get_submodule(parent), child, nn.Linear(old.in_features, design.joint))
+
+
+def _halving(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+    """A convolution that halves height and width, batch norm, ReLU."""
+    return nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()

@@ -1,0 +1,405 @@
+"""Train the network that answers questions about pictures: ``python -m campanion.train_vqa``.
+
+On generated scenes (default) this takes minutes on one thread of a CPU; the first half of the CNN is that of
+``scenes_resnet``, frozen. With ``--data vqa-v2`` it is trained on VQA v2's train questions as Antol et al. did: a
+torchvision CNN with ImageNet weights stays frozen. What is frozen looks at each picture once; its features of VQA v2's
+pictures are kept in ``out/features``. Writes ``NAME.safetensors``, its facts ``NAME.json`` and its card ``NAME.md``;
+the accuracies are measured on held-out questions with the network as read back from the written file. A run that was
+stopped goes on after the last whole epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from campanion.data import open_dataset
+from campanion.data.questions import ANSWERS, HELD_OUT_SEED, Pictures, QuestionSet, SceneQuestions, commonest, words
+from campanion.data.vqa import vqa_accuracy
+from campanion.errors import MissingData, unknown
+from campanion.feature_cache import features
+from campanion.models.scene_nets import SIZE
+from campanion.models.vqa import COMMANDS, VQA, Design, build_vqa, last_linear, load_vqa, stored
+from campanion.models.zoo import load_model
+from campanion.paths import checkpoints_dir, data_dir, out_dir
+from campanion.progress import track
+from campanion.provenance import device_name, sha256, versions
+from campanion.train_scenes import normalise
+
+DATA = ("scenes", "vqa-v2")
+WARM_UP = 0.1  # of the steps, to the highest learning rate
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; ``batch`` counts pictures, each with at most ``per_picture`` questions a step."""
+
+    epochs: int
+    learning_rate: float
+    weight_decay: float
+    batch: int = 64
+    per_picture: int = 10
+
+
+RECIPES = {
+    "scenes": Recipe(epochs=12, learning_rate=3e-3, weight_decay=1e-2),
+    "vqa-v2": Recipe(epochs=20, learning_rate=1e-3, weight_decay=1e-4),
+}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Questions as numbers: ``texts`` are the distinct ones, ``rows`` [N, 3] hold picture, text and answer (or -1)."""
+
+    texts: list[str]
+    rows: Tensor
+    pictures: Pictures
+
+    @classmethod
+    def of(cls, data: QuestionSet) -> Pairs:
+        """The pairs of ``data``, sorted by picture as :class:`Pictures` lists them."""
+        pictures = Pictures(data)
+        texts = sorted({q.text for q in data.questions})
+        place = {name: i for i, name in enumerate(pictures.ids)}
+        at = {text: i for i, text in enumerate(texts)}
+        rows = [
+            (place[q.picture], at[q.text], -1 if label is None else label)
+            for q, label in zip(data.questions, data.labels, strict=True)
+        ]
+        return cls(texts, torch.tensor(rows), pictures)
+
+
+def train(model: VQA, see: Callable[[Tensor], Tensor], pairs: Pairs, recipe: Recipe, seed: int, state: Path) -> None:
+    """Cross-entropy on the commonest answer: AdamW and a one-cycle learning rate over all that asks for gradients.
+
+    Args:
+        model: on its device; its parameters are changed.
+        see: from indices of pictures to their vectors u' [B, joint], with gradients.
+        pairs: questions; those whose answer is no class are left out.
+        recipe: epochs, rates, batch.
+        seed: of the order and of dropout.
+        state: file of the unfinished training, written after each epoch; where it is there, it is continued.
+    """
+    device = next(model.parameters()).device
+    rows = pairs.rows[pairs.rows[:, 2] >= 0]
+    rows = rows[rows[:, 0].argsort(stable=True)]
+    asked, counts = rows[:, 0].unique_consecutive(return_counts=True)
+    ends = counts.cumsum(0)
+    tokens = model.encode(pairs.texts)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    steps = -(-len(asked) // recipe.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, recipe.learning_rate, total_steps=steps * recipe.epochs, pct_start=WARM_UP
+    )
+    generator = torch.Generator().manual_seed(seed)
+    parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
+    settings = {**asdict(recipe), **asdict(model.design), "seed": seed, "data": pairs.pictures.card}
+    with torch.random.fork_rng():  # dropout draws from the global generator
+        torch.manual_seed(seed)
+        done = _resume(state, parts, generator, settings)
+        for epoch in range(done, recipe.epochs):
+            model.train()
+            total = 0.0
+            batches = torch.randperm(len(asked), generator=generator).split(recipe.batch)
+            for batch in track(batches, f"epoch {epoch + 1} of {recipe.epochs}", unit="batch"):
+                chosen, picture = [], []
+                for i, at in enumerate(batch.tolist()):
+                    some = torch.randperm(int(counts[at]), generator=generator)[: recipe.per_picture]
+                    chosen.append(ends[at] - counts[at] + some)
+                    picture.append(torch.full((len(some),), i))
+                here = rows[torch.cat(chosen)]
+                text, which = here[:, 1].unique(return_inverse=True)
+                seen, read = see(asked[batch]), model.question(tokens[text.to(device)])
+                logits = model.classifier(seen[torch.cat(picture).to(device)] * read[which.to(device)])
+                loss = F.cross_entropy(logits, here[:, 2].to(device))
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+                total += loss.item()
+            _keep(state, parts, generator, settings, epoch + 1)
+            print(f"epoch {epoch + 1}: mean loss {total / len(batches):.3f}", flush=True)
+    model.eval()
+
+
+@torch.no_grad()
+def predict(model: VQA, see: Callable[[Tensor], Tensor], pairs: Pairs) -> Tensor:
+    """The class [N] that the network in eval mode answers to each pair."""
+    device = next(model.parameters()).device
+    seen = torch.cat([see(i) for i in torch.arange(len(pairs.pictures)).split(250)])
+    tokens = model.encode(pairs.texts)
+    read = torch.cat([model.question(part) for part in tokens.split(1000)])
+    found = [
+        model.classifier(seen[picture.to(device)] * read[text.to(device)]).argmax(1).cpu()
+        for picture, text, _ in (part.T for part in pairs.rows.split(1000))
+    ]
+    return torch.cat(found)
+
+
+def accuracy(data: QuestionSet, predicted: Tensor) -> dict[str, dict[str, float | int]]:
+    """Of all questions and by type: the share answered with the commonest answer, VQA accuracy, and their number."""
+    found: dict[str, list[tuple[bool, float]]] = {"all": []}
+    for question, label, said in zip(data.questions, data.labels, predicted.tolist(), strict=True):
+        row = (said == label, vqa_accuracy(data.class_names[said], question.answers))
+        found["all"].append(row)
+        found.setdefault(question.type, []).append(row)
+    return {
+        name: {
+            "top1": sum(right for right, _ in rows) / len(rows),
+            **({"vqa_accuracy": sum(score for _, score in rows) / len(rows)} if data.name != "scenes" else {}),
+            "n": len(rows),
+        }
+        for name, rows in sorted(found.items(), key=lambda item: (item[0] != "all", item[0]))
+    }
+
+
+def see_scenes(model: VQA, pictures: Pictures) -> Callable[[Tensor], Tensor]:
+    """From indices of scenes to the network's vectors of them: all are drawn once, and the frozen stem is run once."""
+    cnn, device = model.picture.cnn, str(next(model.parameters()).device)
+    pixels = np.empty((len(pictures), SIZE, SIZE, 3), dtype=np.uint8)
+    for i in track(range(len(pictures)), "draw scenes", unit="scene"):
+        pixels[i] = np.asarray(pictures[i].image)
+    drawn = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        stem = torch.cat([cnn.stem(normalise(some, device)).half() for some in drawn.split(250)])
+    return lambda i: F.normalize(cnn.read(stem[i].float(), normalise(drawn[i], device)), dim=1)
+
+
+def see_features(model: VQA, pictures: Pictures) -> Callable[[Tensor], Tensor]:
+    """From indices to the vectors of pictures, by the last layer alone: the frozen rest was run once, features kept."""
+    device = next(model.parameters()).device
+    trunk = load_model(model.design.cnn, device=str(device))
+    name = last_linear(trunk)
+    parent, _, child = name.rpartition(".")
+    setattr(trunk.get_submodule(parent), child, nn.Identity())
+    trunk.target_layer = name
+    (kept,) = features(trunk, pictures, range(len(pictures)), ("whole",), str(device))
+    last = model.picture.cnn.get_submodule(name)
+    return lambda i: F.normalize(last(torch.from_numpy(kept[i.numpy()]).to(device).float()), dim=1)
+
+
+def run(
+    data: str = "scenes", folder: Path | None = None, cnn: str = "resnet18", scenes: int = 12_000, tests: int = 1_000,
+    limit: int | None = None, seed: int = 0, device: str = "cpu", recipe: Recipe | None = None,
+) -> dict[str, object]:  # fmt: skip
+    """Train, write the three files to ``folder`` and return the facts.
+
+    Args:
+        data: ``"scenes"`` or ``"vqa-v2"``.
+        folder: where the files go: by default the project's checkpoints (scenes) or ``CAMPANION_DATA/weights``.
+        cnn: the frozen torchvision network of VQA v2.
+        scenes, tests: numbers of scenes to train and to test on.
+        limit: only so many questions of each split of VQA v2, the first of ``dataset.order()``.
+        seed: of the initialisation, the scenes, the order and dropout.
+        recipe: other than that of :data:`RECIPES`.
+
+    Raises:
+        ValueError: unknown data, or too little of them; raised before any work.
+        MissingData: VQA v2, its pictures or the CNN's weights are not there.
+    """
+    if data not in DATA:
+        raise ValueError(unknown("data to train on", data, DATA))
+    recipe = recipe or RECIPES[data]
+    if min(scenes, tests) < 10 or recipe.epochs < 1 or (limit is not None and limit < 10):
+        raise ValueError("Training needs 10 scenes or questions of each kind and one epoch at the least.")
+    started, started_cpu = time.monotonic(), time.process_time()
+    if data == "scenes":
+        name, see, folder = "vqa_scenes", see_scenes, folder or checkpoints_dir()
+        learnt = SceneQuestions(scenes, seed, SIZE, "train", per_type=3)
+        held = SceneQuestions(tests, HELD_OUT_SEED, SIZE, "test")
+        design = Design(
+            "scenes", _vocabulary(learnt, 1), ANSWERS, joint=256, embedding=32, hidden=64, classifier=256, dropout=0.0
+        )
+    else:
+        name, see, folder = "vqa_v2", see_features, folder or data_dir() / "weights"
+        learnt = _first(open_dataset(data, split="train"), limit)
+        held = _first(open_dataset(data, split="val", answers=learnt.class_names), limit)
+        design = Design(cnn, _vocabulary(learnt, 3), learnt.class_names)
+    model = _initial(design, seed, device)
+    pairs = Pairs.of(learnt)
+    unfinished = out_dir() / "train" / f"{name}.state"
+    train(model, see(model, pairs.pictures), pairs, recipe, seed, unfinished)
+    minutes, cpu_minutes = (time.monotonic() - started) / 60, (time.process_time() - started_cpu) / 60
+    state, about = stored(model)
+    path = folder / f"{name}.safetensors"
+    _write(path, save(state, metadata=about))
+    unfinished.unlink(missing_ok=True)
+    model = load_vqa(name, weights=path, device=device)
+    pairs = Pairs.of(held)
+    facts: dict[str, object] = {
+        "name": name,
+        "parameters": sum(v.numel() for v in state.values()),
+        "target_layer": model.target_layer,
+        "design": asdict(design),
+        "data": learnt.card,
+        "questions": len(learnt),
+        "held_out": held.card,
+        "seed": seed,
+        **asdict(recipe),
+        "accuracy": accuracy(held, predict(model, see(model, pairs.pictures), pairs)),
+        "minutes": round(minutes, 1),
+        "cpu_minutes": round(cpu_minutes, 1),
+        "device": device_name(device),
+        "versions": versions(),
+        "bytes": path.stat().st_size,
+        "sha256": sha256(path),
+    }
+    _write(folder / f"{name}.json", (json.dumps(facts, indent=2) + "\n").encode())
+    _write(folder / f"{name}.md", card(facts).encode())
+    return facts
+
+
+def _initial(design: Design, seed: int, device: str) -> VQA:
+    """A network to be trained, its first part frozen."""
+    model = build_vqa(design, seed=seed, device=device)
+    cnn = model.picture.cnn
+    if design.cnn == "scenes":
+        start = load_model("scenes_resnet", device=device)
+        parts = nn.Sequential(start.conv1, start.bn1, start.relu, start.layer1, start.layer2)
+        cnn.stem.load_state_dict(parts.state_dict())
+        cnn.shape.load_state_dict(start.layer3.state_dict())
+        cnn.stem.requires_grad_(False)
+    else:
+        cnn.requires_grad_(False)
+        cnn.get_submodule(last_linear(cnn)).requires_grad_(True)
+    return model
+
+
+def _vocabulary(data: QuestionSet, least: int) -> tuple[str, ...]:
+    """The words that occur ``least`` times or more, the commonest first."""
+    spoken = [word for q in data.questions for word in words(q.text)]
+    unique, counts = np.unique(spoken, return_counts=True)
+    rare = set(unique[counts < least].tolist())
+    return tuple(word for word in commonest(spoken) if word not in rare)
+
+
+def _first(data: QuestionSet, limit: int | None) -> QuestionSet:
+    """``data`` with the first ``limit`` questions of its order alone."""
+    return data if limit is None else data.only(sorted(data.order()[:limit]))
+
+
+def _keep(path: Path, parts: Mapping, generator: torch.Generator, settings: Mapping, epoch: int) -> None:
+    """Write all that the next epoch depends on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    state = {name: each.state_dict() for name, each in parts.items()}
+    random = {"order": generator.get_state(), "dropout": torch.get_rng_state()}
+    torch.save({**state, **random, "settings": json.dumps(settings), "epoch": epoch}, part)
+    os.replace(part, path)
+
+
+def _resume(path: Path, parts: Mapping, generator: torch.Generator, settings: Mapping) -> int:
+    """Take up a training that was stopped, if it had these settings; the number of its whole epochs."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    if state["settings"] != json.dumps(settings):
+        return 0
+    for name, each in parts.items():
+        each.load_state_dict(state[name])
+    generator.set_state(state["order"])
+    torch.set_rng_state(state["dropout"])
+    return state["epoch"]
+
+
+def card(facts: Mapping) -> str:
+    """The model card, from the facts alone."""
+    measured, design = facts["accuracy"], facts["design"]
+    both = "vqa_accuracy" in measured["all"]
+    rows = "\n".join(
+        f"| {name} | {100 * a['top1']:.2f} % |"
+        + (f" {100 * a['vqa_accuracy']:.2f} % |" if both else "")
+        + f" {a['n']:,} |"
+        for name, a in measured.items()
+    )
+    heads = "| questions | commonest answer |" + (" VQA accuracy |" if both else "") + " N |"
+    scenes = design["cnn"] == "scenes"
+    kind = (
+        "the shape path of `scenes_resnet`, its first two stages frozen, beside a small colour path"
+        if scenes
+        else f"torchvision's {design['cnn']} with ImageNet weights, frozen; only its new last layer is in the file"
+    )
+    aim = (
+        "checking the machinery and quick runs of the notebooks. It knows drawn shapes and nothing else; no claim of\n"
+        "  a paper is drawn from it."
+        if scenes
+        else "notebook 37, which measures LIFT-CAM's Table 6 with it."
+    )
+    made = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
+    return f"""# {facts["name"]}
+
+Visual question answering: a CNN ({kind}) and an LSTM, multiplied (`campanion.models.vqa`).
+{facts["parameters"]:,} numbers in the file; maps are explained at `{facts["target_layer"]}`. It answers with one of
+{len(design["answers"])} answers and knows {len(design["words"])} words.
+
+{heads}
+|---|{"---|" * (heads.count("|") - 2)}
+{rows}
+
+- Trained on {facts["data"]}
+- Held out: {facts["held_out"]}
+- Training: seed {facts["seed"]}, {facts["epochs"]} epochs, batches of {facts["batch"]} pictures with up to
+  {facts["per_picture"]} questions each, AdamW, one cycle to {facts["learning_rate"]}, weight decay
+  {facts["weight_decay"]}, dropout {design["dropout"]}. Accuracies are of the network as read back from the file, whose
+  numbers have half precision.
+- It took {facts["minutes"]} minutes ({facts["cpu_minutes"]} of processor time) on {facts["device"]}, with {made}.
+- Made again by `{COMMANDS[facts["name"]]}`.
+- For: {aim}
+- File: `{facts["name"]}.safetensors`, {facts["bytes"]:,} bytes, sha256 `{facts["sha256"]}`. Licence: MIT, as the code.
+"""
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write under another name first, so that a run that is stopped leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line of the script."""
+    parser = argparse.ArgumentParser(prog="python -m campanion.train_vqa", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", choices=DATA, default="scenes", help="default: %(default)s")
+    parser.add_argument("--cnn", default="resnet18", help="frozen CNN of VQA v2 (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, help="where the three files go")
+    parser.add_argument("--scenes", type=int, default=12_000, help="training scenes (default: %(default)s)")
+    parser.add_argument("--tests", type=int, default=1_000, help="test scenes (default: %(default)s)")
+    parser.add_argument("--limit", type=int, help="only so many questions of each split of VQA v2")
+    parser.add_argument("--epochs", type=int, help="other than the recipe's")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--device", default="cpu", help="default: %(default)s")
+    given = parser.parse_args(arguments)
+    recipe = replace(RECIPES[given.data], epochs=given.epochs or RECIPES[given.data].epochs)
+    try:
+        facts = run(
+            given.data,
+            given.folder,
+            given.cnn,
+            given.scenes,
+            given.tests,
+            given.limit,
+            given.seed,
+            given.device,
+            recipe,
+        )
+    except (ValueError, MissingData) as problem:
+        parser.error(str(problem))
+    for name, measured in facts["accuracy"].items():
+        print(f"{name}: {100 * measured['top1']:.2f} % of {measured['n']:,} held-out questions")
+
+
+if __name__ == "__main__":
+    main()
