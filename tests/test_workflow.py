@@ -158,7 +158,7 @@ def workflow(tree):
     shutil.copy(ROOT / "Snakefile", tree)
     write(tree, "99_scoreboard", 'mode = "cached"', "1")
     (tree / "data/checkpoints").mkdir(parents=True)
-    for name in ("scenes_vgg", "scenes_resnet", "voc_mlp", "voc_linear"):
+    for name in ("scenes_vgg", "scenes_resnet", "vqa_scenes", "voc_mlp", "voc_linear"):
         (tree / f"data/checkpoints/{name}.safetensors").touch()
     return tree
 
@@ -188,6 +188,13 @@ def test_a_missing_checkpoint_is_trained_first(workflow):
     (workflow / "data/checkpoints/scenes_vgg.safetensors").unlink()
     order = jobs(plan(workflow, "mode=quick", "targets=21_report"))
     assert order == ["scenes_vgg", "21_report"]
+
+
+def test_the_question_network_is_trained_after_the_scene_network_that_it_starts_from(workflow):
+    for name in ("scenes_resnet", "vqa_scenes"):
+        (workflow / f"data/checkpoints/{name}.safetensors").unlink()
+    order = jobs(plan(workflow, "mode=quick", "targets=21_report"))
+    assert order == ["scenes_resnet", "vqa_scenes", "21_report"]
 
 
 def test_missing_voc_heads_are_trained_for_full_runs_that_need_voc(workflow):
