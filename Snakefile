@@ -90,7 +90,10 @@ if not all(Path(path).exists() for path in CHECKPOINTS):
         shell:
             "{sys.executable:q} -m campanion.train_scenes --arch {wildcards.arch} > {log:q} 2>&1"
 
-    rule vqa_checkpoint: # its trunk starts from a scene network's
+
+if not Path("data/checkpoints/vqa_scenes.safetensors").exists():
+
+    rule vqa_checkpoint: # it starts from a scene network's trunk
         input:
             ancient("data/checkpoints/scenes_resnet.safetensors"),
         output:
