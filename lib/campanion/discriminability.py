@@ -111,7 +111,9 @@ def study(notebook: str, mode: str, models: Sequence[str], limit: int | None = N
     runs = []
     for model, data, rows, settings in measured:
         found = pairs(rows)
-        facts = {**load_model(model, device=device).weights}
+        present = found.drop_duplicates(["image", "target"])["predicted"].mean()
+        accuracy = f"{100 * present:.1f} % of the classes in these pictures predicted"
+        facts = {**load_model(model, device=device).weights, "accuracy": accuracy}
         images = found["image"].nunique()
         seconds = rows.drop_duplicates("image")["seconds"].sum()
         record = provenance.collect(mode, data, images, facts, device, seconds / 60, settings["seed"], settings)

@@ -209,13 +209,14 @@ def captions(rows: pd.DataFrame) -> list[str]:
 
 
 def percent(probability: float) -> str:
-    """A probability in per cent, small ones with one digit that counts.
+    r"""A probability in per cent, small ones with one digit that counts; the space before the sign does not break.
 
     >>> percent(0.876), percent(0.0014)
-    ('88 %', '0.1 %')
+    ('88\xa0%', '0.1\xa0%')
     """
     value = 100 * probability
-    return f"{value:.0f} %" if value >= 1 else f"{value:.1g} %" if value >= 1e-4 else "< 0.0001 %"
+    number = f"{value:.0f}" if value >= 1 else f"{value:.1g}" if value >= 1e-4 else "< 0.0001"
+    return f"{number}\u00a0%"
 
 
 def _indices(model: nn.Module, name: str, classes: Mapping[str, Sequence[str]]) -> list[int]:
