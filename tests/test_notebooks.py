@@ -32,7 +32,7 @@ def test_committed_notebook(path):
 )
 def test_committed_result(path):
     assert results.load_result(path.stem)["notebook"] == path.stem
-    assert path.stem in keys(), "a result belongs to a notebook"
+    assert path.stem[:2] in {key[:2] for key in keys()}, "a result belongs to a notebook, by its number"
 
 
 def good() -> nbformat.NotebookNode:
