@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from campanion.atomic import replacing
 from campanion.data import Dataset
 from campanion.paths import out_dir
 from campanion.progress import track
@@ -64,11 +64,8 @@ def _view_features(
             rows.append(kept.pop().half().cpu().numpy())
     finally:
         handle.remove()
-    folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         np.save(file, np.concatenate(rows))
-    os.replace(part, path)
     return np.load(path, mmap_mode="r")
 
 

@@ -14,18 +14,17 @@ the same rows give the same bytes. The per-image rows are in :mod:`campanion.row
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from campanion import paths, provenance
+from campanion.atomic import locked, write_whole
 from campanion.errors import MissingResult
-from campanion.rows import RowStore, fcntl, read_rows, rows_path, running_path, write_rows
+from campanion.rows import RowStore, read_rows, rows_path, running_path, write_rows
 
 __all__ = [
     "MissingResult",
@@ -95,7 +94,7 @@ def save_result(notebook: str, runs: Sequence[Mapping], keep_others: bool = True
     """
     path = result_path(notebook)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(paths.out_dir() / "locks" / f"{path.name}.lock"):
+    with locked(paths.out_dir() / "locks" / f"{path.name}.lock"):
         new = {_identity(r): r for r in _rounded([dict(r) for r in runs])}
         if len(new) < len(runs):
             raise ValueError(f"Two of the runs for {notebook} have the same data, model and mode: merge them first.")
@@ -103,9 +102,7 @@ def save_result(notebook: str, runs: Sequence[Mapping], keep_others: bool = True
         merged = {**old, **new}
         result = {"notebook": notebook, "schema": SCHEMA, "runs": [merged[k] for k in sorted(merged)]}
         check_result(result)
-        part = path.with_name(path.name + ".part")
-        part.write_text(_text(result), encoding="utf-8")
-        os.replace(part, path)
+        write_whole(path, _text(result))
     return path
 
 
@@ -224,12 +221,3 @@ def _text(result: Mapping) -> str:
         runs.append("  {\n" + ",\n".join(parts) + "\n  }")
     head = f' "notebook": {json.dumps(result["notebook"])},\n "schema": {result["schema"]},\n "runs": [\n'
     return "{\n" + head + ",\n".join(runs) + "\n ]\n}\n"
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from campanion import paths
+from campanion.atomic import replacing
 from campanion.errors import MissingResult
 
 try:
@@ -190,12 +191,10 @@ def write_rows(frame: pd.DataFrame, path: str | Path, settings: Mapping[str, obj
     import pyarrow.parquet as pq
 
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata({b"campanion": _dump(dict(settings), sort_keys=True).encode()})
-    part = path.with_name(path.name + ".part")
-    pq.write_table(table, part, compression="zstd")
-    os.replace(part, path)
+    with replacing(path) as part:
+        pq.write_table(table, part, compression="zstd")
     return path
 
 

@@ -7,14 +7,14 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from campanion import paths
+from campanion.atomic import replacing, write_whole
+from campanion.checkpoints import write_weights
 from campanion.models.trained import load_trained
 from campanion.provenance import commit, device_name, sha256, versions
 from campanion.run_config import Config
-from campanion.run_state import write_whole
 
 
 def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -43,8 +43,7 @@ def write_checkpoint(
     """
     name, rows, best = config.run, history["rows"], history["best"]
     path = config.place / f"{name}.safetensors"
-    # One entry of metadata: safetensors writes several in random order, and the file would not be made twice alike.
-    write_whole(path, save(halved(state), metadata={"made_with": f"campanion.train, {name}"}))
+    write_weights(path, halved(state), f"campanion.train, {name}")
     mean, std = config.statistics
     facts: dict[str, object] = {
         "name": name,
@@ -83,11 +82,9 @@ def write_checkpoint(
     if config.export:
         target = Path(config.export).expanduser()
         target = target if target.is_absolute() else paths.root() / target
-        target.mkdir(parents=True, exist_ok=True)
         for suffix in (".safetensors", ".json", ".md"):
-            part = target / f"{name}{suffix}.part"
-            shutil.copyfile(path.with_suffix(suffix), part)
-            part.replace(target / f"{name}{suffix}")
+            with replacing(target / f"{name}{suffix}") as part:
+                shutil.copyfile(path.with_suffix(suffix), part)
     return facts
 
 
@@ -98,7 +95,8 @@ def _write(path: Path, facts: Mapping[str, object]) -> None:
 def card(facts: Mapping) -> str:
     """The model card, from the facts alone."""
     network, recipe, given, accuracy = (facts[key] for key in ("network", "recipe", "input", "accuracy"))
-    kind = {None: "", "abn": " with ABN's attention branch", "lfi": f" with LFI-CAM ({network['generation']})"}
+    fin = {"trained": "", "frozen": ", FIN as initialised", "none": ", no FIN"}[network.get("fin", "trained")]
+    kind = {None: "", "abn": " with ABN's attention branch", "lfi": f" with LFI-CAM ({network['generation']}{fin})"}
     options = "".join(f", {key} {value}" for key, value in (network["options"] or {}).items())
     rule = {
         "last": "the last epoch's",

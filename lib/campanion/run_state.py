@@ -17,20 +17,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from campanion.atomic import write_whole
 from campanion.errors import MissingData
 
 STATE, PREVIOUS = "state.pt", "state.previous.pt"
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write ``path`` so that it is there whole or not at all, whenever the process is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def save_state(folder: Path, state: Mapping[str, object]) -> None:

@@ -7,18 +7,15 @@ that were never trained on, with the network as read back from the written file.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from campanion.checkpoints import Clock, write_facts, write_weights
 from campanion.data.scenes import CLASS_NAMES, VERSION, SceneDataset
 from campanion.errors import unknown
 from campanion.models.scene_nets import (
@@ -33,7 +30,6 @@ from campanion.models.scene_nets import (
 from campanion.models.zoo import load_model
 from campanion.paths import checkpoints_dir
 from campanion.progress import track
-from campanion.provenance import device_name, sha256, versions
 
 BATCH = 64
 LEARNING_RATE = 2e-3
@@ -100,7 +96,7 @@ def run(arch: str, folder: Path, scenes: int, tests: int, epochs: int, seed: int
         raise ValueError(unknown("scene network", arch, SCENE_NETS))
     if scenes < BATCH or tests < 20 or epochs < 1:
         raise ValueError(f"Training needs {BATCH} scenes, 20 test scenes and one epoch at the least.")
-    started, started_cpu = time.monotonic(), time.process_time()
+    clock = Clock()
     with torch.random.fork_rng():  # initialisation and dropout draw from the global generator
         torch.manual_seed(seed)
         # A plain VGG this small does not get off the ground within minutes; with batch norm it does.
@@ -109,11 +105,10 @@ def run(arch: str, folder: Path, scenes: int, tests: int, epochs: int, seed: int
         train(net, pictures, labels, epochs, seed, device)
     if isinstance(net, SceneVGG):
         net = net.folded()
-    minutes, cpu_minutes = (time.monotonic() - started) / 60, (time.process_time() - started_cpu) / 60
+    minutes = clock.minutes()
     path = folder / f"{arch}.safetensors"
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    # One entry of metadata: safetensors writes several in random order, and the file would not be made twice alike.
-    _write(path, save(state, metadata={"made_with": f"{arch}, scenes version {VERSION}"}))
+    write_weights(path, state, f"{arch}, scenes version {VERSION}")
     net = load_model(arch, weights=path, device=device)
     single, single_labels, _ = draw(SceneDataset(tests, split="test", single=True), "test scenes")
     mixed, mixed_labels, counts = draw(SceneDataset(tests, split="test"), "test scenes")
@@ -137,16 +132,9 @@ def run(arch: str, folder: Path, scenes: int, tests: int, epochs: int, seed: int
                 "n": int(several.sum()),
             },
         },
-        "minutes": round(minutes, 1),
-        "cpu_minutes": round(cpu_minutes, 1),
-        "device": device_name(device),
-        "versions": versions(),
-        "bytes": path.stat().st_size,
-        "sha256": sha256(path),
+        **minutes,
     }
-    _write(folder / f"{arch}.json", (json.dumps(facts, indent=2) + "\n").encode())
-    _write(folder / f"{arch}.md", card(facts).encode())
-    return facts
+    return write_facts(path, facts, card, device)
 
 
 def card(facts: Mapping) -> str:
@@ -175,14 +163,6 @@ def card(facts: Mapping) -> str:
   paper is drawn from it.
 - File: `{facts["name"]}.safetensors`, {facts["bytes"]:,} bytes, sha256 `{facts["sha256"]}`. Licence: MIT, as the code.
 """
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write under another name first, so that a run that is stopped leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

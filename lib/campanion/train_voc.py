@@ -9,9 +9,6 @@ pictures that were never trained on, with the network as read back from the writ
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -19,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 from torchmetrics.classification import MultilabelAveragePrecision
 
+from campanion.checkpoints import Clock, write_facts, write_weights
 from campanion.data import Dataset, Object, open_dataset
 from campanion.data.voc import CLASS_NAMES
 from campanion.errors import MissingData, unknown
@@ -31,7 +28,6 @@ from campanion.models.voc_nets import HEAD, HIDDEN, TARGET_LAYER, TRUNK, build_v
 from campanion.models.zoo import load_model
 from campanion.paths import checkpoints_dir
 from campanion.progress import track
-from campanion.provenance import device_name, sha256, versions
 
 IGNORED = -1  # in place of 0 or 1: the class shows in the picture, but only in objects marked difficult
 VIEWS = ("whole", "mirrored", "crop 1")
@@ -197,14 +193,14 @@ def run(
     data = open_dataset("voc2007", split="train")
     trunk = load_model(TRUNK, device=device)
     indices = sorted(data.order()[:limit])
-    started, started_cpu = time.monotonic(), time.process_time()
+    clock = Clock()
     maps = features(trunk, data, indices, VIEWS, device)
-    minutes_of_maps = (time.monotonic() - started) / 60
+    minutes_of_maps = clock.minutes()["minutes"]
     net = fit(head, maps, torch.stack([target_of(data.objects(i)) for i in indices]), recipe, seed, device)
-    minutes, cpu_minutes = (time.monotonic() - started) / 60, (time.process_time() - started_cpu) / 60
+    minutes = clock.minutes(2)
     state = {k: v.detach().half().cpu().contiguous() for k, v in net.state_dict().items() if k.startswith(HEAD)}
     path = folder / f"{name}.safetensors"
-    _write(path, save(state, metadata={"trunk_sha256": trunk.weights["sha256"]}))
+    write_weights(path, state, {"trunk_sha256": trunk.weights["sha256"]})
     facts: dict[str, object] = {
         "name": name,
         "parameters": sum(v.numel() for v in state.values()),
@@ -217,17 +213,10 @@ def run(
         "seed": seed,
         **asdict(recipe),
         "evaluation": measure(load_model(name, weights=path, device=device), limit, device),
-        "minutes": round(minutes, 2),
-        "minutes_of_maps": round(minutes_of_maps, 1),
-        "cpu_minutes": round(cpu_minutes, 2),
-        "device": device_name(device),
-        "versions": versions(),
-        "bytes": path.stat().st_size,
-        "sha256": sha256(path),
+        **minutes,
+        "minutes_of_maps": minutes_of_maps,
     }
-    _write(folder / f"{name}.json", (json.dumps(facts, indent=2) + "\n").encode())
-    _write(folder / f"{name}.md", card(facts).encode())
-    return facts
+    return write_facts(path, facts, card, device)
 
 
 def measure(model: nn.Module, limit: int | None, device: str) -> dict[str, dict[str, object]]:
@@ -288,14 +277,6 @@ is in `{facts["name"]}.safetensors`; the trunk is `resnet18` of the data folder.
 |---|{"---|" * len(measured)}
 {each}
 """
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write under another name first, so that a run that is stopped leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

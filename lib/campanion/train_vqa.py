@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from campanion.atomic import replacing
+from campanion.checkpoints import Clock, write_facts, write_weights
 from campanion.data import open_dataset
 from campanion.data.questions import ANSWERS, HELD_OUT_SEED, Pictures, QuestionSet, SceneQuestions, commonest, words
 from campanion.data.vqa import vqa_accuracy
@@ -34,7 +33,6 @@ from campanion.models.vqa import COMMANDS, VQA, Design, build_vqa, last_linear, 
 from campanion.models.zoo import load_model
 from campanion.paths import checkpoints_dir, data_dir, out_dir
 from campanion.progress import track
-from campanion.provenance import device_name, sha256, versions
 from campanion.train_scenes import normalise
 
 DATA = ("scenes", "vqa-v2")
@@ -214,7 +212,7 @@ def run(
     recipe = recipe or RECIPES[data]
     if min(scenes, tests) < 10 or recipe.epochs < 1 or (limit is not None and limit < 10):
         raise ValueError("Training needs 10 scenes or questions of each kind and one epoch at the least.")
-    started, started_cpu = time.monotonic(), time.process_time()
+    clock = Clock()
     if data == "scenes":
         name, see, folder = "vqa_scenes", see_scenes, folder or checkpoints_dir()
         learnt = SceneQuestions(scenes, seed, SIZE, "train", per_type=3)
@@ -231,10 +229,10 @@ def run(
     pairs = Pairs.of(learnt)
     unfinished = out_dir() / "train" / f"{name}.state"
     train(model, see(model, pairs.pictures), pairs, recipe, seed, unfinished)
-    minutes, cpu_minutes = (time.monotonic() - started) / 60, (time.process_time() - started_cpu) / 60
+    minutes = clock.minutes()
     state, about = stored(model)
     path = folder / f"{name}.safetensors"
-    _write(path, save(state, metadata=about))
+    write_weights(path, state, about)
     unfinished.unlink(missing_ok=True)
     model = load_vqa(name, weights=path, device=device)
     pairs = Pairs.of(held)
@@ -249,16 +247,9 @@ def run(
         "seed": seed,
         **asdict(recipe),
         "accuracy": accuracy(held, predict(model, see(model, pairs.pictures), pairs)),
-        "minutes": round(minutes, 1),
-        "cpu_minutes": round(cpu_minutes, 1),
-        "device": device_name(device),
-        "versions": versions(),
-        "bytes": path.stat().st_size,
-        "sha256": sha256(path),
+        **minutes,
     }
-    _write(folder / f"{name}.json", (json.dumps(facts, indent=2) + "\n").encode())
-    _write(folder / f"{name}.md", card(facts).encode())
-    return facts
+    return write_facts(path, facts, card, device)
 
 
 def _initial(design: Design, seed: int, device: str) -> VQA:
@@ -292,12 +283,10 @@ def _first(data: QuestionSet, limit: int | None) -> QuestionSet:
 
 def _keep(path: Path, parts: Mapping, generator: torch.Generator, settings: Mapping, epoch: int) -> None:
     """Write all that the next epoch depends on."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     state = {name: each.state_dict() for name, each in parts.items()}
     random = {"order": generator.get_state(), "dropout": torch.get_rng_state()}
-    torch.save({**state, **random, "settings": json.dumps(settings), "epoch": epoch}, part)
-    os.replace(part, path)
+    with replacing(path) as part:
+        torch.save({**state, **random, "settings": json.dumps(settings), "epoch": epoch}, part)
 
 
 def _resume(path: Path, parts: Mapping, generator: torch.Generator, settings: Mapping) -> int:
@@ -359,14 +348,6 @@ Visual question answering: a CNN ({kind}) and an LSTM, multiplied (`campanion.mo
 - For: {aim}
 - File: `{facts["name"]}.safetensors`, {facts["bytes"]:,} bytes, sha256 `{facts["sha256"]}`. Licence: MIT, as the code.
 """
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write under another name first, so that a run that is stopped leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from campanion.atomic import write_whole
 from campanion.cams import explain
 from campanion.data.arrays import Draw, normalise
 from campanion.errors import MissingData
@@ -27,7 +28,6 @@ from campanion.models.trained import load_trained, read_card
 from campanion.progress import track
 from campanion.run_config import Config, make_config
 from campanion.run_data import evaluate, open_part
-from campanion.run_state import write_whole
 
 LEARNED = {"lfi": "lfi_cam", "abn": "abn"}
 

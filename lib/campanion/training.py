@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from campanion.atomic import locked
 from campanion.data.arrays import Draw, draw, normalise
 from campanion.models.network import Objective
 from campanion.models.trained import build_network
@@ -177,8 +179,14 @@ class Run:
 
     def go(self) -> dict[str, object]:
         """Train what is missing and write the checkpoint; its facts (in the first process; others: an empty dict)."""
+        main = self.accelerator.is_main_process
+        with locked(self.config.place / "lock") if main else nullcontext():  # another training of this run is awaited
+            return self._go(main)
+
+    def _go(self, main: bool) -> dict[str, object]:
+        self.accelerator.wait_for_everyone()
         self.restore()
-        main, first = self.accelerator.is_main_process, len(self.history)
+        first = len(self.history)
         curves = open_tensorboard(self.config.place, self.config.tensorboard, first) if main else None
         if main and first:
             self.accelerator.print(f"{self.config.run}: goes on after epoch {first}", flush=True)

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision import models
 
+from campanion.atomic import replacing
 from campanion.data.download import DownloadError, checksum, download
 from campanion.data.entries import Entry, Layout
 
@@ -75,9 +76,8 @@ def fetch_weights(name: str, root: Path, progress: bool = True) -> Path:
     pickled = download(url, target.with_suffix(".pth"), sha256=sha256, room=2.1, progress=progress)
     metadata = {"source": url, "sha256": checksum(pickled, "sha256"), "weights": "IMAGENET1K_V1", "licence": LICENCE}
     state = torch.load(pickled, map_location="cpu", weights_only=True)
-    unfinished = target.with_suffix(".safetensors.part")
-    save_file(checked_state(network, state), unfinished, metadata)
-    os.replace(unfinished, target)
+    with replacing(target) as unfinished:
+        save_file(checked_state(network, state), unfinished, metadata)
     pickled.unlink()
     return target
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from campanion import paths
+from campanion.atomic import write_whole
 from campanion.errors import MissingData, unknown
 from campanion.notebooks.rules import strip
 
@@ -132,9 +133,7 @@ def run(
             progress_bar=False,
             coalesce_streams=True,  # else the moments at which text arrives would show in the file
         )
-    part = output.with_name(output.name + ".part")
-    part.write_text(strip(log.read_text(encoding="utf-8")), encoding="utf-8")
-    os.replace(part, output)
+    write_whole(output, strip(log.read_text(encoding="utf-8")))
     return output
 
 
