@@ -18,3 +18,12 @@ def real_weights() -> Path:
     if not os.environ.get("CAMPANION_DATA") or not folder.is_dir():
         pytest.skip("CAMPANION_DATA is unset or has no weights/")
     return folder
+
+
+@pytest.fixture
+def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place of its own for what a study writes."""
+    monkeypatch.setenv("CAMPANION_OUT", str(tmp_path / "out"))
+    monkeypatch.setenv("CAMPANION_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("CAMPANION_BATCH", "1")
+    return tmp_path

@@ -12,7 +12,8 @@ from campanion import costs, explain, metrics
 from campanion.convergence import Convergence, as_black_box, evaluate_convergence, figure, growing, needed
 from campanion.convergence import measure as measure_convergence
 from campanion.data import open_dataset
-from campanion.evaluation import _generator, settings_of
+from campanion.errors import MissingData
+from campanion.evaluation import image_generator, settings_of
 from campanion.game import ChannelGame
 from campanion.inference import fast
 from campanion.models import load_model
@@ -21,14 +22,6 @@ from campanion.results import MissingResult, load_results, read_rows, rows_path
 
 FEW = Orderings(counts=(1, 4), simulations=3)
 SHORT = Convergence(reference=40, checkpoints=(1, 2, 7, 20), by_forwards=(1, 2))
-
-
-@pytest.fixture
-def out(tmp_path, monkeypatch):
-    monkeypatch.setenv("CAMPANION_OUT", str(tmp_path / "out"))
-    monkeypatch.setenv("CAMPANION_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setenv("CAMPANION_BATCH", "1")
-    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +42,7 @@ def linear():
 def test_rows_say_what_the_library_says_one_by_one(model, scenes):
     rows = measure(model, fast(model), scenes[0], Orderings(counts=(4,), simulations=1))
     image = model.preprocess(scenes[0].image)[None]
-    e = explain(model, image, methods="shap_cam", orderings=4, generator=_generator(0, scenes[0].id))
+    e = explain(model, image, methods="shap_cam", orderings=4, generator=image_generator(0, scenes[0].id))
     expected = metrics.confidence(model, image, e.maps["shap_cam"], e.targets)
     assert len(rows) == 1
     assert rows[0]["method"] == "shap_cam_4"
@@ -201,7 +194,7 @@ def test_costs_are_those_of_the_passes(model, scenes):
 
 
 def test_costs_have_a_result(out, monkeypatch):
-    monkeypatch.setattr(costs, "_seconds", lambda function: 1.0)
+    monkeypatch.setattr(costs, "median_seconds", lambda function: 1.0)
     result = costs.study_costs("30_test", "quick", ["scenes_resnet"], limit=2)
     assert costs.study_costs("30_test", "cached", []) == result
     assert {r["method"] for r in result["runs"][0]["rows"]} == set(costs.TITLES)
@@ -236,15 +229,11 @@ def test_committed_rows_and_result_agree(path):
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda p: p.stem)
 def test_committed_rows_come_out_again(path):
     """One image again in float32, with fewer simulations: within what bfloat16 and luck may move."""
-    from campanion import paths
-
     frame, settings = read_rows(path)
-    folder = paths.data_dir()
-    if settings["data"] != "imagenet-val" or not (folder / "imagenet-val").is_dir():
-        pytest.skip(f"real data: CAMPANION_DATA has no {settings['data']}")
-    if not (folder / "weights" / f"{settings['model']}.npz").is_file():
-        pytest.skip(f"real data: CAMPANION_DATA has no weights of {settings['model']}")
-    network, data = load_model(settings["model"]), open_dataset("imagenet-val")
+    try:
+        network, data = load_model(settings["model"]), open_dataset(settings["data"])
+    except MissingData as problem:
+        pytest.skip(f"real data: {problem}")
     protocol = Orderings(counts=(100,), simulations=1)
     if settings_of(network, data, protocol)["weights"] != settings["weights"]:
         pytest.skip("other weights than the committed rows were made with")

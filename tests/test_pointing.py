@@ -37,14 +37,6 @@ KEY = "22_fd_table2_pointing_game"
 FEW = ("grad_cam", "fd_cam", CENTRE, RANDOM)
 
 
-@pytest.fixture
-def out(tmp_path, monkeypatch):
-    monkeypatch.setenv("CAMPANION_OUT", str(tmp_path / "out"))
-    monkeypatch.setenv("CAMPANION_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setenv("CAMPANION_BATCH", "1")
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def model():
     return load_model("scenes_vgg")

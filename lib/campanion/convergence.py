@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from campanion import figures
 from campanion.data import Dataset, Sample, open_dataset
-from campanion.evaluation import _generator, settings_of
+from campanion.evaluation import image_generator, settings_of
 from campanion.game import ChannelGame
 from campanion.heads import GenericHead
 from campanion.metrics import shap_cosine
@@ -89,7 +89,7 @@ def measure(model: nn.Module, sample: Sample, protocol: Convergence) -> list[dic
     image = model.preprocess(sample.image).unsqueeze(0).to(next(model.parameters()).device)
     game = ChannelGame.of(model, image, protocol.layer)
     target = game.target(None)
-    generator = _generator(protocol.seed, sample.id)
+    generator = image_generator(protocol.seed, sample.id)
     rows = []
 
     def add(estimator: str, orderings: int, estimate: Shapley, reference: Tensor) -> None:

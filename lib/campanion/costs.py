@@ -11,19 +11,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import pandas as pd
-import torch
 from torch import nn
 
 from campanion import provenance
 from campanion.cams.methods import get_method
 from campanion.convergence import as_black_box
 from campanion.data import Sample, open_dataset
-from campanion.errors import unknown
 from campanion.game import ChannelGame
 from campanion.models import load_model
+from campanion.modes import committed, pick_device
 from campanion.results import load_result, make_run, save_result
 from campanion.statistics import paired, summarise
-from campanion.study import MODES, _device
+from campanion.timing import median_seconds
 
 #: What is timed, by the name of its rows.
 TITLES = {
@@ -67,7 +66,7 @@ def measure(model: nn.Module, sample: Sample) -> list[dict[str, object]]:
         "shap_cam_1_head": lambda: fresh(True).shapley(target, 1),
     }
     return [
-        {"image": sample.id, "method": name, "seconds_per_image": _seconds(function)}
+        {"image": sample.id, "method": name, "seconds_per_image": median_seconds(function)}
         for name, function in timed.items()
     ]
 
@@ -84,11 +83,9 @@ def study_costs(notebook: str, mode: str, models: Sequence[str], limit: int = 10
         MissingResult: cached, and there is no result.
         ValueError: unknown mode.
     """
-    if mode not in MODES:
-        raise ValueError(unknown("mode", mode, MODES))
-    if mode == "cached":
-        return load_result(notebook)
-    runs, scenes, device = [], open_dataset("scenes", n=limit), _device(device)
+    if (result := committed(notebook, mode)) is not None:
+        return result
+    runs, scenes, device = [], open_dataset("scenes", n=limit), pick_device(device)
     for name in models:
         model = load_model(name, device=device)
         measure(model, scenes[0])  # the first call pays for what later ones find ready
@@ -101,11 +98,3 @@ def study_costs(notebook: str, mode: str, models: Sequence[str], limit: int = 10
         runs.append(make_run(summarise(frame, metric), paired(frame, metric), record, name))
     save_result(notebook, runs)
     return load_result(notebook)
-
-
-def _seconds(function: Callable[[], object]) -> float:
-    # Not at the module's head: this import looks for compilers, and says so where a notebook would keep it.
-    from torch.utils.benchmark import Timer
-
-    timer = Timer("function()", globals={"function": function}, num_threads=torch.get_num_threads())
-    return timer.blocked_autorange(min_run_time=0.1).median

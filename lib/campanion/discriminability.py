@@ -11,13 +11,13 @@ import pandas as pd
 
 from campanion import provenance
 from campanion.data import open_dataset
-from campanion.errors import MissingResult, unknown
+from campanion.errors import MissingResult
 from campanion.models import load_model
+from campanion.modes import QUICK_IMAGES, QUICK_MODELS, committed
 from campanion.pointing import CENTRE, RANDOM, evaluate_pointing, pointing_settings
 from campanion.protocols import FD_METHODS
 from campanion.results import load_result, make_run, read_rows, rows_path, save_result
 from campanion.statistics import paired, summarise
-from campanion.study import MODES, QUICK_IMAGES, QUICK_MODELS
 
 METHODS = (*FD_METHODS, RANDOM)
 METRICS = ("own", "swapped", "gap", "follows", "overlap", "correlation")
@@ -103,10 +103,8 @@ def study(notebook: str, mode: str, models: Sequence[str], limit: int | None = N
         MissingResult: there is no result, or the pointing game has not been measured.
         ValueError: unknown mode.
     """
-    if mode not in MODES:
-        raise ValueError(unknown("mode", mode, MODES))
-    if mode == "cached":
-        return load_result(notebook)
+    if (result := committed(notebook, mode)) is not None:
+        return result
     measured = _scenes(notebook, limit, device) if mode == "quick" else [_kept(m) for m in models]
     runs = []
     for model, data, rows, settings in measured:

@@ -74,7 +74,7 @@ def measure(model: nn.Module, network: nn.Module, sample: Sample, protocol: Prot
 
     maps, weights, shapley = {}, {}, None
     if protocol.orderings:
-        shapley = game.shapley(target, protocol.orderings, _generator(protocol.seed, sample.id))
+        shapley = game.shapley(target, protocol.orderings, image_generator(protocol.seed, sample.id))
         maps["shap_cam"] = enlarged(game, weighted(game, shapley.values))[0]
     for name in dict.fromkeys(protocol.curves + protocol.compared):
         method, options = parse(name)
@@ -127,7 +127,7 @@ def input_boxes(sample: Sample, label: int, size: tuple[int, int]) -> Tensor:
     return sample.boxes(label) * torch.tensor([size[1] / width, size[0] / height] * 2)
 
 
-def _generator(seed: int, image: str) -> torch.Generator:
+def image_generator(seed: int, image: str) -> torch.Generator:
     """A generator that depends on the image's name alone, so that an image's numbers do not depend on the run."""
     digest = hashlib.sha256(f"{seed}:{image}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))

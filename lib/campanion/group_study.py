@@ -9,14 +9,13 @@ import pandas as pd
 
 from campanion import provenance
 from campanion.data import open_dataset
-from campanion.errors import unknown
 from campanion.gallery import photograph
 from campanion.game import ChannelGame
 from campanion.groups import PERCENTILES, RULES, examples, measure
 from campanion.models import load_model
+from campanion.modes import QUICK_IMAGES, QUICK_MODELS, committed
 from campanion.results import load_result, make_run, read_rows, rows_path, save_result, write_rows
 from campanion.statistics import summarise
-from campanion.study import MODES, QUICK_IMAGES, QUICK_MODELS
 
 #: The pooling after the target layer, where there is one: the layer that the authors' code takes.
 POOLING = {"vgg16": "features.30", "scenes_vgg": "features.15"}
@@ -40,10 +39,8 @@ def study(
         MissingResult: cached, and there is no result.
         ValueError: unknown mode.
     """
-    if mode not in MODES:
-        raise ValueError(unknown("mode", mode, MODES))
-    if mode == "cached":
-        return load_result(notebook)
+    if (result := committed(notebook, mode)) is not None:
+        return result
     name = "scenes" if mode == "quick" else "imagenet-val"
     data, runs = open_dataset(name), []
     if mode == "quick":

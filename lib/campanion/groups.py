@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from campanion.cams.fd import similarity_groups, switching_score
+from campanion.cams.fd import cosines, similarity_groups, switching_score
 from campanion.data import Dataset
 from campanion.errors import unknown
 from campanion.gallery import packed
@@ -20,13 +20,6 @@ from campanion.progress import track
 RULES = ("channel", "all")
 PERCENTILES = (1.0, 2.5, 5.0, 10.0, 20.0)
 BINS = 50  # of a histogram of cosines, over 0..1
-
-
-def cosines(activations: Tensor) -> Tensor:
-    """M [B, K, K]: cos(A_k, A_l) of every pair of channels (FD-CAM eq. 4); 0 where one of them is dead."""
-    flat = activations.flatten(2)
-    unit = flat / flat.norm(dim=2, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
-    return torch.bmm(unit, unit.transpose(1, 2))
 
 
 def nominal_size(channels: int, percentile: float) -> int:

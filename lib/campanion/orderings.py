@@ -17,17 +17,16 @@ from torch import nn
 from campanion import metrics, provenance
 from campanion.cams.explain import enlarged, weighted
 from campanion.data import Dataset, Sample, open_dataset
-from campanion.errors import unknown
-from campanion.evaluation import _generator, evaluate, settings_of
+from campanion.evaluation import evaluate, image_generator, settings_of
 from campanion.game import ChannelGame, probabilities
 from campanion.inference import fast
 from campanion.models import load_model
+from campanion.modes import QUICK_IMAGES, QUICK_MODELS, committed, pick_device
 from campanion.papers import as_published
 from campanion.protocols import LIFT_METHODS, PROTOCOLS
 from campanion.results import load_result, make_run, read_rows, rows_path, save_result, write_rows
 from campanion.resumed import per_image
 from campanion.statistics import paired, summarise
-from campanion.study import MODES, QUICK_IMAGES, QUICK_MODELS, _device
 
 METRICS = ("iic", "ad", "add")
 ROWS = "orderings"
@@ -87,7 +86,7 @@ def measure(model: nn.Module, network: nn.Module, sample: Sample, protocol: Orde
     image = model.preprocess(sample.image).unsqueeze(0).to(next(model.parameters()).device)
     game = ChannelGame.of(model, image, protocol.layer)
     target = game.target(None)
-    generator = _generator(protocol.seed, sample.id)
+    generator = image_generator(protocol.seed, sample.id)
     runs = [
         (name, n, s)
         for name, n in zip(protocol.methods, protocol.counts, strict=True)
@@ -143,14 +142,12 @@ def study_orderings(
         MissingResult: cached, and there is no result; the sentence names the command that makes it.
         ValueError: unknown mode.
     """
-    if mode not in MODES:
-        raise ValueError(unknown("mode", mode, MODES))
-    if mode == "cached":
-        return load_result(notebook)
+    if (result := committed(notebook, mode)) is not None:
+        return result
     if mode == "quick":
         models, limit, precision = [f"{name}@scenes" for name in QUICK_MODELS], limit or QUICK_IMAGES, "float32"
     protocol = replace(protocol or Orderings(), precision=precision)
-    save_result(notebook, [_run(notebook, mode, each, limit, protocol, _device(device)) for each in models])
+    save_result(notebook, [_run(notebook, mode, each, limit, protocol, pick_device(device)) for each in models])
     return load_result(notebook)
 
 

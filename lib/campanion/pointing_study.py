@@ -8,13 +8,12 @@ import pandas as pd
 import torch
 
 from campanion import provenance
-from campanion.errors import unknown
 from campanion.metrics import macro
 from campanion.models import load_model
+from campanion.modes import QUICK_IMAGES, QUICK_MODELS, committed
 from campanion.pointing import CHEAP, MASKED, evaluate_pointing, open_pictures, pointing_settings
 from campanion.results import load_result, make_run, rows_path, save_result, write_rows
 from campanion.statistics import paired, summarise
-from campanion.study import MODES, QUICK_IMAGES, QUICK_MODELS
 
 #: Methods of a table in this order, by the name of the rows that hold them.
 RUNS: dict[str, tuple[str, ...]] = {"pointing": CHEAP, "pointing_masked": MASKED}
@@ -64,10 +63,8 @@ def pointing_study(
         MissingResult: cached, and there is no result; the sentence names the command that makes it.
         ValueError: unknown mode.
     """
-    if mode not in MODES:
-        raise ValueError(unknown("mode", mode, MODES))
-    if mode == "cached":
-        return load_result(notebook)
+    if (result := committed(notebook, mode)) is not None:
+        return result
     limits = dict(zip(RUNS, (limit, masked_limit), strict=True))
     if mode == "quick":
         models, precision = [f"{name}@scenes" for name in QUICK_MODELS], "float32"

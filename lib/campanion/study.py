@@ -6,22 +6,19 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 
 import pandas as pd
-import torch
 
 from campanion import provenance
 from campanion.data import open_dataset
 from campanion.errors import unknown
 from campanion.evaluation import evaluate, settings_of
 from campanion.models import load_model
+from campanion.modes import QUICK_IMAGES, QUICK_MODELS, committed, pick_device
 from campanion.papers import as_published
 from campanion.protocols import PROTOCOLS, Protocol
 from campanion.results import load_result, make_run, read_rows, rows_path, save_result, write_rows
 from campanion.statistics import paired, summarise
 from campanion.timing import seconds_per_image
 
-MODES = ("cached", "quick", "full")
-QUICK_MODELS = ("scenes_vgg", "scenes_resnet")
-QUICK_IMAGES = 24
 CURVES = ("insertion_curve", "deletion_curve")
 
 
@@ -55,14 +52,12 @@ def study(
     if protocol not in PROTOCOLS:
         raise ValueError(unknown("protocol", protocol, PROTOCOLS))
     settings = replace(PROTOCOLS[protocol], precision=precision)
-    if mode not in MODES:
-        raise ValueError(unknown("mode", mode, MODES))
-    if mode == "cached":
-        return load_result(notebook)
+    if (result := committed(notebook, mode)) is not None:
+        return result
     if mode == "quick":
         models, limit = [f"{name}@scenes" for name in QUICK_MODELS], limit or QUICK_IMAGES
         settings = replace(settings, orderings=min(settings.orderings, 500), precision="float32")
-    device = _device(device)
+    device = pick_device(device)
     runs = [_run(notebook, mode, model, methods, metrics, limit, settings, device, protocol) for model in models]
     save_result(notebook, runs)
     return load_result(notebook)
@@ -91,7 +86,7 @@ def precision_shift(
     path = rows_path(data, model, "float32")
     if mode == "full":
         protocol = replace(Protocol(**{f.name: settings[f.name] for f in fields(Protocol)}), precision="float32")
-        network, pictures = load_model(model, device=_device(device)), open_dataset(data)
+        network, pictures = load_model(model, device=pick_device(device)), open_dataset(data)
         exact = evaluate(network, pictures, protocol, limit, name="float32")
         write_rows(exact, path, settings_of(network, pictures, protocol))
     both = as_published(rows).merge(as_published(read_rows(path)[0]), on=["image", "method"], suffixes=("", "_float32"))
@@ -104,10 +99,6 @@ def precision_shift(
         )
         parts.append(part[part["n"] > 0].reset_index().assign(metric=metric))
     return pd.concat(parts, ignore_index=True)
-
-
-def _device(device: str) -> str:
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def _run(

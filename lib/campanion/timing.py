@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pandas as pd
 import torch
@@ -16,6 +17,14 @@ from campanion.inference import fast
 from campanion.progress import track
 
 IMAGES = 10
+
+
+def median_seconds(function: Callable[[], object], least: float = 0.1) -> float:
+    """Median wall time of ``function()`` over blocks that take ``least`` seconds together; a GPU's work is awaited."""
+    from torch.utils.benchmark import Timer  # only here: it warns on import where a compiler's CUDA has no driver
+
+    timer = Timer("function()", globals={"function": function}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=least).median
 
 
 def seconds_per_image(
@@ -41,8 +50,6 @@ def seconds_per_image(
     Example:
         >>> seconds_per_image(model, open_dataset("imagenet-val"), ["lift_cam", "ablation_cam"], limit=5)
     """
-    from torch.utils.benchmark import Timer  # only here: it warns on import where a compiler's CUDA has no driver
-
     network = fast(model, precision)
     device = next(model.parameters()).device
     rows = []
@@ -51,9 +58,7 @@ def seconds_per_image(
         game = ChannelGame.of(model, model.preprocess(sample.image).unsqueeze(0).to(device))
         for name in methods:
             method, options = parse(name)
-            settings = {"game": game, "network": network, "method": method, "options": options, "once": _once}
-            timer = Timer("once(game, network, method, options)", globals=settings, num_threads=torch.get_num_threads())
-            seconds = timer.blocked_autorange(min_run_time=0.1).median
+            seconds = median_seconds(partial(_once, game, network, method, options))
             rows.append({"image": sample.id, "method": name, "seconds_per_image": seconds})
     return pd.DataFrame(rows)
 

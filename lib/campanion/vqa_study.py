@@ -20,16 +20,16 @@ from campanion.cams.explain import explain_game
 from campanion.cams.variants import parse
 from campanion.data.questions import HELD_OUT_SEED, Asked, QuestionSet, SceneQuestions
 from campanion.data.vqa import open_vqa, vqa_layout
-from campanion.errors import MissingData, unknown
+from campanion.errors import MissingData
 from campanion.game import ChannelGame
 from campanion.inference import fast
 from campanion.models.vqa import VQA, find_vqa, load_vqa, with_question
+from campanion.modes import MODES, committed, pick_device
 from campanion.papers import as_published
 from campanion.progress import track
 from campanion.results import load_result, make_run, save_result
 from campanion.rows import RowStore, rows_path, running_path, write_rows
 from campanion.statistics import paired, summarise
-from campanion.study import MODES
 
 #: The paper's two first, then what needs one backward pass too; for the small network also what asks the channel game.
 METHODS = {
@@ -56,11 +56,9 @@ def vqa_study(notebook: str, mode: str, limit: int | None = None, device: str = 
         MissingResult: cached, and there is no result.
         ValueError: unknown mode.
     """
-    if mode not in MODES:
-        raise ValueError(unknown("mode", mode, MODES))
-    if mode == "cached":
-        return load_result(notebook)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if (result := committed(notebook, mode)) is not None:
+        return result
+    device = pick_device(device)
     limit = limit or (QUICK_QUESTIONS if mode == "quick" else None)
     fresh = {"name": f"quick_{notebook}", "fresh": True} if mode == "quick" else {}
     runs = [

@@ -11,11 +11,12 @@ from campanion.data import open_dataset
 from campanion.errors import unknown
 from campanion.evaluation import evaluate, settings_of
 from campanion.models import load_model
+from campanion.modes import QUICK_MODELS, committed
 from campanion.papers import as_published, better
 from campanion.protocols import FD_METHODS, Protocol
 from campanion.results import load_result, make_run, read_rows, rows_path, save_result
 from campanion.statistics import paired, summarise
-from campanion.study import CURVES, MODES, QUICK_MODELS
+from campanion.study import CURVES
 
 TABLE = "21_fd_table1_faithfulness"  # its rows hold the curves of every image and method
 AREAS = ("insertion", "deletion", "overall")
@@ -69,10 +70,8 @@ def study(notebook: str, mode: str, models: Sequence[str], limit: int = 8, devic
         MissingResult: there is no result, or Table I has not been measured.
         ValueError: unknown mode, or a model that Table I's result lacks.
     """
-    if mode not in MODES:
-        raise ValueError(unknown("mode", mode, MODES))
-    if mode == "cached":
-        return load_result(notebook)
+    if (result := committed(notebook, mode)) is not None:
+        return result
     measured = _scenes(notebook, limit, device) if mode == "quick" else _table(models)
     runs = []
     for model, rows, record in measured:

@@ -44,6 +44,13 @@ def fd_cam(
     return gradient * (switching.exp() if combination == "exp" else switching) - bias
 
 
+def cosines(activations: Tensor) -> Tensor:
+    """M [B, K, K]: cos(A_k, A_l) of every pair of channels (FD-CAM eq. 4); 0 where one of them is dead."""
+    flat = activations.flatten(2)
+    unit = flat / flat.norm(dim=2, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
+    return torch.bmm(unit, unit.transpose(1, 2))
+
+
 def similarity_groups(activations: Tensor, percentile: float = 5.0, percentile_of: str = "channel") -> Tensor:
     """G [B, K, K] bool: row k is the group of channel k, all with cos(A_k, A_l) > tau_k (FD-CAM eq. 4 and 5).
 
@@ -61,9 +68,7 @@ def similarity_groups(activations: Tensor, percentile: float = 5.0, percentile_o
     choose("fd_cam percentile_of", percentile_of, ("channel", "all"))
     if not 0 < percentile < 100:
         raise ValueError(f"percentile must lie between 0 and 100, not {percentile}.")
-    flat = activations.flatten(2)
-    unit = flat / flat.norm(dim=2, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
-    cosine = torch.bmm(unit, unit.transpose(1, 2))
+    cosine = cosines(activations)
     ranked = cosine if percentile_of == "channel" else cosine.flatten(1).unsqueeze(1)
     # torch.quantile sorts every row in full and refuses large inputs: the few largest are enough.
     count = ranked.shape[2]
