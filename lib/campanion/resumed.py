@@ -25,6 +25,7 @@ def per_image(
     limit: int | None = None,
     key: Sequence[str] = ("image", "method"),
     fresh: bool = False,
+    unit: str = "image",
 ) -> pd.DataFrame:
     """Rows ``measure(sample)`` of at least the first ``limit`` images of ``data.order(settings["seed"])``.
 
@@ -36,8 +37,9 @@ def per_image(
         settings: all that decides the numbers, from :func:`campanion.evaluation.settings_of`.
         name: of the rows.
         limit: images (None: all).
-        key: columns that name a row, the image first.
+        key: columns that name a row, that of ``data.ids`` first.
         fresh: forget what is finished.
+        unit: what the progress bar counts.
 
     Returns:
         The rows, with seconds (of the whole image, in each of its rows), device and torch.
@@ -56,24 +58,24 @@ def per_image(
     }
     with RowStore(path, key, settings=settings) as store:
         if not len(store):
-            _take_committed(store, rows_path(data.name, settings["model"], name))
+            _take_committed(store, rows_path(data.name, settings["model"], name), key[0])
         todo = [i for i in data.order(settings["seed"])[:limit] if data.ids[i] not in store.done]
-        for i in track(todo, f"{settings['model']} on {data.name}", unit="image"):
+        for i in track(todo, f"{settings['model']} on {data.name}", unit=unit):
             start = time.perf_counter()
             rows = measure(data[i])
-            seconds = round(time.perf_counter() - start, 2)
+            seconds = round(time.perf_counter() - start, 3)
             store.append({**row, **made_on, "seconds": seconds} for row in rows)
         return store.frame()
 
 
-def _take_committed(store: RowStore, path: Path) -> None:
+def _take_committed(store: RowStore, path: Path, one: str) -> None:
     """Start from the rows that the repository holds, where they were made with the same settings."""
     if not path.exists():
         return
     frame, settings = read_rows(path)
     if settings != store.settings:
         return
-    for _, rows in frame.groupby("image", sort=False):
+    for _, rows in frame.groupby(one, sort=False):
         store.append({k: v for k, v in row.items() if not _missing(v)} for row in rows.to_dict("records"))
 
 

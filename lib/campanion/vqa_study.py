@@ -8,7 +8,6 @@ and resumed as those of :mod:`campanion.evaluation`.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Sequence
 
 import pandas as pd
@@ -26,9 +25,9 @@ from campanion.inference import fast
 from campanion.models.vqa import VQA, find_vqa, load_vqa, with_question
 from campanion.modes import MODES, committed, pick_device
 from campanion.papers import as_published
-from campanion.progress import track
 from campanion.results import load_result, make_run, save_result
-from campanion.rows import RowStore, rows_path, running_path, write_rows
+from campanion.resumed import per_image
+from campanion.rows import rows_path, write_rows
 from campanion.statistics import paired, summarise
 
 #: The paper's two first, then what needs one backward pass too; for the small network also what asks the channel game.
@@ -102,20 +101,14 @@ def evaluate(
     Columns: question (id), image, type, text, target, label, correct, probability, increase, drop, drop_in_deletion
     (fractions), seconds (the pair's share of the run's time), device and torch.
     """
-    wanted = data.order(SEED)[:limit]
-    path = running_path(data.name, model.weights["name"], name)
-    if fresh:
-        path.unlink(missing_ok=True)
     see = fast(model.picture)
-    made_on = {"device": provenance.device_name(next(model.parameters()).device), "torch": torch.__version__}
-    with RowStore(path, key=("question", "method"), settings=settings_of(model, data)) as store:
-        todo = [i for i in wanted if data.ids[i] not in store.done]
-        for i in track(todo, f"{model.weights['name']} on {data.name}", unit="question"):
-            start = time.perf_counter()
-            rows = measure(model, see, data[i], METHODS[data.name])
-            seconds = round(time.perf_counter() - start, 3)
-            store.append({**row, **made_on, "seconds": seconds} for row in rows)
-        return store.frame()
+
+    def rows_of(sample: Asked) -> list[dict[str, object]]:
+        return measure(model, see, sample, METHODS[data.name])
+
+    return per_image(
+        rows_of, model, data, settings_of(model, data), name, limit, ("question", "method"), fresh, unit="question"
+    )
 
 
 def settings_of(model: VQA, data: QuestionSet) -> dict[str, object]:
