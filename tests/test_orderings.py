@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from campanion import costs, explain, metrics
-from campanion.convergence import Convergence, as_black_box, evaluate_convergence, figure, growing, needed
+from campanion.convergence import Convergence, as_black_box, committed, evaluate_convergence, figure, growing, needed
 from campanion.convergence import measure as measure_convergence
 from campanion.data import open_dataset
 from campanion.errors import MissingData
@@ -200,6 +200,15 @@ def test_costs_have_a_result(out, monkeypatch):
     assert {r["method"] for r in result["runs"][0]["rows"]} == set(costs.TITLES)
     with pytest.raises(ValueError, match="cached"):
         costs.study_costs("30_test", "cachd", [])
+
+
+def test_the_committed_convergence_can_be_drawn():
+    rows = committed()
+    assert rows
+    axes = figure(rows).axes
+    assert [ax.get_title() for ax in axes] == [
+        f"{name.replace(' on ', chr(10))}, {one.image.nunique()} images" for name, one in rows.items()
+    ]
 
 
 COMMITTED = sorted(rows_path("a", "b").parent.glob("orderings_*.parquet"))

@@ -19,7 +19,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from campanion import figures
+from campanion import figures, paths
 from campanion.data import Dataset, Sample, open_dataset
 from campanion.evaluation import image_generator, settings_of
 from campanion.game import ChannelGame
@@ -27,7 +27,7 @@ from campanion.heads import GenericHead
 from campanion.metrics import shap_cosine
 from campanion.models import load_model
 from campanion.resumed import per_image
-from campanion.rows import rows_path, write_rows
+from campanion.rows import read_rows, rows_path, write_rows
 from campanion.shapley import Shapley
 
 ENOUGH = 0.999  # the cosine that is asked for
@@ -145,6 +145,16 @@ def as_black_box(game: ChannelGame) -> ChannelGame:
     return ChannelGame(replace(game.parts, head=head), game.images, game.activations, game.logits)
 
 
+def committed() -> dict[str, pd.DataFrame]:
+    """The rows that the repository holds, by ``"NAME on DATA"``.
+
+    >>> figure(committed())
+    """
+    files = sorted((paths.root() / "data" / "results" / "rows").glob(f"{ROWS}_*.parquet"))
+    kept = (read_rows(file) for file in files)
+    return {f"{settings['model']} on {settings['data']}": rows for rows, settings in kept}
+
+
 def needed(rows: pd.DataFrame, cosine: float = ENOUGH) -> pd.DataFrame:
     """Orderings from which on the cosine stays at ``cosine`` or above, for each estimator.
 
@@ -177,11 +187,13 @@ def figure(rows: Mapping[str, pd.DataFrame], width: float = 7.16, cosine: float 
         fig, axes = plt.subplots(1, len(rows), figsize=(width, 2.6), squeeze=False, sharey=True, sharex=True)
         for ax, (title, frame) in zip(axes[0], rows.items(), strict=True):
             _draw(ax, frame, cosine)
-            ax.set_title(f"{title}, {frame['image'].nunique()} images", fontsize=8)
+            name = title.replace(" on ", "\n")  # two lines: a name and its data are wider than an axes
+            ax.set_title(f"{name}, {frame['image'].nunique()} images", fontsize=8)
             ax.set_xlabel("orderings")
         axes[0, 0].set_ylabel("1 - cosine with the reference")
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        entries = {label: h for ax in axes[0] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+        labels = list(entries)
+        fig.legend(entries.values(), labels, loc="outside lower center", ncols=len(labels))
     return fig
 
 
@@ -192,10 +204,11 @@ def _draw(ax: plt.Axes, frame: pd.DataFrame, cosine: float) -> None:
         ax.fill_between(middle.index, low, high, color=colour, alpha=0.15, lw=0)
         ax.plot(middle.index, middle, color=colour, marker=marker, ms=3, ls="-", label=estimator)
     half = frame[frame["estimator"] == "split_half"]
-    low, middle, high = ((1 - half["cosine"]).quantile(q) for q in (0.05, 0.5, 0.95))
-    n = half["orderings"].iloc[0]
-    ax.errorbar([n], [middle], yerr=[[middle - low], [high - middle]], fmt="*", ms=7, color="black", capsize=2,
-                label="half of the reference against the other", zorder=3)  # fmt: skip
+    if len(half):  # a reference in closed form has no halves
+        low, middle, high = ((1 - half["cosine"]).quantile(q) for q in (0.05, 0.5, 0.95))
+        n = half["orderings"].iloc[0]
+        ax.errorbar([n], [middle], yerr=[[middle - low], [high - middle]], fmt="*", ms=7, color="black", capsize=2,
+                    label="half of the reference against the other", zorder=3)  # fmt: skip
     ax.axhline(1 - cosine, color="0.4", lw=0.8, ls=":", label=f"cosine {cosine:g}")
     ax.set(xscale="log", yscale="log")
 
