@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from campanion import train_vqa, vqa_study
+from campanion import vqa_study, vqa_training
 from campanion.claims import find_claim, verdict
 from campanion.data.questions import Pictures, SceneQuestions
 from campanion.errors import MissingData, MissingResult
 from campanion.models.vqa import load_vqa
 from campanion.results import load_result, load_results, read_rows, rows_path
-from campanion.train_vqa import RECIPES, Pairs, accuracy, run
+from campanion.train_vqa import RECIPES, run
+from campanion.vqa_training import Pairs, accuracy
 from safetensors.torch import save_file
 from test_vqa_data import official
 from torchvision.models import resnet18
@@ -74,17 +75,17 @@ def test_training_on_scenes_learns_is_repeatable_and_resumes(places: Path, monke
     assert facts["sha256"] in text
     assert "no claim of\n  a paper" in text
 
-    kept = train_vqa._keep
+    kept = vqa_training._keep
 
     def stopped(*arguments: object) -> None:
         kept(*arguments)
         if arguments[-1] == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_vqa, "_keep", stopped)
+    monkeypatch.setattr(vqa_training, "_keep", stopped)
     with pytest.raises(KeyboardInterrupt):
         run("scenes", places / "c", scenes=24, tests=10, recipe=replace(SHORT, epochs=3))
-    monkeypatch.setattr(train_vqa, "_keep", kept)
+    monkeypatch.setattr(vqa_training, "_keep", kept)
     losses.clear()
     resumed = run("scenes", places / "c", scenes=24, tests=10, recipe=replace(SHORT, epochs=3))
     assert [line.split(":")[0] for line in losses] == ["epoch 3"]
