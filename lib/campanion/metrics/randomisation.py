@@ -1,0 +1,94 @@
+"""Sanity checks of Adebayo et al. (NeurIPS 2018): does a map depend on what the network has learned?
+
+The weights of layers are drawn anew, from the output down (cascading) or one layer alone (independent), and the map is
+compared with the trained network's. A method whose maps stay as they were shows the picture and not the network.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from skimage.metrics import structural_similarity
+from torch import Tensor, nn
+
+from campanion.errors import unknown
+
+ORDERS = ("cascading", "independent")
+
+
+def learned_layers(model: nn.Module) -> list[str]:
+    """Names of the convolutions and linear layers that ``model`` owns, from its output down to its input.
+
+    "Down" is the reverse of the order in which the modules are registered, as in captum's and Quantus' tests.
+    """
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    return [name for name, module in model.named_modules() if isinstance(module, kinds)][::-1]
+
+
+def randomised(model: nn.Module, order: str = "cascading", seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
+    """Copies of ``model`` with weights drawn anew: the name of the layer reached, and the copy.
+
+    Weights and biases are drawn as the layer's own ``reset_parameters`` does. Batch norms keep what they have learned.
+    The weights drawn for a layer are the same in both orders.
+
+    Args:
+        model: any CNN; it is not changed.
+        order: ``"cascading"``: all layers from the output down to the named one; ``"independent"``: that layer alone.
+        seed: of the weights.
+
+    Raises:
+        ValueError: unknown order, or a network without a convolution or linear layer.
+
+    Example:
+        >>> for layer, network in randomised(model):
+        ...     maps = explain(network, images, targets, "grad_cam").maps["grad_cam"]
+    """
+    if order not in ORDERS:
+        raise ValueError(unknown("order", order, ORDERS))
+    names = learned_layers(model)
+    if not names:
+        raise ValueError(f"{type(model).__name__} has no convolution or linear layer to randomise.")
+    changed = copy.deepcopy(model)
+    for i, name in enumerate(names):
+        if order == "independent" and i:
+            changed = copy.deepcopy(model)
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(seed + i)
+            changed.get_submodule(name).reset_parameters()
+        yield name, copy.deepcopy(changed) if order == "cascading" else changed
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Spearman's rank correlation of maps [B, h, w] with maps [B, h, w], in -1..1; 0 where one of the two is constant.
+
+    Raises:
+        ValueError: for shapes that disagree.
+    """
+    _check(a, b)
+    found = []
+    for x, y in zip(a.flatten(1).cpu().double(), b.flatten(1).cpu().double(), strict=True):
+        constant = x.max() == x.min() or y.max() == y.min()
+        found.append(0.0 if constant else float(spearmanr(x.numpy(), y.numpy()).statistic))
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def structure(a: Tensor, b: Tensor) -> Tensor:
+    """SSIM (Wang et al. 2004, 7 x 7 windows) of maps [B, H, W] in 0..1 with maps [B, H, W].
+
+    Raises:
+        ValueError: for shapes that disagree, or maps of fewer than 7 x 7 pixels.
+    """
+    _check(a, b)
+    if min(a.shape[1:]) < 7:
+        raise ValueError(f"SSIM compares windows of 7 x 7 pixels; the maps have {a.shape[1]} x {a.shape[2]}.")
+    pairs = zip(a.cpu().double().numpy(), b.cpu().double().numpy(), strict=True)
+    return torch.tensor(np.array([structural_similarity(x, y, data_range=1.0) for x, y in pairs]))
+
+
+def _check(a: Tensor, b: Tensor) -> None:
+    if a.ndim != 3 or a.shape != b.shape:
+        raise ValueError(f"Both must be maps [B, H, W] of one size; got {list(a.shape)} and {list(b.shape)}.")
