@@ -21,10 +21,12 @@ if "CAMPANION_XDG_CACHE_HOME" in os.environ:
 
 MODE = config.get("mode", "quick")
 LIMIT = config.get("limit")
+SCALE = config.get("scale")  # of LFI-CAM's trainings (configs/lfi_grid.yaml); by default what suits the machine
 ALL = sorted(path.stem for path in Path("notebooks").glob("[0-9][0-9]_*.ipynb"))
 KEYS = str(config["targets"]).split(",") if config.get("targets") else ALL
 SCOREBOARD = "99_scoreboard"
 CHECKPOINTS = [f"data/checkpoints/{name}.safetensors" for name in ("scenes_vgg", "scenes_resnet", "vqa_scenes")]
+LEARNED = [f"data/checkpoints/{name}.safetensors" for name in ("scenes_lfi", "scenes_lfi_nofin", "scenes_abn")]
 VOC_HEADS = [f"data/checkpoints/voc_{head}.safetensors" for head in ("mlp", "linear")]  # on real data: for `full` only
 CORES = os.cpu_count() or 1  # Snakemake scales threads down to --cores
 
@@ -36,9 +38,25 @@ if unknown := sorted(set(KEYS) - set(ALL)):
     raise WorkflowError(f"Unknown notebook {unknown[0]!r}. Known: {', '.join(ALL)}.")
 
 
+TRAININGS = os.path.join(os.path.relpath(os.environ.get("CAMPANION_OUT") or "out"), "training")
+GRID = {}  # the trainings that full runs of LFI-CAM's notebooks need, by notebook
+if MODE == "full" and any("_lfi_" in key for key in KEYS):
+    from campanion.grid import cells, default_scale, tables_of
+
+    SCALE = SCALE or default_scale()
+    for key in KEYS:
+        if tables := tables_of([key]):
+            try:
+                GRID[key] = [cell for cell in cells(SCALE, tables) if not cell.missing_data]
+            except ValueError as error:
+                raise WorkflowError(str(error)) from None
+
+
 wildcard_constraints:
     key=r"\d\d_\w+",
-    arch=r"scenes_\w+",
+    cell=r"[\w.\-]+",
+    arch=r"scenes_(vgg|resnet)",
+    learned=r"scenes_(lfi|lfi_nofin|abn)",
 
 
 def executed(keys):
@@ -70,9 +88,15 @@ def voc_heads(wildcards):
     return VOC_HEADS if {"voc2007", "coco-voc"} & set(needs) else []
 
 
+def trainings(keys):
+    """The checkpoints of these notebooks' trainings, committed or below out/training."""
+    return list(dict.fromkeys(os.path.relpath(cell.checkpoint) for key in keys for cell in GRID.get(key, ())))
+
+
 rule all:
     input:
         executed(KEYS),
+        ancient(trainings(KEYS)),  # also where a notebook was run before all of its trainings were done
 
 
 # The checkpoints are committed. Their rule exists only while one is missing, so that neither a fresh clone, whose files
@@ -89,6 +113,20 @@ if not all(Path(path).exists() for path in CHECKPOINTS):
             "{wildcards.arch}: training, log in {log}"
         shell:
             "{sys.executable:q} -m campanion.train_scenes --arch {wildcards.arch} > {log:q} 2>&1"
+
+
+if not all(Path(path).exists() for path in LEARNED):
+
+    rule learned_checkpoint:
+        output:
+            "data/checkpoints/{learned}.safetensors",
+        log:
+            "logs/checkpoints/{learned}.txt",
+        threads: CORES
+        message:
+            "{wildcards.learned}: training, log in {log}"
+        shell:
+            "{sys.executable:q} -m campanion.train {wildcards.learned} > {log:q} 2>&1"
 
 
 if not Path("data/checkpoints/vqa_scenes.safetensors").exists():
@@ -121,11 +159,30 @@ if not all(Path(path).exists() for path in VOC_HEADS):
             "{sys.executable:q} -m campanion.train_voc --head {wildcards.head} > {log:q} 2>&1"
 
 
+# One training of LFI-CAM's grid: it goes on where it was stopped. Several share the machine's cores, or one GPU.
+rule cell:
+    output:
+        f"{TRAININGS}/{{cell}}/{{cell}}.safetensors",
+    log:
+        "logs/training/{cell}.txt",
+    params:
+        scale=SCALE,
+    threads: 1 if SCALE == "reduced" else 4
+    resources:
+        gpu_cells=1,
+    message:
+        "{wildcards.cell}: training, log in {log}"
+    shell:
+        # Snakemake removes what a stopped job should have made: only the checkpoint, which is written last.
+        "OMP_NUM_THREADS={threads} {sys.executable:q} -m campanion.grid --scale {params.scale} --run"
+        " --only {wildcards.cell:q} > {log:q} 2>&1"
+
+
 # Generated scenes and small networks, on the CPU: out/quick holds everything that such a run writes.
 rule quick:
     input:
         notebook=ancient("notebooks/{key}.ipynb"),
-        checkpoints=CHECKPOINTS,
+        checkpoints=CHECKPOINTS + LEARNED,
         before=before_scoreboard,
     output:
         "out/quick/notebooks/{key}.ipynb",
@@ -146,6 +203,7 @@ rule full:
     input:
         notebook=ancient("notebooks/{key}.ipynb"),
         heads=ancient(voc_heads),
+        trainings=ancient(lambda wildcards: trainings([wildcards.key])),
         before=before_scoreboard,
     output:
         "out/full/notebooks/{key}.ipynb",
@@ -154,13 +212,14 @@ rule full:
     params:
         source=source,
         limit=["--limit", LIMIT] if LIMIT else [],
+        scale=lambda wildcards: ["-p", f"scale={SCALE}"] if wildcards.key in GRID else [],
     threads: CORES
     resources:
         gpu=1,
     message:
         "{wildcards.key}: full run, log in {log}, progress in logs/full/{wildcards.key}.progress.log"
     shell:
-        "{sys.executable:q} -m campanion.notebooks run {wildcards.key} --mode full {params.limit}"
+        "{sys.executable:q} -m campanion.notebooks run {wildcards.key} --mode full {params.limit} {params.scale}"
         " --output {output:q} > {log:q} 2>&1"
 
 
@@ -168,7 +227,7 @@ rule full:
 rule cached:
     input:
         notebook=ancient("notebooks/{key}.ipynb"),
-        checkpoints=CHECKPOINTS,
+        checkpoints=CHECKPOINTS + LEARNED,
         before=before_scoreboard,
     output:
         "out/cached/notebooks/{key}.ipynb",

@@ -10,12 +10,15 @@ Usage: ./reproduce.sh [COMMAND] [OPTIONS]
   (none) | quick           every notebook on generated scenes: on the CPU, offline, minutes; ends with the scoreboard
   full [TARGET...]         on real data (CAMPANION_DATA): writes data/results; resumes where it stopped
                            TARGET: a notebook (21_fd_table1_faithfulness), its beginning (21), a paper (lfi, fd, lift) or all
-  cached | figures         run the committed notebooks again on the committed results, in place, with their figures
+  cached                   run the committed notebooks again on the committed results, in place, with their figures
+  figures                  every figure of figures/ again, from the committed results; a minute or two
+  site                     the pages of the notebooks, the library and the scoreboard, into out/site; offline
   test                     style, tests, and the committed notebooks against what they store
   notebook                 open JupyterLab on this machine
 
 Options:
   --limit N                full: only the first N images of each data set
+  --scale S                full lfi: reduced (for a CPU), short (for a GPU) or paper: how much is trained (docs/training.md)
   --cores N                cores to use (default: all)
   --profile DIR            full: a Snakemake profile, such as profiles/slurm (docs/slurm.md)
   --dry-run, -n            say what would be done
@@ -37,6 +40,7 @@ command=quick
 named=no
 targets=()
 limit=""
+scale=""
 cores=""
 profile=""
 dry=no
@@ -44,17 +48,17 @@ while [ $# -gt 0 ]; do
   case "$1" in
     -h | --help) usage && exit 0 ;;
     -n | --dry-run) dry=yes ;;
-    --limit | --cores | --profile)
+    --limit | --scale | --cores | --profile)
       [ $# -ge 2 ] || refuse "$1 needs a value; ./reproduce.sh --help shows how."
-      case "$1" in --limit) limit=$2 ;; --cores) cores=$2 ;; --profile) profile=$2 ;; esac
+      case "$1" in --limit) limit=$2 ;; --scale) scale=$2 ;; --cores) cores=$2 ;; --profile) profile=$2 ;; esac
       shift
       ;;
     -*) refuse "Unknown option '$1'; ./reproduce.sh --help lists the options." ;;
     *)
       if [ "$named" = no ]; then
         case "$1" in
-          quick | full | cached | figures | test | notebook) command=$1 ;;
-          *) refuse "Unknown command '$1': it is quick, full, cached, figures, test or notebook." ;;
+          quick | full | cached | figures | site | test | notebook) command=$1 ;;
+          *) refuse "Unknown command '$1': it is quick, full, cached, figures, site, test or notebook." ;;
         esac
         named=yes
       elif [ "$command" = full ]; then
@@ -66,10 +70,10 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-[ "$command" = figures ] && command=cached
-if [ "$command" != full ] && [ -n "$limit$profile" ]; then
-  refuse "--limit and --profile belong to full: ./reproduce.sh full --limit 500."
+if [ "$command" != full ] && [ -n "$limit$scale$profile" ]; then
+  refuse "--limit, --scale and --profile belong to full: ./reproduce.sh full --limit 500."
 fi
+case "$scale" in "" | reduced | short | paper) ;; *) refuse "--scale is reduced, short or paper, not '$scale'." ;; esac
 case "$limit" in *[!0-9]* | 0*) refuse "--limit takes a number of images above 0, not '$limit'." ;; esac
 case "$cores" in *[!0-9]* | 0*) refuse "--cores takes a number above 0, not '$cores'." ;; esac
 [ -z "$profile" ] || [ -f "$profile/config.yaml" ] || refuse "There is no profile '$profile': it is a folder with a config.yaml."
@@ -186,11 +190,12 @@ run_workflow() {
     arguments+=(--profile "$profile")
     [ -z "$cores" ] || arguments+=(--cores "$cores")
   else
-    arguments+=(--cores "${cores:-all}" --resources gpu=1)
+    arguments+=(--cores "${cores:-all}" --resources gpu=1 gpu_cells=4) # so many trainings share a GPU
   fi
   [ "$dry" = no ] || arguments+=(--dry-run)
   arguments+=(--config "mode=$command")
   [ -z "$limit" ] || arguments+=("limit=$limit")
+  [ -z "$scale" ] || arguments+=("scale=$scale")
   [ ${#keys[@]} = 0 ] || arguments+=("targets=$(IFS=, && echo "${keys[*]}")")
   CAMPANION_XDG_CACHE_HOME="${XDG_CACHE_HOME-}" XDG_CACHE_HOME="$PWD/.snakemake/cache" \
     "$python" -m snakemake "${arguments[@]}"
@@ -210,6 +215,15 @@ summary() {
 
 case "$command" in
   test) run_tests ;;
+  figures | site)
+    if [ "$dry" = yes ]; then
+      echo "Would make the $command."
+    elif [ "$command" = figures ]; then
+      "$python" -m campanion.figures_all ${cores:+--cores "$cores"}
+    else
+      "$python" docs/build.py && echo "The site is out/site/index.html; it took $SECONDS s."
+    fi
+    ;;
   notebook)
     if [ "$dry" = yes ]; then
       echo "Would open JupyterLab on 127.0.0.1."
@@ -222,6 +236,9 @@ case "$command" in
       wanted=(${keys[@]+"${keys[@]}"})
       [ ${#wanted[@]} -gt 0 ] || wanted=("${all[@]}")
       "$python" -m campanion.notebooks ready "${wanted[@]}" || exit 2
+      case "${wanted[*]}" in
+        *_lfi_*) "$python" -m campanion.grid ${scale:+--scale "$scale"} --notebooks "${wanted[@]}" || exit 2 ;;
+      esac
     fi
     if ! run_workflow; then
       printf '\nNot everything could be run (%d s). The logs are in logs/%s/; the same command goes on from here.\n' \

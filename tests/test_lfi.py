@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from campanion import explain
@@ -10,6 +12,10 @@ from campanion.models import build_model
 from campanion.models.fin import GENERATIONS
 from campanion.models.lfi import LFICAM
 from campanion.models.network import Backbone
+from campanion.models.trained import load_trained
+from campanion.run_config import make_config
+from campanion.trained import config_of
+from campanion.training import train
 from nets import masked_logits, pictures
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -316,6 +322,65 @@ def test_the_game_of_the_maps_that_fin_weighs(generation: str) -> None:
         explain(network, images, methods="lift_cam", layer="backbone.layer3")
 
 
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("fin", ["frozen", "none"])
+def test_without_a_trained_fin(generation: str, fin: str) -> None:
+    images = pictures(4, 16, dtype=torch.float32)
+    usual = build_model("resnet20", "lfi", generation, num_classes=5, seed=3)
+    network = build_model("resnet20", "lfi", generation, num_classes=5, seed=3, fin=fin)
+    own = dict(network.named_parameters())
+    for name, weight in usual.named_parameters():  # the same start, whatever becomes of FIN
+        assert torch.equal(own[name], weight) if fin == "frozen" or not name.startswith("fin.") else name not in own
+    loss, _ = network.loss(images, torch.tensor([0, 1, 2, 3]))
+    loss.backward()
+    without = {name for name, p in own.items() if p.grad is None}
+    assert without == set(network.unused) == {name for name in own if name.startswith("fin.")}
+    assert all(p.grad.isfinite().all() for p in own.values() if p.grad is not None)
+    if fin == "none":
+        maps = network.eval().backbone.maps(images)
+        cam = network.activation_map(maps, network.importance(images)).detach()
+        torch.testing.assert_close(cam, maps.detach().mean(1))  # the mean feature map
+
+
+def test_a_frozen_fin_passes_the_gradient_on() -> None:
+    """Its weights are fixed, but the maps that it reads are learned through it; in table3 they are not."""
+    maps = torch.rand(2, 6, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    for generation in GENERATIONS:
+        network = LFICAM(Given(maps.detach()), generation, fin="frozen")
+        weighed = network.attention(network.activation_map(maps.detach(), network.importance(images, maps)))
+        assert weighed.requires_grad == (generation != "table3")
+
+
+def test_settings_without_fin_are_those_of_before() -> None:
+    usual = make_config({"data": "cifar10", "network": "resnet20", "attention": "lfi"})
+    assert "fin" not in {**usual.settled(), **usual.spec}
+    assert usual.run == "cifar10_resnet20_lfi-paper_lr0.1_seed0_short"
+    frozen = make_config({"data": "cifar10", "network": "resnet20", "attention": "lfi", "fin": "frozen"})
+    assert frozen.settled() == {**usual.settled(), "fin": "frozen"}
+    assert frozen.spec == {**usual.spec, "fin": "frozen"}
+    assert frozen.run == "cifar10_resnet20_lfi-paper-finfrozen_lr0.1_seed0_short"
+
+
+@pytest.mark.parametrize("fin", ["frozen", "none"])
+def test_a_checkpoint_and_its_card_keep_fin(tmp_path: Path, fin: str) -> None:
+    settings = {
+        "data": "scenes", "network": "resnet20", "attention": "lfi", "fin": fin, "size": 32, "limit": 16,
+        "limit_test": 8, "epochs": 3, "batch": 8, "device": "cpu", "folder": str(tmp_path),
+    }  # fmt: skip
+    config = make_config(settings)
+    facts = train(config)
+    path = config.place / f"{facts['name']}.safetensors"
+    network = load_trained(path)
+    assert (network.fin is None) == (fin == "none")
+    if fin == "frozen":
+        started = build_model("resnet20", "lfi", num_classes=10, fin=fin)
+        for name, weight in started.fin.named_parameters():
+            torch.testing.assert_close(dict(network.fin.named_parameters())[name], weight, atol=1e-3, rtol=1e-3)
+    assert {"frozen": "FIN as initialised", "none": "no FIN"}[fin] in path.with_suffix(".md").read_text()
+    assert config_of(path).fin == fin
+
+
 def test_refusals() -> None:
     images = pictures(1, 16, dtype=torch.float32)
     plain, abn = build_model("resnet20", num_classes=5), build_model("resnet20", "abn", num_classes=5)
@@ -324,3 +389,9 @@ def test_refusals() -> None:
             explain(network, images, methods="lfi_cam")
     with pytest.raises(ValueError, match="Unknown generation 'table2'"):
         LFICAM(plain, "table2")
+    with pytest.raises(ValueError, match="Unknown fin 'off'"):
+        LFICAM(plain, fin="off")
+    with pytest.raises(ValueError, match="fin must be one of 'trained', 'frozen', 'none', not 'off'"):
+        build_model("resnet20", "lfi", fin="off")
+    with pytest.raises(ValueError, match="fin='none' is an option of attention='lfi'"):
+        build_model("resnet20", fin="none")

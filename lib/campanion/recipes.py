@@ -73,7 +73,7 @@ class Recipe:
             ("epochs", self.epochs >= 1, "at least 1"),
             ("batch", self.batch >= 2, "at least 2"),
             ("lr", 0 < self.lr < math.inf, "above 0"),
-            ("drops", all(0 < d < 1 for d in self.drops), "shares between 0 and 1"),
+            ("drops", all(isinstance(d, float) and 0 < d < 1 for d in self.drops), "shares between 0 and 1"),
             ("warm_up", 0 < self.warm_up < 1, "between 0 and 1"),
             ("momentum", 0 <= self.momentum < 1, "at least 0 and below 1"),
             ("nesterov", not self.nesterov or self.momentum > 0, "false without momentum"),
@@ -142,7 +142,7 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     if recipe.schedule == "steps":
         return recipe.lr * 0.1 ** sum(step >= math.ceil(drop * steps) for drop in recipe.drops)
     low, end, top = recipe.lr / 25, recipe.lr / 25e4, recipe.warm_up * steps - 1
-    if step <= top:
+    if step < top:
         return _cosine(low, recipe.lr, step / top)
     return _cosine(recipe.lr, end, (step - top) / max(steps - 1 - top, 1e-12))
 

@@ -30,7 +30,7 @@ class Config:
     Attributes:
         data: ``cifar10``, ``cifar100``, ``stl10``, ``imagenette``, ``cats-dogs``, ``scenes``, or ``folder:PATH``.
         network: a name that :func:`campanion.models.trained.build_network` knows.
-        attention, generation, stem, block: of the network (:func:`campanion.models.build_model`).
+        attention, generation, stem, block, fin: of the network (:func:`campanion.models.build_model`).
         options: of ``imagenette_vgg``.
         size: side of the pictures; default: the set's own, 224 where it has none.
         recipe: ``"short"`` or ``"paper"``; every number of :class:`campanion.recipes.Recipe` may be set beside it.
@@ -56,6 +56,7 @@ class Config:
     generation: str = "paper"
     stem: str | None = None
     block: str = "auto"
+    fin: str = "trained"
     options: dict = field(default_factory=dict)
     size: int | None = None
     recipe: str = "short"
@@ -124,14 +125,21 @@ class Config:
     @property
     def spec(self) -> dict[str, object]:
         """What :func:`campanion.models.trained.build_network` is given."""
-        return {key: getattr(self, key) for key in ("network", "attention", "generation", "stem", "block", "options")}
+        keys = ("network", "attention", "generation", "stem", "block", "options", *self._fin)
+        return {key: getattr(self, key) for key in keys}
+
+    @property
+    def _fin(self) -> tuple[str, ...]:
+        """The key ``fin`` where it is not the default: runs and checkpoints from before the setting lack it."""
+        return () if self.fin == "trained" else ("fin",)
 
     @property
     def run(self) -> str:
         """The run's name; different data, networks, rates, seeds and recipes never share one."""
         if self.name:
             return self.name
-        attention = {None: "plain", "abn": "abn", "lfi": f"lfi-{self.generation}"}.get(self.attention, self.attention)
+        lfi = f"lfi-{self.generation}" + (f"-fin{self.fin}" if self._fin else "")
+        attention = {None: "plain", "abn": "abn", "lfi": lfi}.get(self.attention, self.attention)
         return f"{self.data_name}_{self.network}_{attention}_lr{self.numbers.lr:g}_seed{self.seed}_{self.recipe}"
 
     @property
@@ -141,7 +149,8 @@ class Config:
 
     def settled(self) -> dict[str, object]:
         """What decides the weights: a run is continued only with the same."""
-        own = {key: value for key, value in asdict(self).items() if key not in (*_FREE, "changes", "name", "size")}
+        left_out = {*_FREE, "changes", "name", "size", "fin"} - {*self._fin}
+        own = {key: value for key, value in asdict(self).items() if key not in left_out}
         return {**own, "size": self.pixels, **{f"recipe.{k}": v for k, v in self.numbers.as_dict().items()}}
 
 
@@ -215,7 +224,7 @@ def read_config(path: str | Path, changes: Mapping[str, object] | None = None) -
         raise MissingData(f"There is no settings file {path}. In configs/: {known}.")
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as problem:
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
         raise ValueError(f"{path} is not YAML: {problem}") from problem
     if not isinstance(settings, dict):
         raise ValueError(f"{path} must hold settings, one 'name: value' a line.")

@@ -25,7 +25,7 @@ from campanion.errors import unknown
 from campanion.models.abn import ABN
 from campanion.models.backbones_densenet import DenseNet
 from campanion.models.backbones_resnet import ResNet, SEBasicBlock, SEBottleneck
-from campanion.models.fin import GENERATIONS
+from campanion.models.fin import FINS, GENERATIONS
 from campanion.models.lfi import LFICAM
 from campanion.models.network import Backbone, Network
 from campanion.models.zoo import IMAGENET_MEAN, IMAGENET_STD, Preprocess
@@ -68,6 +68,7 @@ def build_model(
     num_classes: int = 1000,
     *,
     block: str = "auto",
+    fin: str = "trained",
     class_names: Sequence[str] | None = None,
     preprocess: Callable | None = None,
     seed: int = 0,
@@ -84,6 +85,7 @@ def build_model(
         block: of the CIFAR ResNets: ``"basic"`` (the literature's; depth counts its layers), ``"bottleneck"``, or
             ``"auto"``, as the authors of ABN and LFI-CAM have it: bottleneck from depth 44 on, with as many blocks as
             the basic form, so that their "ResNet110" has 164 layers.
+        fin: of LFI-CAM: ``"trained"``, ``"frozen"`` or ``"none"`` (:class:`campanion.models.lfi.LFICAM`).
         class_names: C names (default: the numbers).
         preprocess: PIL picture -> tensor, with ``mean`` and ``std``; default: 224 pixels and ImageNet's statistics, or
             32 pixels and CIFAR-10's, by stem.
@@ -97,7 +99,7 @@ def build_model(
         >>> loss, logits = network.loss(images, targets)
         >>> explain(network, images, methods=("lfi_cam", "grad_cam"))
     """
-    stem = _check(name, attention, generation, stem, num_classes, block, class_names)
+    stem = _check(name, attention, generation, stem, num_classes, block, fin, class_names)
     trunk = GENERATIONS[generation].trunk if attention == "lfi" else "plain"
     if stem == "cifar" and trunk != "three_stages":
         trunk = "plain"
@@ -110,8 +112,9 @@ def build_model(
         if attention == "abn":
             network = ABN(network)
         elif attention == "lfi":
-            network = LFICAM(network, generation, preprocess.mean, preprocess.std)
-    kind = {None: name, "abn": f"{name}_abn", "lfi": f"{name}_lfi_{generation}"}[attention]
+            network = LFICAM(network, generation, preprocess.mean, preprocess.std, fin)
+    suffix = "" if fin == "trained" else f"_fin{fin}"
+    kind = {None: name, "abn": f"{name}_abn", "lfi": f"{name}_lfi_{generation}{suffix}"}[attention]
     network.weights = {"name": kind, "origin": f"random, seed {seed}", "sha256": None}
     network.preprocess = preprocess
     network.class_names = [str(i) for i in range(num_classes)] if class_names is None else list(class_names)
@@ -136,6 +139,7 @@ def _check(
     stem: str | None,
     num_classes: int,
     block: str,
+    fin: str,
     class_names: Sequence[str] | None,
 ) -> str:
     """The stem, once everything asked for is known to exist; ValueError otherwise."""
@@ -146,6 +150,7 @@ def _check(
         ("generation", generation, tuple(GENERATIONS)),
         ("stem", stem, (None, *STEMS)),
         ("block", block, ("auto", "basic", "bottleneck")),
+        ("fin", fin, FINS),
     ):
         if value not in allowed:
             raise ValueError(f"{option} must be one of {', '.join(map(repr, allowed))}, not {value!r}.")
@@ -153,6 +158,8 @@ def _check(
         raise ValueError(f"{name} is a network for small pictures and has the CIFAR stem only: pass stem='cifar'.")
     if block != "auto" and name not in _CIFAR_RESNETS:
         raise ValueError(f"block is an option of the CIFAR ResNets (resnet20 ... seresnet110); {name} has one form.")
+    if fin != "trained" and attention != "lfi":
+        raise ValueError(f"fin={fin!r} is an option of attention='lfi': a network without it has no FIN.")
     if attention == "lfi" and generation == "table3" and name.startswith("densenet"):
         raise ValueError(f"generation='table3' replaces a residual stage; {name} has none: use 'paper' or 'published'.")
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:

@@ -40,6 +40,9 @@ from torch import Tensor, nn
 
 from campanion.models.network import initialise
 
+#: What becomes of FIN: trained with the rest; never trained, as in generation ``table3``; absent, every weight 1 / N.
+FINS = ("trained", "frozen", "none")
+
 # Differences below it are not stretched to 0..1: the slope of a min-max normalisation, 1 / (max - min), stays finite.
 _SMALLEST_SPAN = 1e-5
 

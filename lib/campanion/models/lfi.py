@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from campanion.errors import unknown
-from campanion.models.fin import FIN, GENERATIONS, unit_range
+from campanion.models.fin import FIN, FINS, GENERATIONS, unit_range
 from campanion.models.network import Backbone, Network
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what "gray" means in PIL, OpenCV and MATLAB's rgb2gray
@@ -36,9 +36,12 @@ class LFICAM(Network):
         backbone: gives F and the classifier; :func:`campanion.models.build_model` chooses its trunk.
         generation: ``"paper"``, ``"published"`` or ``"table3"``; the table in :mod:`campanion.models.fin`.
         mean, std: of the colours, by which the images given to the network were normalised (for gray in ``"paper"``).
+        fin: ``"trained"``; or, to see what the learned importance is worth, ``"frozen"`` (FIN's parameters stay as they
+            were initialised; its batch norms still follow the pictures) or ``"none"`` (no FIN: w_k = 1 / N, so that L
+            is the mean feature map).
 
     Raises:
-        ValueError: unknown generation.
+        ValueError: unknown generation or ``fin``.
 
     Example:
         >>> network = LFICAM(ResNet(BasicBlock, (2, 2, 2, 2), num_classes=10))
@@ -53,17 +56,24 @@ class LFICAM(Network):
         generation: str = "paper",
         mean: tuple[float, ...] = (0.0, 0.0, 0.0),
         std: tuple[float, ...] = (1.0, 1.0, 1.0),
+        fin: str = "trained",
     ) -> None:
         super().__init__()
         if generation not in GENERATIONS:
             raise ValueError(unknown("generation", generation, GENERATIONS))
+        if fin not in FINS:
+            raise ValueError(unknown("fin", fin, FINS))
         self.generation, self.form = generation, GENERATIONS[generation]
         self.backbone = backbone
         relu_after = self.form.relu_after_cifar if backbone.stem == "cifar" else self.form.relu_after
-        self.fin = FIN(backbone.channels, self.form.kernel, self.form.widths, relu_after, self.form.softmax)
+        self.fin = None
+        if fin != "none":
+            self.fin = FIN(backbone.channels, self.form.kernel, self.form.widths, relu_after, self.form.softmax)
+            if fin == "frozen":
+                self.fin.requires_grad_(False)
+            if fin == "frozen" or self.form.detached:
+                self.unused = tuple(f"fin.{name}" for name, _ in self.fin.named_parameters())
         self.attended = nn.Identity()  # a name for F', so that a CAM can be asked of it
-        if self.form.detached:
-            self.unused = tuple(f"fin.{name}" for name, _ in self.fin.named_parameters())
         luma = self.form.luma
         weight = [y * s for y, s in zip(_LUMA, std, strict=True)] if luma else [1 / 3] * 3
         offset = sum(y * m for y, m in zip(_LUMA, mean, strict=True)) if luma else 0.0
@@ -80,6 +90,8 @@ class LFICAM(Network):
     def importance(self, images: Tensor, maps: Tensor | None = None) -> Tensor:
         """w [B, N], eq. 5-8. ``maps``: F of the images, where it is known already."""
         maps = self.backbone.maps(images) if maps is None else maps
+        if self.fin is None:
+            return maps.new_full(maps.shape[:2], 1 / maps.shape[1])
         constant = (maps > 0).to(maps.dtype) if self.form.constant_channel else None
         masks = unit_range(maps, (2, 3), self.form.margin, constant)
         return self.fin(self.gray(images, maps.shape[-2:]) * masks)

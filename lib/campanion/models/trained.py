@@ -29,8 +29,8 @@ def build_network(
 
     Args:
         spec: ``network``, a name of :data:`campanion.models.build.ARCHITECTURES`, ``"imagenette_vgg"``, or one of
-            torchvision's CNNs; ``attention``, ``generation``, ``stem``, ``block`` for the first kind; ``options``, a
-            dictionary for :class:`~campanion.models.imagenette_vgg.ImagenetteVGG`.
+            torchvision's CNNs; ``attention``, ``generation``, ``stem``, ``block``, ``fin`` for the first kind;
+            ``options``, a dictionary for :class:`~campanion.models.imagenette_vgg.ImagenetteVGG`.
         class_names: one per class.
         preprocess: kept as ``.preprocess``.
         seed: of the initialisation.
@@ -42,7 +42,8 @@ def build_network(
         >>> build_network({"network": "resnet20", "attention": "lfi"}, names, Preprocess(32, CIFAR_MEAN, CIFAR_STD))
     """
     name, options = str(spec["network"]), dict(spec.get("options") or {})
-    built_in = {key: spec[key] for key in ("attention", "generation", "stem", "block") if spec.get(key) is not None}
+    asked = ("attention", "generation", "stem", "block", "fin")
+    built_in = {key: spec[key] for key in asked if spec.get(key) is not None}
     plain = not set(built_in) - {"generation", "block"}
     if name in ARCHITECTURES:
         if options:
@@ -54,7 +55,7 @@ def build_network(
     if name not in PLAIN and name not in torchvision_names:
         raise ValueError(unknown("network", name, [*ARCHITECTURES, *PLAIN, *torchvision_names]))
     if not plain:
-        raise ValueError(f"{name} has no attention branch and one stem: leave out attention and stem.")
+        raise ValueError(f"{name} has no attention branch and one stem: leave out attention, fin and stem.")
     if name in PLAIN:
         with torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -18,8 +18,12 @@ from torchvision.transforms import functional as T
 
 from campanion.errors import MissingData, unknown
 from campanion.paths import checkpoints_dir, data_dir
+from campanion.pictures import to_rgb
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+#: Networks of generated scenes with an attention branch, made by ``python -m campanion.train NAME``.
+LEARNED_SCENES = ("scenes_lfi", "scenes_lfi_nofin", "scenes_abn")
 
 # The last layer whose channels the papers weigh, by family; ReLUs come after, so that channels are not negative.
 _TARGET_LAYERS = {
@@ -44,7 +48,7 @@ class Preprocess:
         """A normalised float32 tensor [3, size, size] of ``picture``, turned upright and made RGB."""
         if not isinstance(picture, Image.Image):
             raise ValueError(f"preprocess takes a PIL picture, not {type(picture).__name__}.")
-        upright = ImageOps.exif_transpose(picture).convert("RGB")
+        upright = to_rgb(ImageOps.exif_transpose(picture))
         return T.normalize(T.to_tensor(T.resize(upright, [self.size, self.size], antialias=True)), self.mean, self.std)
 
     def invert(self, image: Tensor) -> Tensor:
@@ -63,8 +67,9 @@ def load_model(
 
     Args:
         name: any torchvision classification CNN, or one that this project trained: ``scenes_vgg``, ``scenes_resnet``,
-            and the heads of ``voc_mlp`` and ``voc_linear`` (whose trunk takes the weights of ``resnet18``), or the
-            name of any checkpoint that ``python -m campanion.train`` exported (``imagenette_vgg``).
+            those of :data:`LEARNED_SCENES`, and the heads of ``voc_mlp`` and ``voc_linear`` (whose trunk takes the
+            weights of ``resnet18``), or the name of any checkpoint that ``python -m campanion.train`` exported
+            (``imagenette_vgg``).
         weights: ``"auto"`` looks for ``CAMPANION_DATA/weights/NAME.npz`` and ``.safetensors``, then downloads
             torchvision's own (hash checked); a path takes that file; ``"random"`` or None initialises from ``seed``.
         num_classes: width of the classifier, for random weights.
@@ -77,11 +82,12 @@ def load_model(
         >>> model = load_model("resnet50")
         >>> model.target_layer  # 'layer4'
     """
-    if name.startswith("scenes_"):
+    if name.startswith("scenes_") and name not in LEARNED_SCENES:
         return _scene_model(name, weights, seed, device)
     if name.startswith("voc_"):
         return _voc_model(name, weights, seed, device)
-    if name == "imagenette_vgg" or (weights == "auto" and (checkpoints_dir() / f"{name}.safetensors").is_file()):
+    exported = weights == "auto" and (checkpoints_dir() / f"{name}.safetensors").is_file()
+    if exported or name in ("imagenette_vgg", *LEARNED_SCENES):
         return _trained_model(name, weights, seed, device)
     if name not in torchvision.models.list_models(module=torchvision.models) or _target_layer(name) is None:
         cnns = [n for n in torchvision.models.list_models(module=torchvision.models) if _target_layer(n)]
