@@ -1,0 +1,207 @@
+"""One picture in one network, with its forward pass kept, so that another class or method costs next to nothing."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from campanion import metrics
+from campanion.cams.explain import check_images, explain_game
+from campanion.cams.variants import parse
+from campanion.errors import unknown
+from campanion.game import ChannelGame, class_indices, probabilities
+from campanion.inference import eval_mode
+from campanion.metrics.curves import CurveResult
+
+STEP = 1 / 28  # of the curves: FD-CAM's 3.6 % of the pixels
+KEPT = 64  # maps and curves kept
+CLASSES = 8  # classes whose gradients and contributions the game may keep
+SHOWN = 900  # pixels of the longer side of the copy that is drawn
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one method says of one class.
+
+    Attributes:
+        map: [H, W] in 0..1 at the network's input size; zeros where the method found nothing (``degenerate``).
+        weights: [K] of the channels; None for methods that have none.
+        seconds: wall time, the shared forward pass not counted.
+    """
+
+    method: str
+    target: int
+    map: Tensor
+    weights: Tensor | None
+    degenerate: bool
+    seconds: float
+
+    def channels(self, count: int) -> list[tuple[int, float]]:
+        """The ``count`` channels of the largest weights, the largest first, with their weights."""
+        if self.weights is None:
+            return []
+        best = self.weights.argsort(descending=True)[:count].tolist()
+        return [(k, float(self.weights[k])) for k in best]
+
+
+class Bench:
+    """A picture, a network and a layer; the maps and curves asked for last are kept.
+
+    Args:
+        model: from :func:`campanion.load_model`, or any network with its ``preprocess``, ``class_names`` and
+            ``target_layer``.
+        picture: RGB.
+        name: of the picture, for titles and files.
+        layer: dotted name; None is ``model.target_layer``.
+
+    Raises:
+        ValueError: the network lacks one of these, or has no such layer.
+
+    Example:
+        >>> bench = Bench(load_model("scenes_vgg"), pictures()["scene 28"]())
+        >>> bench.explain("fd_cam").map.shape
+        torch.Size([64, 64])
+    """
+
+    def __init__(self, model: nn.Module, picture: Image.Image, name: str = "picture", layer: str | None = None) -> None:
+        for needed in ("preprocess", "class_names"):
+            if not hasattr(model, needed):
+                raise ValueError(f"This network has no .{needed}: give it one, as campanion.load_model does.")
+        device = next(model.parameters()).device
+        self.model, self.name = model, name
+        self.image = model.preprocess(picture).unsqueeze(0).to(device)
+        check_images(model, self.image)
+        self.shown = picture.copy()
+        self.shown.thumbnail((SHOWN, SHOWN))
+        start = time.perf_counter()
+        self.game = ChannelGame.of(model, self.image, layer)
+        self.seconds = time.perf_counter() - start
+        self.layer = self.game.parts.name
+        self.probabilities = probabilities(model, self.game.logits)[0]
+        self._kept: OrderedDict[Hashable, object] = OrderedDict()
+        self._asked: set[int] = set()
+
+    @property
+    def predicted(self) -> int:
+        """The likeliest class."""
+        return int(self.probabilities.argmax())
+
+    def explain(self, method: str, target: int | None = None) -> Answer:
+        """The map of ``method`` (as :func:`campanion.cams.variants.parse` reads it) for class ``target``.
+
+        Raises:
+            ValueError: unknown method or class, or a method that does not suit the network.
+        """
+        function, options = parse(method)
+        target = self._class(target)
+        return self._keep((method, target), lambda: self._explain(method, function, options, target))
+
+    def _explain(self, method: str, function: str, options: dict[str, object], target: int) -> Answer:
+        if len(self._asked | {target}) > CLASSES:
+            # What the game keeps for each class would pile up: a game of the same forward pass starts afresh.
+            self.game, self._asked = replace(self.game, _kept={}), set()
+        self._asked.add(target)
+        found = explain_game(self.game, target, [function], {function: options})
+        weights = found.weights[function][0] if function in found.weights else None
+        dead = bool(found.degenerate[function][0])
+        return Answer(method, target, found.maps[function][0], weights, dead, found.seconds[function])
+
+    def curves(self, method: str, target: int | None = None) -> CurveResult:
+        """Insertion and deletion of the method's map, 28 steps; each curve is [1, 29]."""
+        target = self._class(target)
+
+        def measure() -> CurveResult:
+            return metrics.insertion_deletion(
+                self.game.network,
+                self.image,
+                self.explain(method, target).map[None],
+                torch.tensor([target]),
+                step=STEP,
+                score=getattr(self.model, "activation", "softmax"),
+            )
+
+        return self._keep(("curves", method, target), measure)
+
+    def layers(self) -> list[str]:
+        """Names, two parts long at most, of the layers that can be explained: one output [1, K, h, w], h w > 1."""
+        return self._keep("layers", lambda: _layers(self.model, self.image, self.layer))
+
+    def _class(self, target: int | None) -> int:
+        if target is None:
+            return self.predicted
+        return int(class_indices(target, 1, len(self.probabilities), self.image.device))
+
+    def _keep(self, key: Hashable, make: Callable[[], object]) -> object:
+        if key not in self._kept:
+            self._kept[key] = make()
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+
+def search(names: Sequence[str], chances: Tensor, query: str = "", limit: int = 20) -> list[tuple[int, str, float]]:
+    """Classes as (index, name, probability), the likeliest first: the top 5, or those whose name holds ``query``.
+
+    >>> search(["tabby", "tiger cat", "pug"], torch.tensor([0.2, 0.7, 0.1]), "t")
+    [(1, 'tiger cat', 0.7), (0, 'tabby', 0.2)]
+    """
+    wanted = query.strip().lower()
+    order = chances.argsort(descending=True).tolist()
+    fits = [k for k in order if wanted in names[k].lower()] if wanted else order[:5]
+    return [(k, names[k], round(float(chances[k]), 6)) for k in fits[:limit]]
+
+
+def find_class(names: Sequence[str], wanted: str) -> int:
+    """Index of the class that ``wanted`` names: a number, a whole name, or a part that only one name has.
+
+    Of two classes of one name (ImageNet's cranes) it is the first.
+
+    Raises:
+        ValueError: none or several fit; the sentence lists them.
+
+    >>> find_class(["tabby", "tiger cat", "pug"], "tiger")
+    1
+    """
+    text = wanted.strip().lower()
+    lower = [name.lower() for name in names]
+    if text in lower:
+        return lower.index(text)
+    if text.isdecimal():
+        if int(text) >= len(names):
+            raise ValueError(f"Classes are numbered 0 to {len(names) - 1}; there is no {text}.")
+        return int(text)
+    fits = [k for k, name in enumerate(lower) if text and text in name]
+    if len(fits) > 1:
+        listed = ", ".join(repr(names[k]) for k in fits[:8]) + (" ..." if len(fits) > 8 else "")
+        raise ValueError(f"{wanted!r} is part of {len(fits)} class names: {listed}. Name one.")
+    if not fits:
+        raise ValueError(unknown("class", wanted, names))
+    return fits[0]
+
+
+def _layers(model: nn.Module, image: Tensor, chosen: str) -> list[str]:
+    outputs: dict[str, list[object]] = {}
+    handles = [
+        module.register_forward_hook(lambda _m, _i, out, name=name: outputs.setdefault(name, []).append(_cells(out)))
+        for name, module in model.named_modules()
+        if name and name.count(".") < 2
+    ]
+    try:
+        with eval_mode(model), torch.no_grad():
+            model(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    found = [name for name, cells in outputs.items() if len(cells) == 1 and cells[0] > 1]
+    return found if chosen in found else [*found, chosen]
+
+
+def _cells(output: object) -> int:
+    return output.shape[2] * output.shape[3] if isinstance(output, Tensor) and output.ndim == 4 else 0

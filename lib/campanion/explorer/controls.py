@@ -1,0 +1,68 @@
+"""The explorer's controls and their places on the page; what they do is in :mod:`campanion.explorer.widget`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import ipywidgets as ipw
+
+from campanion.cams.methods import METHODS
+from campanion.cams.variants import label
+from campanion.explorer.figure import PALETTES
+
+LEARNED = ("lfi_cam", "abn")  # maps of networks that have learned to make them; offered where they are asked for
+#: Dozens to thousands of forward passes.
+SLOW = ("score_cam", "group_cam", "rise", "cameras", "smooth_grad", "integrated_gradients", "xrai", "lime", "lime_cam")
+_WIDE = ipw.Layout(width="auto")
+_NAMED = {"style": {"description_width": "64px"}, "layout": _WIDE}
+
+
+class Controls(ipw.VBox):
+    """Controls on the left, the picture on the right (below, on a narrow page).
+
+    Args:
+        pictures, models: names to choose from; ``picture`` and ``model`` are chosen.
+        methods: those ticked.
+        folder: shown in its field.
+    """
+
+    def __init__(
+        self, pictures: Sequence[str], picture: str, models: Sequence[str], model: str, methods: Sequence[str],
+        folder: str | Path | None,
+    ) -> None:  # fmt: skip
+        models = list(dict.fromkeys([*models, model]))
+        self.picture = ipw.Dropdown(options=pictures, value=picture, description="picture", **_NAMED)
+        self.upload = ipw.FileUpload(accept="image/*", description="upload a picture", layout=_WIDE)
+        self.folder = ipw.Text(
+            str(folder or ""), description="folder", placeholder="of your pictures", continuous_update=False, **_NAMED
+        )
+        self.model = ipw.Dropdown(options=models, value=model, description="network", **_NAMED)
+        self.layer = ipw.Dropdown(description="layer", **_NAMED)
+        self.query = ipw.Text(description="class", placeholder="search by name", **_NAMED)
+        self.target = ipw.Select(rows=6, layout=_WIDE)
+        quick = [name for name in METHODS if name not in (*SLOW, *LEARNED)]
+        self.methods = {name: _tick(name, name in methods) for name in dict.fromkeys([*methods, *quick, *SLOW])}
+        self.channels = ipw.Checkbox(True, description="channels of the largest weights", indent=False)
+        self.curves = ipw.Checkbox(False, description="insertion and deletion curves", indent=False)
+        self.opacity = ipw.FloatSlider(
+            0.55, min=0, max=1, step=0.05, description="opacity", continuous_update=False, **_NAMED
+        )
+        self.palette = ipw.Dropdown(options=PALETTES, description="palette", **_NAMED)
+        self.button = ipw.Button(description="save PNG, PDF, NPZ", icon="save", layout=_WIDE)
+        self.status, self.times = ipw.HTML(), ipw.HTML()
+        self.image = ipw.Image(format="png", layout=ipw.Layout(max_width="100%", object_fit="contain"))
+
+        scrolled = ipw.Layout(max_height="210px", display="block", overflow="auto")
+        ticks = ipw.VBox([*self.methods.values()], layout=scrolled)
+        left = ipw.VBox(
+            [self.picture, self.upload, self.folder, self.model, self.layer, self.query, self.target,
+             ipw.HTML("<b>methods</b>"), ticks, self.channels, self.curves, self.opacity, self.palette, self.button],
+            layout=ipw.Layout(flex="0 0 300px", width="300px"),
+        )  # fmt: skip
+        right = ipw.VBox([self.status, self.image, self.times], layout=ipw.Layout(flex="1 1 400px", min_width="0"))
+        super().__init__(children=[ipw.HBox([left, right], layout=ipw.Layout(flex_flow="row wrap"))])
+
+
+def _tick(method: str, ticked: bool) -> ipw.Checkbox:
+    return ipw.Checkbox(ticked, description=label(method) + (" (slow)" if method in SLOW else ""), indent=False)

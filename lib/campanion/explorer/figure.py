@@ -1,0 +1,221 @@
+"""Draw and save what a bench answers: maps side by side, the channels that weigh most, insertion and deletion."""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
+
+from campanion.atomic import replacing, write_whole
+from campanion.cams.variants import label
+from campanion.explorer.bench import Answer, Bench
+from campanion.figures import MAP, STYLE, heatmap
+from campanion.gallery import percent
+
+COLUMNS = 5
+CELL, ROW, CURVE, GAP = 1.8, 0.85, 2.4, 0.3  # inches: width of a map, heights of channels and curves, room for a title
+WIDTH = COLUMNS * CELL
+PALETTES = (MAP, "cividis", "magma", "jet")  # the papers print jet, which is no perceptual map
+
+
+def draw(
+    bench: Bench,
+    methods: Sequence[str],
+    target: int | None = None,
+    opacity: float = 0.55,
+    palette: str = MAP,
+    channels: int = 5,
+    curves: bool = False,
+) -> Figure:
+    """The picture and a map for each method; then their heaviest channels; then their curves.
+
+    Args:
+        target: class; None is the predicted one.
+        opacity: 0 shows the picture alone, 1 the map alone.
+        palette: a colour map of matplotlib's, ``"jet"`` for the papers' look.
+        channels: how many for each method that weighs channels; 0 draws none.
+        curves: insertion and deletion, which take dozens of forward passes for each method.
+
+    Returns:
+        A figure that pyplot does not know, so that it goes when its last reader goes.
+
+    Raises:
+        ValueError: unknown method, class or palette, or an opacity outside 0..1.
+
+    >>> draw(bench, ["grad_cam", "fd_cam"]).savefig("maps.png")
+    """
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity lies in 0..1, not {opacity}.")
+    if palette not in mpl.colormaps:
+        raise ValueError(f"There is no palette {palette!r}: take one of matplotlib's, such as {', '.join(PALETTES)}.")
+    target = bench.predicted if target is None else target
+    answers = [bench.explain(method, target) for method in methods]
+    weighing = [a for a in answers if a.weights is not None] if channels else []
+    lines = -(-(1 + len(answers)) // COLUMNS)
+    across, down = bench.shown.size
+    line = GAP + CELL * min(1.4, max(0.5, down / across))
+    heights = (lines * line, len(weighing) * ROW + bool(weighing) * GAP, CURVE * (curves and bool(answers)))
+    with mpl.rc_context(STYLE):
+        # Places are given in inches: finding them (constrained layout) would take longer than all the maps. This engine
+        # does nothing; with layout="none" matplotlib would go back to the style's constrained layout after a savefig.
+        still = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
+        fig = Figure(figsize=(WIDTH, sum(heights)), layout=still)
+        top = _maps(fig, bench, answers, target, line, opacity, palette)
+        if weighing:
+            top = _channels(fig, top, bench, weighing, channels, palette)
+        if heights[2]:
+            _curves(fig, top, bench, answers)
+    return fig
+
+
+def _place(fig: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a place in inches, ``top`` counted from the figure's upper edge."""
+    across, down = fig.get_size_inches()
+    return fig.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+
+
+def _maps(
+    fig: Figure, bench: Bench, answers: list[Answer], target: int, line: float, opacity: float, palette: str
+) -> float:
+    """The picture and its maps; returns where they end, in inches from the top."""
+    chance = percent(float(bench.probabilities[target]))
+    for i, answer in enumerate([None, *answers]):
+        left, top = i % COLUMNS * CELL, i // COLUMNS * line + GAP
+        ax = _place(fig, left + 0.05, top, CELL - 0.1, line - GAP)
+        if answer is None:
+            ax.imshow(bench.shown)
+            ax.set_axis_off()
+            title = f"{_short(str(bench.model.class_names[target]))}, {chance}"
+        else:
+            heatmap(ax, bench.shown, answer.map, opacity, palette)
+            title = label(answer.method) + (" (constant)" if answer.degenerate else "")
+        ax.set_title(title, fontsize=8)
+    return (1 + len(answers) // COLUMNS) * line
+
+
+def _channels(fig: Figure, top: float, bench: Bench, weighing: list[Answer], count: int, palette: str) -> float:
+    """A row of channels for each method, in one pair of axes; returns where they end, in inches from the top."""
+    height = GAP + len(weighing) * ROW
+    ax = _place(fig, 0, top, WIDTH, height)
+    ax.set(xlim=(0, WIDTH), ylim=(height, 0))
+    ax.set_axis_off()
+    heading = f"channels of {bench.layer} with the largest weights: number and weight; each in colours of its own range"
+    ax.text(0.05, GAP / 2 + 0.05, heading, va="center", fontsize=8)
+    activations = bench.game.activations[0].cpu().numpy()
+    side, step = ROW - 0.1, (WIDTH - 1.3) / count
+    for i, answer in enumerate(weighing):
+        y = GAP + i * ROW
+        ax.text(0.05, y + side / 2, textwrap.fill(label(answer.method), 16), va="center", fontsize=7)
+        for j, (k, weight) in enumerate(answer.channels(count)):
+            x = 1.3 + j * step
+            ax.imshow(activations[k], cmap=palette, extent=(x, x + side, y + side, y), aspect="auto")
+            ax.text(x + side + 0.05, y + side / 2, f"{k}\n{weight:.3g}", va="center", fontsize=7)
+    ax.set(xlim=(0, WIDTH), ylim=(height, 0))
+    return top + height
+
+
+def _curves(fig: Figure, top: float, bench: Bench, answers: list[Answer]) -> None:
+    half = WIDTH / 2
+    insertion, deletion = (_place(fig, left + 0.6, top + 0.35, half - 2.1, CURVE - 0.85) for left in (0, half))
+    for answer in answers:
+        found = bench.curves(answer.method, answer.target)
+        for ax, name in ((insertion, "insertion"), (deletion, "deletion")):
+            area = float(getattr(found, name)[0])
+            line = getattr(found, f"{name}_curve")[0].cpu().numpy()
+            ax.plot(found.fractions.cpu().numpy(), line, label=f"{area:.3f} {label(answer.method)}")
+    _axes(insertion, "insertion: area, higher is better", "pixels shown")
+    _axes(deletion, "deletion: area, lower is better", "pixels removed")
+
+
+def _short(name: str) -> str:
+    return textwrap.shorten(name, 22, placeholder=" ...")
+
+
+def _axes(ax: Axes, title: str, along: str) -> None:
+    ax.set_title(title, fontsize=8)
+    ax.set(xlabel=f"fraction of the {along}", ylabel="probability", xlim=(0, 1), ylim=(0, 1.02))
+    ax.legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5), borderaxespad=0.2)
+
+
+def png(figure: Figure, dpi: int = 110) -> bytes:
+    """The figure as PNG, the same bytes for the same picture."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
+    return file.getvalue()
+
+
+def save(
+    bench: Bench,
+    methods: Sequence[str],
+    folder: str | Path,
+    target: int | None = None,
+    model: str | None = None,
+    **look: object,
+) -> list[Path]:
+    """Write PNG and PDF of :func:`draw`, and an NPZ of the numbers, as ``<picture>_<model>_<class>`` in ``folder``.
+
+    The NPZ holds ``methods`` [M], ``maps`` [M, H, W], ``seconds`` [M], ``weights_<method>`` [K], ``target``,
+    ``class_name``, ``class_names`` and ``probabilities`` [C], ``layer``, ``model``, and with ``curves=True``
+    ``fractions`` [P] and ``insertion_<method>``, ``deletion_<method>`` [P]. ``numpy.load`` reads it without pickles.
+
+    Args:
+        model: its name, by default ``bench.model.weights["name"]``.
+        look: ``opacity``, ``palette``, ``channels``, ``curves`` of :func:`draw`.
+
+    Returns:
+        The three paths.
+
+    Raises:
+        OSError: ``folder`` cannot be written.
+    """
+    folder = _writable(folder)
+    target = bench.predicted if target is None else target
+    model = model or str(getattr(bench.model, "weights", {}).get("name", "network"))
+    names = list(bench.model.class_names)
+    figure = draw(bench, methods, target, **look)
+    stem = "_".join(re.sub(r"[^\w.-]+", "-", part).strip("-.") for part in (bench.name, model, names[target]))
+    picture, document, numbers = (folder / f"{stem}.{kind}" for kind in ("png", "pdf", "npz"))
+    write_whole(picture, png(figure, STYLE["savefig.dpi"]))
+    with mpl.rc_context({"pdf.fonttype": 42, "savefig.dpi": STYLE["savefig.dpi"]}), replacing(document) as part:
+        figure.savefig(part, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    answers = [bench.explain(method, target) for method in methods]
+    arrays: dict[str, object] = {
+        "methods": [a.method for a in answers],
+        "maps": [a.map.cpu().numpy() for a in answers],
+        "seconds": [a.seconds for a in answers],
+        "target": target,
+        "class_name": names[target],
+        "class_names": names,
+        "probabilities": bench.probabilities.cpu().numpy(),
+        "layer": bench.layer,
+        "model": model,
+    }
+    arrays |= {f"weights_{a.method}": a.weights.cpu().numpy() for a in answers if a.weights is not None}
+    if look.get("curves"):
+        for a in answers:
+            found = bench.curves(a.method, target)
+            arrays["fractions"] = found.fractions.cpu().numpy()
+            arrays[f"insertion_{a.method}"] = found.insertion_curve[0].cpu().numpy()
+            arrays[f"deletion_{a.method}"] = found.deletion_curve[0].cpu().numpy()
+    with replacing(numbers) as part, part.open("wb") as file:
+        np.savez_compressed(file, **{key: np.asarray(value) for key, value in arrays.items()})
+    return [picture, document, numbers]
+
+
+def _writable(folder: str | Path) -> Path:
+    folder = Path(folder).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as problem:
+        raise OSError(f"Cannot write to {folder}: {problem.strerror}. Choose another folder.") from problem

@@ -1,0 +1,72 @@
+"""What can be explored: pictures to pick from, and networks whose weights are here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from pathlib import Path
+
+from PIL import Image
+from torch import nn
+
+from campanion import paths
+from campanion.data.registry import find_entry
+from campanion.data.scenes import scene
+from campanion.errors import MissingData
+from campanion.gallery import PHOTOGRAPHS, photograph
+from campanion.models import load_model
+from campanion.pictures import open_picture
+
+#: Networks offered: two that this project trained on generated scenes, and four of torchvision's.
+MODELS = ("scenes_vgg", "scenes_resnet", "squeezenet1_1", "resnet18", "resnet50", "vgg16")
+SCENES = (28, 12, 7, 3)  # seeds
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+MOST_FILES = 500  # of a folder that are listed
+
+
+def pictures(folder: str | Path | None = None) -> dict[str, Callable[[], Image.Image]]:
+    """Functions that open a picture, by the picture's name: scenes, photographs, then the files of ``folder``.
+
+    Args:
+        folder: its picture files are listed by name, the first :data:`MOST_FILES` of them, none of its subfolders.
+
+    Raises:
+        MissingData: there is no such folder.
+        ValueError: it holds no picture file.
+
+    >>> pictures()["chelsea"]().size
+    (451, 300)
+    """
+    found: dict[str, Callable[[], Image.Image]] = {f"scene {seed}": partial(_scene, seed) for seed in SCENES}
+    found |= {name: partial(photograph, name) for name in PHOTOGRAPHS}
+    if folder is None:
+        return found
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise MissingData(f"There is no folder {place}.")
+    files = sorted(p for p in place.iterdir() if p.suffix.lower() in SUFFIXES)[:MOST_FILES]
+    if not files:
+        raise ValueError(f"The folder {place} holds no picture ({', '.join(SUFFIXES)}).")
+    return found | {path.name: partial(open_picture, path) for path in files}
+
+
+def _scene(seed: int) -> Image.Image:
+    return scene(seed, size=224, n_objects=2).image
+
+
+@lru_cache(maxsize=2)  # going back and forth between two networks loads none; more would fill the memory
+def network(name: str) -> nn.Module:
+    """:func:`campanion.load_model`, except that nothing is downloaded: a click should not fetch 500 MB.
+
+    Raises:
+        MissingData: its weights are not here; the sentence says how to get them.
+        ValueError: unknown name.
+    """
+    if name in MODELS and not name.startswith("scenes_"):
+        root = paths.data_dir()
+        if find_entry(f"weights/{name}").find(root) is None:
+            raise MissingData(
+                f"The weights of {name} are not in {root / 'weights'}: run `python -m campanion.data fetch "
+                f"weights/{name}`, or point CAMPANION_DATA at the folder that holds weights/{name}.npz."
+            )
+    return load_model(name)

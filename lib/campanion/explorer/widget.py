@@ -1,0 +1,274 @@
+"""The explorer: what happens when its controls change; a thin shell around a bench and a figure."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+
+from PIL import Image
+from torch import nn
+
+from campanion import paths
+from campanion.cams.variants import label, parse
+from campanion.explorer.bench import Answer, Bench, search
+from campanion.explorer.controls import Controls
+from campanion.explorer.figure import draw, png, save
+from campanion.explorer.sources import MODELS, network, pictures
+from campanion.gallery import percent
+from campanion.pictures import open_picture
+from campanion.progress import is_batch
+
+PAUSE = 0.05  # seconds: changes that follow each other faster are answered together
+
+
+class Explorer(Controls):
+    """Choose a picture, network, class, layer and methods; see maps, channels and curves; save them.
+
+    A change is answered from the forward pass that is kept; it stops what an earlier change still has to compute, so
+    that the last one wins. Stored notebooks show a static picture instead.
+
+    Args:
+        picture: a name of :func:`campanion.explorer.pictures`, the path of a picture, or an opened one.
+        model: a name for :func:`campanion.load_model`, or a network as :class:`Bench` takes it.
+        methods: those ticked at first.
+        folder: its pictures can be picked as well.
+        out: where the button saves; ``out/explorer`` of the checkout by default.
+
+    Raises:
+        ValueError, MissingData: what is given cannot be used.
+
+    Example:
+        >>> Explorer("chelsea", "resnet18", methods=("grad_cam", "lift_cam"))
+    """
+
+    def __init__(
+        self,
+        picture: str | Path | Image.Image = "scene 28",
+        model: str | nn.Module = "scenes_vgg",
+        methods: tuple[str, ...] = ("grad_cam", "fd_cam", "lift_cam"),
+        folder: str | Path | None = None,
+        out: str | Path | None = None,
+    ) -> None:
+        self._task: asyncio.Task | None = None
+        self._setting = False
+        self._key: tuple[str, ...] = ()
+        self._given: dict[str, Image.Image] = {}
+        self._own: dict[str, nn.Module] = {}
+        self._out = Path(out) if out is not None else paths.out_dir() / "explorer"
+        self._pictures = pictures(folder)
+        if isinstance(picture, Image.Image):
+            self._given["picture"], picture = picture.convert("RGB"), "picture"
+        elif picture not in self._pictures:
+            path = Path(picture)
+            self._given[path.name], picture = open_picture(path), path.name
+        if isinstance(model, nn.Module):
+            name = type(model).__name__
+            self._own[name], model = model, name
+        for name in methods:
+            parse(name)
+        super().__init__([*self._given, *self._pictures], picture, [*self._own, *MODELS], model, methods, folder)
+        for part in (self.picture, self.model, self.layer, self.target, self.opacity, self.palette, self.channels,
+                     self.curves, *self.methods.values()):  # fmt: skip
+            part.observe(self._changed, "value")
+        self.query.observe(self._searched, "value")
+        self.folder.observe(self._listed, "value")
+        self.upload.observe(self._uploaded, "value")
+        self.button.on_click(self._saved)
+        self._bench = self._open()
+        self._show_bench()
+        self.refresh()
+
+    # ---- what is asked for
+    @property
+    def bench(self) -> Bench:
+        """The picture in the network, for code: ``explorer.bench.explain("fd_cam")``."""
+        self._settle()
+        return self._bench
+
+    @property
+    def chosen(self) -> list[str]:
+        """Names of the methods that are ticked."""
+        return [name for name, tick in self.methods.items() if tick.value]
+
+    def refresh(self) -> None:
+        """Compute and draw now, in this call, what was last asked for."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        for _ in self._steps():
+            pass
+
+    def _settle(self) -> None:
+        if self._task is not None:
+            self.refresh()
+
+    def _changed(self, _change: object = None) -> None:
+        if self._setting:
+            return
+        if self._task is not None:
+            self._task.cancel()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # a plain script: nothing would run it later
+            self.refresh()
+            return
+        self._task = loop.create_task(self._later())
+
+    async def _later(self) -> None:
+        await asyncio.sleep(PAUSE)
+        for _ in self._steps():
+            await asyncio.sleep(0.01)  # a further change can come in here, and cancels this
+        self._task = None
+
+    def _steps(self) -> Iterator[None]:
+        """The work in pieces of one method each; ends in a drawn picture or in a sentence."""
+        try:
+            self._say("computing ...")
+            yield
+            if self._wanted() != self._key:
+                self._bench = self._open()
+                self._show_bench()
+                yield
+            target, refused, answers = self.target.value, [], []
+            for name in self.chosen:
+                try:
+                    answers.append(self._bench.explain(name, target))
+                except (ValueError, RuntimeError) as problem:
+                    refused.append(f"{label(name)}: {problem}")
+                yield
+            self._draw(answers, curves=False)
+            if self.curves.value and answers:
+                for answer in answers:
+                    self._say(f"insertion and deletion of {label(answer.method)} ...")
+                    yield
+                    self._bench.curves(answer.method, target)
+                self._draw(answers, curves=True)
+            self._say(*refused)
+        except Exception as problem:  # in a task it would end in a log that nobody reads
+            self.image.value, self.times.value = b"", ""  # maps of something else would stand under the sentence
+            self._say(str(problem) or type(problem).__name__)
+
+    def _wanted(self) -> tuple[str, ...]:
+        return self.picture.value, self.model.value, self.layer.value
+
+    def _open(self) -> Bench:
+        picture, model, layer = self._wanted()
+        before = self._key
+        found = self._own.get(model) or network(model)
+        opened = self._given[picture] if picture in self._given else self._pictures[picture]()
+        same = before[1:2] == (model,)  # the old layer means nothing to another network
+        return Bench(found, opened, picture, layer if same else None)
+
+    def _show_bench(self) -> None:
+        """Layers and classes of a new bench; the class stays where picture and network do."""
+        old, new = self._key, self._wanted()
+        stays = old[:2] == new[:2]
+        with self._quietly():
+            if old[1:2] != new[1:2]:
+                self.layer.options = self._bench.layers()
+            self.layer.value = self._bench.layer
+            if not stays:
+                self.query.value = ""
+            self._list_classes(self.target.value if stays else self._bench.predicted)
+        self._key = self._wanted()
+
+    def _list_classes(self, chosen: int | None) -> None:
+        """The classes that the search finds, and the chosen one in any case."""
+        names, chances = self._bench.model.class_names, self._bench.probabilities
+        rows = search(names, chances, self.query.value)
+        if chosen is not None and chosen not in [k for k, _, _ in rows]:
+            rows.append((chosen, names[chosen], float(chances[chosen])))
+        self.target.options = [(f"{name} ({percent(chance)})", k) for k, name, chance in rows]
+        self.target.value = chosen
+
+    def _draw(self, answers: list[Answer], curves: bool) -> None:
+        figure = draw(
+            self._bench, [a.method for a in answers], self.target.value, self.opacity.value, self.palette.value,
+            channels=5 if self.channels.value else 0, curves=curves,
+        )  # fmt: skip
+        self.image.value = png(figure)
+        each = [f"{label(a.method)} {1000 * a.seconds:.0f} ms" for a in answers]
+        self.times.value = escape(" · ".join([f"forward pass {1000 * self._bench.seconds:.0f} ms", *each]))
+
+    # ---- what happens at a click
+    def _searched(self, _change: object) -> None:
+        if not self._setting:
+            with self._quietly():
+                self._list_classes(self.target.value)
+
+    def _listed(self, change: dict) -> None:
+        try:
+            self._pictures = pictures(change["new"].strip() or None)
+        except (ValueError, OSError) as problem:
+            self._say(str(problem))
+            return
+        files = [name for name in self._pictures if name not in pictures()]
+        with self._quietly():
+            value = self.picture.value
+            self.picture.options = [*self._given, *self._pictures]
+            self.picture.value = files[0] if files else value if value in self.picture.options else "scene 28"
+        self._changed()
+
+    def _uploaded(self, change: dict) -> None:
+        if not change["new"]:
+            return
+        file = change["new"][0]
+        try:
+            opened = open_picture(bytes(file["content"]))
+        except ValueError as problem:
+            self._say(f"{file['name']}: {problem}")
+            return
+        finally:
+            self.upload.value = ()  # its bytes are not kept a second time
+        # One at a time: pictures of a long afternoon would fill the memory.
+        self._given = {file["name"]: opened}
+        with self._quietly():
+            self.picture.options = [*self._given, *self._pictures]
+            self.picture.value = file["name"]
+        self._key = ()  # a second file of the same name is another picture
+        self._changed()
+
+    def _saved(self, _button: object) -> None:
+        self._settle()
+        if self._wanted() != self._key:
+            return  # it could not be opened, and the sentence that says why stands there
+        try:
+            done = save(
+                self._bench, self.chosen, self._out, self.target.value, self.model.value, opacity=self.opacity.value,
+                palette=self.palette.value, channels=5 if self.channels.value else 0, curves=self.curves.value,
+            )  # fmt: skip
+        except (ValueError, OSError) as problem:
+            self._say(str(problem))
+            return
+        self._say(f"Saved in {done[0].parent}: {', '.join(path.name for path in done)}")
+
+    def _say(self, *sentences: str) -> None:
+        self.status.value = "<br>".join(map(escape, sentences))
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Set values without answering each as a change."""
+        self._setting = True
+        try:
+            yield
+        finally:
+            self._setting = False
+
+    # ---- what a page shows that runs nothing
+    def __repr__(self) -> str:
+        chosen = ", ".join(label(name) for name in self.chosen)
+        what = f"{self.picture.value} in {self.model.value}, class {self._bench.model.class_names[self.target.value]}"
+        return f"Explorer: {what}; {chosen}. Run the notebook to use it."
+
+    def _repr_mimebundle_(self, **kwargs: object) -> dict[str, object]:
+        self._settle()
+        bundle = super()._repr_mimebundle_(**kwargs)
+        bundle["text/plain"] = repr(self)
+        bundle["image/png"] = b64encode(self.image.value).decode()
+        if is_batch():  # stored outputs: a widget's id changes with every run, and no page shows it without a kernel
+            del bundle["application/vnd.jupyter.widget-view+json"]
+        return bundle

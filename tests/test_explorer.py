@@ -1,0 +1,328 @@
+"""The explorer: what a bench keeps and answers, what is drawn and saved, and how the widget follows its controls."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from datetime import UTC, datetime
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from campanion import explain, load_model, metrics
+from campanion.data.scenes import CLASS_NAMES
+from campanion.errors import MissingData
+from campanion.explorer import Bench, Explorer, bench, draw, find_class, network, pictures, png, save, search, widget
+from PIL import Image
+
+METHODS = ("grad_cam", "fd_cam", "lift_cam")
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return pictures()["scene 28"]()
+
+
+@pytest.fixture
+def vgg(scene):
+    return Bench(load_model("scenes_vgg"), scene, "scene 28")
+
+
+def uploaded(picture: Image.Image, name: str, kind: str) -> tuple[dict, ...]:
+    """What a browser sends of a chosen file."""
+    file = io.BytesIO()
+    picture.save(file, kind)
+    content = file.getvalue()
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    return ({"name": name, "type": "image", "size": len(content), "content": content, "last_modified": when},)
+
+
+# ---- the bench
+def test_a_bench_says_what_explain_says(vgg, scene):
+    image = vgg.model.preprocess(scene)[None]
+    for target in (vgg.predicted, 8):
+        expected = explain(vgg.model, image, target, methods=METHODS)
+        for method in METHODS:
+            answer = vgg.explain(method, target)
+            assert torch.allclose(answer.map, expected.maps[method][0], atol=1e-6)
+            assert torch.allclose(answer.weights, expected.weights[method][0], atol=1e-6)
+    assert vgg.explain("fd_cam:bias=0", 8).map.shape == image.shape[2:]
+    assert vgg.explain("layer_cam").weights is None
+
+
+def test_another_class_or_cheap_method_costs_no_forward_pass(scene):
+    model, passes = load_model("scenes_resnet"), []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    kept = Bench(model, scene)
+    for target in range(len(CLASS_NAMES)):
+        for method in (*METHODS, "ablation_cam"):
+            kept.explain(method, target)
+    assert len(passes) == 1
+
+
+def test_curves_are_those_of_the_map(vgg, scene):
+    image = vgg.model.preprocess(scene)[None]
+    expected = metrics.insertion_deletion(
+        vgg.model, image, vgg.explain("grad_cam").map[None], torch.tensor([vgg.predicted]), step=bench.STEP
+    )
+    found = vgg.curves("grad_cam")
+    assert found is vgg.curves("grad_cam")
+    assert torch.allclose(found.insertion_curve, expected.insertion_curve, atol=1e-5)
+    assert torch.allclose(found.deletion, expected.deletion, atol=1e-5)
+
+
+def test_what_is_kept_stays_bounded(vgg, monkeypatch):
+    monkeypatch.setattr(bench, "KEPT", 5)
+    monkeypatch.setattr(bench, "CLASSES", 3)
+    most = 0
+    for target in range(10):
+        for method in METHODS:
+            vgg.explain(method, target)
+        most = max(most, sum(key[0] == "gradient" for key in vgg.game._kept if isinstance(key, tuple)))
+    assert len(vgg._kept) == 5
+    assert most == 3
+
+
+def test_the_heaviest_channels_come_first(vgg):
+    answer = vgg.explain("lift_cam")
+    best = answer.channels(4)
+    assert [w for _, w in best] == sorted(answer.weights.tolist(), reverse=True)[:4]
+    assert all(float(answer.weights[k]) == w for k, w in best)
+
+
+@pytest.mark.parametrize("name", ["scenes_vgg", "scenes_resnet"])
+def test_every_layer_that_is_offered_can_be_explained(name, scene):
+    model = load_model(name)
+    layers = Bench(model, scene).layers()
+    assert model.target_layer in layers
+    assert not any("classifier" in layer or layer == "fc" for layer in layers)
+    for layer in layers:
+        assert Bench(model, scene, layer=layer).explain("grad_cam").map.shape == (64, 64)
+
+
+def test_classes_are_found_by_name():
+    chances = torch.tensor([0.1, 0.5, 0.2, 0.15, 0.03, 0.02])
+    names = ["tabby", "Tiger cat", "pug", "tiger", "crane", "crane"]
+    assert [k for k, _, _ in search(names, chances)] == [1, 2, 3, 0, 4]
+    assert search(names, chances, " TIGER ") == [(1, "Tiger cat", 0.5), (3, "tiger", 0.15)]
+    assert [find_class(names, text) for text in ("tiger", "Tiger CAT", "pu", "3", "crane")] == [3, 1, 2, 3, 4]
+    for wrong, sentence in (
+        ("t", "part of 3 class names"),
+        ("dog", "Unknown class 'dog'"),
+        ("6", "0 to 5"),
+        ("", "''"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            find_class(names, wrong)
+
+
+def test_bad_requests_are_named(vgg, scene):
+    for call, sentence in (
+        (lambda: vgg.explain("fd_cm"), "fd_cam"),
+        (lambda: vgg.explain("fd_cam", 10), "0..9"),
+        (lambda: vgg.explain("abn"), "attention branch"),
+        (lambda: Bench(vgg.model, scene, layer="features.99"), "Unknown layer"),
+        (lambda: Bench(torch.nn.Conv2d(3, 3, 1), scene), "no .preprocess"),
+        (lambda: draw(vgg, METHODS, palette="jett"), "no palette 'jett'"),
+        (lambda: draw(vgg, METHODS, opacity=1.5), "opacity"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            call()
+
+
+# ---- pictures and networks
+def test_pictures_of_a_folder(tmp_path, scene):
+    scene.convert("CMYK").save(tmp_path / "b.jpg")
+    scene.convert("L").save(tmp_path / "a.PNG")
+    (tmp_path / "notes.txt").write_text("no picture")
+    found = pictures(tmp_path)
+    assert list(found)[-2:] == ["a.PNG", "b.jpg"]
+    assert "chelsea" in found
+    assert {found[name]().mode for name in ("a.PNG", "b.jpg")} == {"RGB"}
+    with pytest.raises(MissingData, match="no folder"):
+        pictures(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no picture"):
+        pictures(tmp_path / "empty")
+
+
+def test_choosing_a_network_downloads_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAMPANION_DATA", str(tmp_path))
+    monkeypatch.setattr("campanion.data.weights.fetch_weights", lambda *_: pytest.fail("asked the network"))
+    with pytest.raises(MissingData, match="fetch weights/vgg16"):
+        network("vgg16")
+
+
+# ---- figure and files
+def pixels(figure) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png(figure))).convert("RGB"), dtype=int)
+
+
+def test_the_figure_holds_what_was_asked(vgg):
+    before = plt.get_fignums()
+    figure = draw(vgg, METHODS, curves=True)
+    assert [ax.get_title() for ax in figure.axes[:4]] == ["heart, 100\u00a0%", "Grad-CAM", "FD-CAM", "LIFT-CAM"]
+    texts = [text.get_text() for text in figure.axes[4].texts]
+    assert sum("\n" in text for text in texts) == 5 * len(METHODS)
+    assert [ax.get_title().partition(":")[0] for ax in figure.axes[5:]] == ["insertion", "deletion"]
+    areas = [text.get_text() for text in figure.axes[5].get_legend().get_texts()]
+    assert areas[1] == f"{float(vgg.curves('fd_cam').insertion):.3f} FD-CAM"
+    assert plt.get_fignums() == before
+    drawn = figure.axes[2].images[-1].get_array()
+    assert np.allclose(drawn, vgg.explain("fd_cam").map)
+
+
+def test_opacity_and_palette_change_only_the_colours(vgg):
+    plain = pixels(draw(vgg, METHODS, opacity=0, channels=0))
+    assert np.array_equal(plain, pixels(draw(vgg, METHODS, opacity=0, palette="jet", channels=0)))
+    jet = pixels(draw(vgg, METHODS, palette="jet", channels=0))
+    assert not np.array_equal(jet, pixels(draw(vgg, METHODS, channels=0)))
+    left = plain.shape[1] // 5
+    assert np.array_equal(plain[:, : left - 10], jet[:, : left - 10])  # the picture itself
+
+
+def test_saved_files_hold_the_numbers(vgg, tmp_path):
+    made = save(vgg, METHODS, tmp_path / "new", 8, curves=True)
+    assert [path.name for path in made] == [f"scene-28_scenes_vgg_arrow.{kind}" for kind in ("png", "pdf", "npz")]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(path.name for path in made)
+    Image.open(made[0]).verify()
+    with np.load(made[2], allow_pickle=False) as file:
+        assert list(file["methods"]) == list(METHODS)
+        assert (file["class_name"], file["target"], file["layer"]) == ("arrow", 8, "features.14")
+        assert np.array_equal(file["maps"][2], vgg.explain("lift_cam", 8).map)
+        assert np.array_equal(file["weights_fd_cam"], vgg.explain("fd_cam", 8).weights)
+        assert file["probabilities"].sum() == pytest.approx(1, abs=1e-5)
+        assert np.array_equal(file["deletion_fd_cam"], vgg.curves("fd_cam", 8).deletion_curve[0])
+    first = [path.read_bytes() for path in made[:2]]
+    assert [path.read_bytes() for path in save(vgg, METHODS, tmp_path / "new", 8, curves=True)[:2]] == first
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="Choose another folder"):
+        save(vgg, METHODS, tmp_path / "file")
+
+
+# ---- the widget
+def test_the_widget_follows_its_controls(tmp_path):
+    shown = Explorer(out=tmp_path)
+    seen = [shown.image.value]
+
+    def changed() -> bool:
+        seen.append(shown.image.value)
+        return seen[-1] not in seen[:-1] and shown.status.value == ""
+
+    assert shown.target.label == "heart (100\u00a0%)"
+    assert [index for _, index in shown.target.options] == [
+        k for k, _, _ in search(CLASS_NAMES, shown.bench.probabilities)
+    ]
+    shown.methods["ablation_cam"].value = True
+    assert changed()
+    assert "Ablation-CAM" in shown.times.value
+    shown.query.value = "arr"
+    assert [index for _, index in shown.target.options] == [8, 6]  # the chosen class stays in sight
+    shown.target.value = 8
+    assert changed()
+    shown.palette.value = "jet"
+    assert changed()
+    shown.opacity.value = 0.9
+    assert changed()
+    shown.layer.value = "features.12"
+    assert changed()
+    assert (shown.bench.layer, shown.target.value) == ("features.12", 8)
+    shown.model.value = "scenes_resnet"
+    assert changed()
+    assert (shown.layer.value, shown.target.value) == ("layer3", shown.bench.predicted)
+    shown.curves.value = True
+    assert changed()
+    shown.button.click()
+    assert len(list(tmp_path.iterdir())) == 3
+    assert "scene-28_scenes_resnet" in shown.status.value
+
+
+def test_an_uploaded_picture_is_explained_and_kept_once():
+    shown = Explorer()
+    before = shown.image.value
+    for colour in ((0, 200, 0, 0), (200, 0, 90, 0)):
+        shown.upload.value = uploaded(Image.new("CMYK", (50, 80), colour), "<b>mine.jpg", "JPEG")
+        assert shown.picture.value == "<b>mine.jpg"
+        assert shown.image.value != before
+        before = shown.image.value
+    assert shown.upload.value == ()
+    assert list(shown._given) == ["<b>mine.jpg"]
+    shown.upload.value = ({**uploaded(Image.new("L", (9, 9)), "<i>bad.png", "PNG")[0], "content": b"text"},)
+    assert "&lt;i&gt;bad.png" in shown.status.value
+    assert shown.picture.value == "<b>mine.jpg"
+
+
+def test_what_cannot_be_shown_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAMPANION_DATA", str(tmp_path))
+    network.cache_clear()
+    shown = Explorer(methods=("grad_cam", "abn"))
+    assert shown.status.value.startswith("ABN: abn needs a network with an attention branch")
+    assert "Grad-CAM" in shown.times.value
+    shown.model.value = "vgg16"
+    assert "fetch weights/vgg16" in shown.status.value
+    assert shown.image.value == b""
+    shown.button.click()
+    assert "fetch weights/vgg16" in shown.status.value
+    shown.model.value = "scenes_vgg"
+    assert shown.image.value != b""
+    shown.folder.value = str(tmp_path / "none")
+    assert "no folder" in shown.status.value
+
+
+def test_of_quick_changes_the_last_one_wins(monkeypatch):
+    computed = []
+    real = Bench.explain
+
+    def counted(self, method, target=None):
+        computed.append((method, target))
+        return real(self, method, target)
+
+    async def use() -> Explorer:
+        shown = Explorer(methods=("grad_cam",))
+        monkeypatch.setattr(Bench, "explain", counted)
+        for target in (0, 1, 2, 7, 8):
+            shown.query.value = CLASS_NAMES[target]
+            shown.target.value = target
+            await asyncio.sleep(0)
+        shown.palette.value = "jet"
+        while shown._task is not None:
+            await asyncio.sleep(0.01)
+        return shown
+
+    shown = asyncio.run(use())
+    assert {target for _, target in computed} == {8}  # the earlier ones were not begun
+    assert shown.image.value == png(draw(shown.bench, ["grad_cam"], 8, palette="jet"))
+
+
+def test_a_change_stops_what_an_earlier_one_still_computes(monkeypatch):
+    async def use() -> Explorer:
+        shown = Explorer(methods=METHODS)
+        monkeypatch.setattr(widget, "PAUSE", 0)
+        steps = Explorer._steps
+
+        def interrupted(self):
+            for i, _ in enumerate(steps(self)):
+                if i == 2 and self.palette.value != "jet":
+                    self.palette.value = "jet"
+                yield
+
+        monkeypatch.setattr(Explorer, "_steps", interrupted)
+        shown.target.value = 8
+        while shown._task is not None:
+            await asyncio.sleep(0.01)
+        return shown
+
+    shown = asyncio.run(use())
+    assert shown.image.value == png(draw(shown.bench, METHODS, 8, palette="jet"))
+
+
+def test_a_stored_notebook_shows_a_picture_and_no_widget(monkeypatch):
+    shown = Explorer(picture=Image.new("RGB", (40, 30), "teal"), model=load_model("scenes_resnet"))
+    live = shown._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in live
+    monkeypatch.setenv("CAMPANION_BATCH", "1")
+    stored = shown._repr_mimebundle_()
+    assert set(stored) == {"image/png", "text/plain"}
+    assert stored["text/plain"].startswith("Explorer: picture in SceneResNet, class ")
+    assert stored["image/png"] == Explorer(shown._given["picture"], "scenes_resnet")._repr_mimebundle_()["image/png"]
