@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from campanion import figures
+from campanion import figures, figures_all, paths
+from campanion.figures_cells import cells, paper_against_ours
 from campanion.tables import COLUMNS, Table
 
 
@@ -124,3 +125,69 @@ def test_style_and_widths():
     assert figures.width("fd", 2) == 7.16
     assert figures.width("lift") == 3.25
     assert len(set(figures.PALETTE)) == len(figures.PALETTE) == 8
+
+
+@pytest.fixture
+def measured():
+    def run(model, data, rows):
+        rows = [
+            {"method": m, "metric": "insertion", "mean": v, "low": v - 0.01, "high": v + 0.01, "n": 9} for m, v in rows
+        ]
+        return {"model": model, "data": data, "mode": "full", "rows": rows}
+
+    table1 = [
+        run("resnet18", "imagenet-val", [("fd_cam", 0.6), ("grad_cam", 0.5), ("rise", 0.4)]),
+        run("voc_mlp", "voc2007", [("fd_cam", 0.7)]),
+    ]
+    table3 = [run("resnet18", "imagenet-val", [("fd_cam", 0.6)])]
+    return cells({"21_fd_table1_faithfulness": {"runs": table1}, "23_fd_table3_grouped_switching": {"runs": table3}})
+
+
+def test_measured_numbers_stand_beside_the_printed_ones(measured):
+    assert list(measured.table) == ["table1"] * 3 + ["table3"]
+    assert list(measured.printed) == [0.5534, 0.5357, 0.5534, 0.5534]  # RISE is not in the table; it has no VOC
+    assert list(measured.model) == ["resnet18", "resnet18", "voc_mlp", "resnet18"]
+
+
+def test_the_picture_of_all_cells_has_every_number_and_no_overlap(measured):
+    fig = paper_against_ours(measured)
+    first, second = fig.axes
+    points = [tuple(xy) for drawn in first.containers for xy in drawn.lines[0].get_xydata()]
+    assert points == [(0.5534, 0.6), (0.5357, 0.5), (0.5534, 0.7)]
+    assert first.get_title() == "FD-CAM Table I\nInsertion AUC"
+    assert second.get_title() == "FD-CAM Table III\nInsertion AUC"
+    low, high = first.get_ylim()
+    assert low < 0.49
+    assert high > 0.71
+    assert overlaps(fig) == []
+    with pytest.raises(ValueError, match="No number was measured"):
+        paper_against_ours(measured[:0])
+
+
+def test_a_notebooks_figures_are_drawn_from_the_committed_results_with_the_same_bytes_each_time(tmp_path, monkeypatch):
+    folder, first = tmp_path / "figures", {}
+    monkeypatch.setenv("CAMPANION_BATCH", "1")
+    for _ in range(2):
+        key, _, error = figures_all.draw("35")
+        assert (key, error) == ("35_lift_table5_energy_pointing_game", "")
+        drawn = {p.name: p.read_bytes() for p in folder.iterdir()}
+        assert first in ({}, drawn)
+        first = drawn
+    assert set(drawn) == {p.name for p in (paths.root() / "figures").glob("35_*")}
+
+
+def test_a_notebook_that_fails_is_told_and_the_others_are_drawn(tmp_path, monkeypatch, capfd):
+    import nbformat
+
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    for key, code in (("90_good", "print(1)"), ("91_bad", "import json\njson.loads('x')")):
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), notebooks / f"{key}.ipynb")
+    monkeypatch.setenv("CAMPANION_ROOT", str(tmp_path))
+    assert figures_all.main(["--cores", "1"]) == 1
+    out, err = capfd.readouterr()
+    assert "1 of 2  90_good: " in out
+    assert "2 of 2  91_bad: failed" in out
+    assert "JSONDecodeError" in err
+    assert figures_all.main(["92"]) == 2
+    assert "Unknown notebook '92'" in capfd.readouterr().err

@@ -5,10 +5,11 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 import pytest
+from campanion.answers import answers
 from campanion.claims import load_claims
 from campanion.provenance import collect
 from campanion.results import make_run, save_result
-from campanion.scoreboard import BEGIN, END, html, main, markdown, replace, scoreboard
+from campanion.scoreboard import BEGIN, END, counts, html, main, markdown, replace, scoreboard, table
 
 
 @pytest.fixture(autouse=True)
@@ -45,14 +46,41 @@ def test_one_row_per_claim_and_verdicts_from_results():
 
 def test_markdown_counts_and_lists_what_was_answered():
     save(1.0)
-    text = markdown(scoreboard())
+    text = markdown(scoreboard(), answers())
     assert "| LIFT-CAM Table 5 | 1 | 1 |  |  |  |  |" in text
     assert f"| **all** | **{len(load_claims())}** | **1** | **0** | **0** | **0** |" in text
-    lines = [line for line in text.splitlines() if line.startswith("- ")]
-    assert len(lines) == 1
-    assert lines[0].startswith("- **reproduced**: LIFT-CAM puts the highest proportion")
-    assert "(notebooks/35_lift_table5_energy_pointing_game.ipynb)" in lines[0]
-    assert "N = 600" in lines[0]
+    (line,) = [line for line in text.splitlines() if line.startswith("| [")]
+    assert line.startswith("| [LIFT-CAM Table 5](notebooks/35_lift_table5_energy_pointing_game.ipynb): LIFT-CAM puts ")
+    assert line.split(" | ")[1:] == [
+        "resnet18, imagenet-val",
+        "**reproduced**",
+        "Energy in the box (%): LIFT-CAM minus Grad-CAM; 5 of 5 comparisons hold",
+        "+4.67 (vgg16 on imagenet)",
+        "+1 (+0.5 to +1.5)",
+        "600 |",
+    ]
+
+
+def test_an_answer_stands_beside_the_papers_number():
+    save(-1.0)
+    rows = answers().set_index("claim")
+    row = rows.loc["lift_table5_proportion"]
+    assert row.decided_by == "Energy in the box (%): LIFT-CAM minus Grad-CAM"
+    assert row.printed == "+4.67 (vgg16 on imagenet)"  # the paper's Table 5: 52.43 - 47.76
+    assert (row.answer, row.measured, row.n, row.holds) == ("not reproduced", "-1 (-1.5 to -0.5)", 600, "0 of 5")
+    assert set(rows.drop("lift_table5_proportion").answer) == {"not run"}
+    assert set(rows.index) == {c.id for c in load_claims()}
+
+
+def test_the_sites_tables_are_well_formed():
+    save(1.0)
+    tree = ET.fromstring(table(answers(), "notebooks"))
+    assert len(tree.findall(".//tbody/tr")) == len(load_claims())
+    assert {len(row) for row in tree.iter("tr")} == {9}
+    links = [a.get("href") for a in tree.iter("a")]
+    assert "notebooks/35_lift_table5_energy_pointing_game.html" in links
+    last = [cell.text for cell in ET.fromstring(counts(scoreboard())).findall(".//tr")[-1]]
+    assert last == ["All", str(len(load_claims())), "1", None, None, None, str(len(load_claims()) - 1)]
 
 
 def test_html_has_a_row_per_claim():
@@ -75,7 +103,7 @@ def test_write_then_check(tmp_path, capsys):
     save(1.0)
     assert main(["--check", str(readme)]) == 1
     assert main(["--write", str(readme)]) == 0
-    assert "reproduced**: LIFT" in readme.read_text()
+    assert "| **reproduced** |" in readme.read_text()
     capsys.readouterr()
     assert main([]) == 0
     assert capsys.readouterr().out.startswith("| table |")

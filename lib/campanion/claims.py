@@ -153,12 +153,15 @@ def _answer(claim: Claim, run: Mapping) -> RunVerdict:
     return RunVerdict(run["model"], run["data"], word, _reason(word, numbers), tuple(numbers))
 
 
+def telling(word: str, numbers: list[Number]) -> Number:
+    """The number that decided for ``word``: one against the claim, else one that is open, else the weakest for it."""
+    same = [n for n in numbers if n.word == word] or numbers
+    return same[0] if word == NO else min(same, key=lambda n: abs(n.mean) if n.reference is not None else 0.0)
+
+
 def _reason(word: str, numbers: list[Number]) -> str:
-    """The number that decided: one against the claim, else one that is open, else the weakest for it."""
-    telling = [n for n in numbers if n.word == word] or numbers
-    weakest = min(telling, key=lambda n: abs(n.mean) if n.reference is not None else 0.0)
     counted = f"{sum(n.word == YES for n in numbers)} of {len(numbers)} comparisons hold" if len(numbers) > 1 else ""
-    return "; ".join(filter(None, (counted, str(weakest if word != NO else telling[0]))))
+    return "; ".join(filter(None, (counted, str(telling(word, numbers)))))
 
 
 def _said(answer: RunVerdict, overall: str) -> str:

@@ -155,6 +155,8 @@ def panel(
 def paper_vs_ours_plot(table: Table, width: float = 7.16) -> Figure:
     """Dots of a table: the printed number hollow, ours filled with its 95 % interval; one axes per metric and data.
 
+    Above them stands the table's title, which says whose network ours is.
+
     Args:
         table: from :func:`campanion.tables.paper_vs_ours`.
         width: of the figure in inches.
@@ -165,19 +167,22 @@ def paper_vs_ours_plot(table: Table, width: float = 7.16) -> Figure:
     lines = -(-len(groups) // columns)
     tallest = max(len(g) for _, g in groups)
     with mpl.rc_context(STYLE):
-        size = (width, lines * (0.2 * tallest + 0.8) + 0.3)
+        size = (width, lines * (0.2 * tallest + 0.8) + 0.5)
         fig, axes = plt.subplots(lines, columns, figsize=size, squeeze=False)
+        letters = int(16 * (width - 1) / columns)  # of 7 points over an axes, beside the names of the methods
         for k, ((metric, data, *model), rows) in enumerate(groups):
             ax = axes.flat[k]
             _dots(ax, rows, labelled=k % columns == 0 or list(rows.label) != list(groups[k - 1][1].label))
+            where = f"{', '.join([*model, data])} ({DIRECTION[metric]} is better)"
             ax.set_title(
-                _wrapped(f"{TITLES[metric]}, {', '.join([*model, data])} ({DIRECTION[metric]} is better)", 30),
+                "\n".join(textwrap.fill(t, letters, break_on_hyphens=False) for t in (TITLES[metric], where)),
                 fontsize=7,
             )
         for ax in axes.flat[len(groups) :]:
             ax.remove()
         handles, labels = axes.flat[0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside lower center", ncols=2)
+        fig.suptitle(_wrapped(table.title, int(13 * width)), fontsize=8)
     return fig
 
 

@@ -45,6 +45,9 @@ FD_SWEEP = (
 )  # fmt: skip
 FD_READINGS = ("fd_cam", "fd_cam:percentile_of=all", "fd_cam:score=probability")
 
+#: The methods of LFI-CAM's Fig. 3 and 4 that every network has, and this project's two.
+POST_HOC = ("cam", "grad_cam", "grad_cam_pp", "score_cam", "lift_cam", "fd_cam")
+
 #: By the name of their rows. Every one of them measures confidence and energy too.
 PROTOCOLS: dict[str, Protocol] = {
     # FD-CAM Table I, LIFT-CAM Tables 2, 3 and 5
@@ -54,6 +57,9 @@ PROTOCOLS: dict[str, Protocol] = {
     "fd_sweep": Protocol(curves=FD_SWEEP, compared=(), orderings=0),
     "fd_readings": Protocol(curves=FD_READINGS, compared=(), orderings=0),
     "fd_zero": Protocol(curves=("grad_cam", "fd_cam"), compared=(), orderings=0, baseline="zero"),
+    # A network's own map beside post-hoc maps of the same network (LFI-CAM Fig. 3)
+    "lfi_maps": Protocol(curves=("lfi_cam", *POST_HOC), compared=(), orderings=0),
+    "abn_maps": Protocol(curves=("abn", *POST_HOC), compared=(), orderings=0),
     # LIFT-CAM Table 4: binary masks without blur, 2.5 % a step
     "lift_curves": Protocol(curves=LIFT_METHODS, compared=(), orderings=0, step=0.025, baseline="zero"),
 }

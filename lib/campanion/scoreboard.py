@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from campanion.claims import NOT_RUN, WORDS, Verdict, printed_passes, verdicts
+from campanion import paths
+from campanion.answers import answers, own_table
+from campanion.claims import NOT_RUN, WORDS, Verdict, verdicts
 from campanion.papers import title
 from campanion.results import load_results
 
@@ -42,27 +44,32 @@ def scoreboard(results: Mapping[str, Mapping] | None = None) -> pd.DataFrame:
     )
 
 
-def markdown(board: pd.DataFrame) -> str:
-    """The scoreboard for the README: counts of verdicts per table, then a line per claim that was answered."""
+def markdown(board: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """The scoreboard for the README: counts of verdicts per table, then what each answer rests on.
+
+    Args:
+        board: from :func:`scoreboard`.
+        rows: from :func:`campanion.answers.answers`, of the same results.
+    """
     lines = [f"| table | claims | {' | '.join(WORDS)} |", f"|---|---:|{'---:|' * len(WORDS)}"]
-    for (paper, table), rows in board.groupby(["paper", "table"], sort=False):
-        counts = Counter(rows.verdict)
-        cells = " | ".join(str(counts[w]) if counts[w] else "" for w in WORDS)
-        lines.append(f"| {title(paper, table)} | {len(rows)} | {cells} |")
+    for name, total, *each in _counts(board):
+        lines.append(f"| {name} | {total} | {' | '.join(str(n) if n else '' for n in each)} |")
     totals = Counter(board.verdict)
     lines.append(f"| **all** | **{len(board)}** | {' | '.join(f'**{totals[w]}**' for w in WORDS)} |")
-    answered = board[board.verdict != NOT_RUN]
+    answered = rows[rows.answer != NOT_RUN]
     if len(answered):
-        lines.append("")
+        heads = ("claim", "network, data", "verdict", "decided by", "paper", "ours (95 % interval)", "N")
+        lines += ["", f"| {' | '.join(heads)} |", f"|{'---|' * 6}---:|"]
     for row in answered.itertuples():
-        own = " The paper's own numbers fail this test." if row.own_table == "no" else ""
-        link = f"[{title(row.paper, row.table)}](notebooks/{row.notebook}.ipynb)"
-        lines.append(f"- **{row.verdict}**: {row.sentence} {link}. {_sentence(row.reason)}{own}")
+        claim = f"[{title(row.paper, row.table)}](notebooks/{row.notebook}.ipynb): {row.sentence}{_own(row)}"
+        run = f"{row.model}, {row.data}"
+        cells = (claim, run, f"**{row.answer}**", _decided(row), row.printed, row.measured, f"{int(row.n):,}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def html(board: pd.DataFrame) -> str:
-    """The scoreboard as one accessible HTML table with a row per claim, for the notebook and the site."""
+    """The scoreboard as one accessible HTML table with a row per claim, for a notebook's own claims."""
     heads = ("Paper and table", "Claim", "Verdict", "Why", "N", "Paper's own numbers")
     body = []
     for row in board.itertuples():
@@ -73,6 +80,40 @@ def html(board: pd.DataFrame) -> str:
     head = "".join(f'<th scope="col">{h}</th>' for h in heads)
     caption = "<caption>Every claim that the papers draw from their numbers, and our answer</caption>"
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def table(rows: pd.DataFrame, notebooks: str | None = None) -> str:
+    """What each answer rests on, as one accessible HTML table with a row per claim and run.
+
+    Args:
+        rows: from :func:`campanion.answers.answers`.
+        notebooks: folder of the notebooks' pages, for links to ``notebooks/KEY.html``; None sets no links.
+    """
+    heads = ("Table", "Claim", "Verdict", "Decided by", "Paper", "Ours (95 % interval)", "N", "Network", "Data")
+    body = []
+    for row in rows.itertuples():
+        n = f"{int(row.n):,}" if pd.notna(row.n) else ""
+        cells = (row.sentence + _own(row), row.answer, _decided(row), row.printed, row.measured, n, row.model, row.data)
+        tds = "".join(f'<td style="text-align:left">{escape(c)}</td>' for c in cells)
+        name = escape(title(row.paper, row.table))
+        known = notebooks is not None and (paths.root() / "notebooks" / f"{row.notebook}.ipynb").exists()
+        linked = f'<a href="{notebooks}/{row.notebook}.html">{name}</a>' if known else name
+        body.append(f'<tr><th scope="row" style="text-align:left">{linked}</th>{tds}</tr>')
+    head = "".join(f'<th scope="col">{h}</th>' for h in heads)
+    caption = "<caption>Every claim that the papers draw from their numbers, and what was measured here</caption>"
+    parts = f"{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+    return f'<table class="docutils scoreboard">{parts}</table>'
+
+
+def counts(board: pd.DataFrame) -> str:
+    """How many claims of each table have each verdict, as an HTML table."""
+    head = "".join(f'<th scope="col">{h}</th>' for h in ("Table", "Claims", *(w.capitalize() for w in WORDS)))
+    lines = [*_counts(board), ("All", len(board), *(sum(board.verdict == w) for w in WORDS))]
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{n or str()}</td>" for n in each)}</tr>'
+        for name, *each in lines
+    )
+    return f'<table class="docutils counts"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def plain(board: pd.DataFrame) -> str:
@@ -86,15 +127,17 @@ def plain(board: pd.DataFrame) -> str:
 
 @dataclass(frozen=True, repr=False)
 class View:
-    """A scoreboard that shows itself: :func:`html` in a notebook, :func:`plain` text in a terminal."""
+    """A scoreboard that shows itself: :func:`plain` text in a terminal, in a notebook :func:`html`, or the
+    :func:`table` of ``rows`` where they are given."""
 
     board: pd.DataFrame
+    rows: pd.DataFrame | None = None
 
     def __repr__(self) -> str:
         return plain(self.board)
 
     def _repr_html_(self) -> str:
-        return html(self.board)
+        return html(self.board) if self.rows is None else table(self.rows)
 
 
 def replace(text: str, board: str) -> str:
@@ -116,7 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     group.add_argument("--write", type=Path, metavar="FILE", help="replace the scoreboard in FILE")
     group.add_argument("--check", type=Path, metavar="FILE", help="fail if the scoreboard in FILE is out of step")
     options = parser.parse_args(arguments)
-    board = markdown(scoreboard())
+    results = load_results()
+    board = markdown(scoreboard(results), answers(results))
     path = options.write or options.check
     if path is None:
         print(board)
@@ -142,12 +186,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _row(verdict: Verdict) -> tuple:
     claim = verdict.claim
-    own = {True: "yes", False: "no", None: "not printed"}[printed_passes(claim)]
     answered = [r for r in verdict.runs if r.word != NOT_RUN]
     models, data = (", ".join(dict.fromkeys(getattr(r, k) for r in answered)) for k in ("model", "data"))
     n = min((number.n for r in answered for number in r.numbers), default=None)
     head = (claim.id, claim.paper, claim.tables[0], claim.sentence, verdict.word, verdict.reason)
-    return (*head, models, data, n, own, claim.notebook)
+    return (*head, models, data, n, own_table(claim), claim.notebook)
+
+
+def _counts(board: pd.DataFrame) -> list[tuple]:
+    """By table: its name, its claims, and how many of them have each word."""
+    tables = board.groupby(["paper", "table"], sort=False).verdict
+    return [(title(*key), len(words), *(sum(words == w) for w in WORDS)) for key, words in tables]
+
+
+def _own(row: tuple) -> str:
+    return " (The paper's own numbers fail this test.)" if row.own_table == "no" else ""
+
+
+def _decided(row: tuple) -> str:
+    alone = row.holds in ("", "0 of 1", "1 of 1")
+    return row.decided_by if alone else f"{row.decided_by}; {row.holds} comparisons hold"
 
 
 def _sentence(text: str) -> str:

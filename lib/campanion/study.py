@@ -32,6 +32,7 @@ def study(
     protocol: str = "cams",
     precision: str = "float32",
     device: str = "auto",
+    quick_models: Sequence[str] = tuple(f"{name}@scenes" for name in QUICK_MODELS),
 ) -> dict:
     """The result of ``notebook`` for the rows of ``methods``: see :mod:`campanion.results` for its form.
 
@@ -44,6 +45,7 @@ def study(
         limit: images of each data set (None: all; quick: 24).
         protocol: a name of :data:`campanion.protocols.PROTOCOLS`; tables of one protocol share their per-image rows.
         precision: of the masked pictures' forwards (quick: float32).
+        quick_models: what a quick run measures instead of ``models``.
 
     Raises:
         MissingResult: cached, and there is no result; the sentence names the command that makes it.
@@ -55,7 +57,7 @@ def study(
     if (result := committed(notebook, mode)) is not None:
         return result
     if mode == "quick":
-        models, limit = [f"{name}@scenes" for name in QUICK_MODELS], limit or QUICK_IMAGES
+        models, limit = quick_models, limit or QUICK_IMAGES
         settings = replace(settings, orderings=min(settings.orderings, 500), precision="float32")
     device = pick_device(device)
     runs = [_run(notebook, mode, model, methods, metrics, limit, settings, device, protocol) for model in models]

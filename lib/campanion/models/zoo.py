@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchvision.transforms import functional as T
 
 from campanion.errors import MissingData, unknown
-from campanion.paths import checkpoints_dir, data_dir
+from campanion.paths import checkpoints_dir, data_dir, out_dir
 from campanion.pictures import to_rgb
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -69,7 +69,7 @@ def load_model(
         name: any torchvision classification CNN, or one that this project trained: ``scenes_vgg``, ``scenes_resnet``,
             those of :data:`LEARNED_SCENES`, and the heads of ``voc_mlp`` and ``voc_linear`` (whose trunk takes the
             weights of ``resnet18``), or the name of any checkpoint that ``python -m campanion.train`` exported
-            (``imagenette_vgg``).
+            (``imagenette_vgg``) or left in ``out/training``.
         weights: ``"auto"`` looks for ``CAMPANION_DATA/weights/NAME.npz`` and ``.safetensors``, then downloads
             torchvision's own (hash checked); a path takes that file; ``"random"`` or None initialises from ``seed``.
         num_classes: width of the classifier, for random weights.
@@ -82,13 +82,13 @@ def load_model(
         >>> model = load_model("resnet50")
         >>> model.target_layer  # 'layer4'
     """
-    if name.startswith("scenes_") and name not in LEARNED_SCENES:
-        return _scene_model(name, weights, seed, device)
     if name.startswith("voc_"):
         return _voc_model(name, weights, seed, device)
-    exported = weights == "auto" and (checkpoints_dir() / f"{name}.safetensors").is_file()
-    if exported or name in ("imagenette_vgg", *LEARNED_SCENES):
+    plain_scenes = name in ("scenes_vgg", "scenes_resnet")
+    if name in ("imagenette_vgg", *LEARNED_SCENES) or (weights == "auto" and not plain_scenes and _finished(name)):
         return _trained_model(name, weights, seed, device)
+    if name.startswith("scenes_"):
+        return _scene_model(name, weights, seed, device)
     if name not in torchvision.models.list_models(module=torchvision.models) or _target_layer(name) is None:
         cnns = [n for n in torchvision.models.list_models(module=torchvision.models) if _target_layer(n)]
         raise ValueError(unknown("model", name, [*cnns, "scenes_vgg", "scenes_resnet", "voc_mlp", "voc_linear"]))
@@ -152,10 +152,17 @@ def _trained_model(name: str, weights: str | Path | None, seed: int, device: str
         pictures = Preprocess(96, IMAGENET_MEAN, IMAGENET_STD)
         net = build_network({"network": name}, IMAGENETTE_NAMES, pictures, seed)
         return _dress(net, net.preprocess, net.class_names, net.target_layer, net.weights, device)
-    path = checkpoints_dir() / f"{name}.safetensors" if weights == "auto" else Path(weights)
-    if not path.exists():
-        raise MissingData(f"{path} is not there: run `python -m campanion.train {name}`.")
+    path = _finished(name) if weights == "auto" else Path(weights)
+    if path is None or not path.exists():
+        said = path or checkpoints_dir() / f"{name}.safetensors"
+        raise MissingData(f"{said} is not there: run `python -m campanion.train {name}`.")
     return load_trained(path, device)
+
+
+def _finished(name: str) -> Path | None:
+    """The checkpoint of that name which is committed, or which a training (also of a quick run) has left in ``out``."""
+    runs = (out_dir() / "training" / name, out_dir() / "quick" / "training" / name)
+    return next((p for folder in (checkpoints_dir(), *runs) if (p := folder / f"{name}.safetensors").is_file()), None)
 
 
 def _voc_model(name: str, weights: str | Path | None, seed: int, device: str) -> nn.Module:

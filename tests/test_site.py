@@ -1,0 +1,168 @@
+"""The site: builds without a warning and without a network, and its links, pictures, formulas and scoreboard hold."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from campanion import METHODS
+from campanion.answers import answers
+from campanion.notebooks import keys
+from campanion.results import load_results
+
+ROOT = Path(__file__).resolve().parents[1]
+NEEDED = ("sphinx", "myst_nb", "furo", "latex2mathml", "bs4")
+missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+needs_sphinx = pytest.mark.skipif(bool(missing), reason=f"the site needs {', '.join(missing)}")
+# A proxy that is not there: whatever asked for the network would fail.
+OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of the built site; any warning of Sphinx fails here, with its text."""
+    out = tmp_path_factory.mktemp("site")
+    hidden = ("CAMPANION_DATA", "CAMPANION_RESULTS", "CAMPANION_OUT")
+    environment = {k: v for k, v in os.environ.items() if k not in hidden} | OFFLINE
+    environment["CAMPANION_REPOSITORY"] = "owner/repository"
+    command = [sys.executable, ROOT / "docs" / "build.py", "--out", out]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=out)
+    if done.returncode or done.stderr:
+        pytest.fail(f"exit status {done.returncode}\n{done.stderr}", pytrace=False)
+    return out / "site"
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    """Every page, parsed, by its path in the site."""
+    from bs4 import BeautifulSoup
+
+    return {p.relative_to(site): BeautifulSoup(p.read_text("utf-8"), "html.parser") for p in site.rglob("*.html")}
+
+
+@needs_sphinx
+def test_every_notebook_and_card_has_a_page_and_is_in_the_navigation(pages):
+    wanted = {f"notebooks/{key}.html" for key in keys()}
+    wanted |= {f"data/checkpoints/{card.stem}.html" for card in ROOT.glob("data/checkpoints/*.md")}
+    wanted |= {f"docs/{page.stem}.html" for page in ROOT.glob("docs/*.md") if page.stem != "index"}
+    assert wanted - {str(path) for path in pages} == set()
+    sidebar = pages[Path("index.html")].select_one(".sidebar-tree")
+    assert wanted - {link["href"] for link in sidebar.select("a")} == set()
+
+
+@needs_sphinx
+def test_links_inside_the_site_lead_somewhere(site, pages):
+    anchors = {path: {tag["id"] for tag in page.select("[id]")} for path, page in pages.items()}
+    broken = []
+    for path, page in pages.items():
+        for tag in page.select("a[href], img[src], script[src], link[href]"):
+            address = urlsplit(tag.get("href") or tag.get("src"))
+            if address.scheme or address.netloc:
+                continue
+            target = (site / path.parent / unquote(address.path)).resolve() if address.path else site / path
+            fragment = unquote(address.fragment)
+            known = anchors.get(target.relative_to(site), ())
+            if not target.is_file() or (fragment and target.suffix == ".html" and fragment not in known):
+                broken.append(f"{path}: {tag.get('href') or tag.get('src')}")
+    assert broken == []
+
+
+@needs_sphinx
+def test_nothing_is_loaded_from_elsewhere(pages):
+    loaded = [
+        tag.get("src") or tag.get("href")
+        for page in pages.values()
+        for tag in page.select("img[src], script[src], iframe[src], link[rel=stylesheet], link[rel=preload]")
+    ]
+    assert loaded
+    assert [address for address in loaded if urlsplit(address).scheme not in ("", "data")] == []
+
+
+@needs_sphinx
+def test_every_picture_has_an_alternative_text(pages):
+    pictures = [(path, image.get("alt", "")) for path, page in pages.items() for image in page.select("article img")]
+    assert len(pictures) > len(keys())
+    assert [path for path, text in pictures if len(text.split()) < 4 or text.endswith(".png")] == []
+    for path, texts in Counter(pictures).items():
+        assert texts == 1, f"{path} has two pictures with the same text"
+
+
+@needs_sphinx
+def test_formulas_are_drawn_by_the_browser_itself(pages):
+    text = pages[Path("docs/methods.html")].select_one("article")
+    assert len(text.select("math")) > len(METHODS)
+    assert not re.search(r"\\[a-zA-Z]|\$", text.get_text())
+    notebook = pages[Path("notebooks/21_fd_table1_faithfulness.html")].select_one("article")
+    assert "switch off" in notebook.select_one("div.math math").get_text().replace("\N{NO-BREAK SPACE}", " ")
+    assert pages[Path("docs/api/game.html")].select_one("article").select("dt#campanion\\.game\\.ChannelGame\\.shapley")
+
+
+@needs_sphinx
+def test_the_front_page_is_the_scoreboard_of_the_committed_results(pages):
+    page = pages[Path("index.html")]
+    expected = answers(load_results(ROOT / "data" / "results"))
+    rows = [[cell.get_text() for cell in row.select("th, td")] for row in page.select("table.scoreboard tbody tr")]
+    assert [row[2] for row in rows] == list(expected.answer)
+    assert [row[4] for row in rows] == list(expected.printed)
+    assert [row[5] for row in rows] == list(expected.measured)
+    assert page.select_one("meta[name=viewport]")["content"].startswith("width=device-width")
+
+
+@needs_sphinx
+def test_the_copies_for_colab_differ_by_the_installing_cell_alone(site):
+    for key in keys():
+        ours = json.loads((ROOT / "notebooks" / f"{key}.ipynb").read_text("utf-8"))["cells"]
+        first, *rest = json.loads((site / "colab" / f"{key}.ipynb").read_text("utf-8"))["cells"]
+        assert "github.com/owner/repository" in "".join(first["source"])
+        assert [cell["id"] for cell in rest] == [cell["id"] for cell in ours]
+        assert not any("pip" in "".join(cell["source"]) for cell in ours if cell["cell_type"] == "code")
+
+
+def test_the_methods_page_has_every_method():
+    page = (ROOT / "docs" / "methods.md").read_text("utf-8")
+    assert [name for name in METHODS if f"| `{name}` |" not in page] == []
+
+
+def test_the_glossary_is_sorted():
+    page = (ROOT / "docs" / "glossary.md").read_text("utf-8")
+    terms = re.findall(r"^(\S[^:\n]*)\n    ", page, re.MULTILINE)
+    assert len(terms) > 30
+    assert terms == sorted(terms, key=str.lower)
+
+
+@needs_sphinx
+def test_in_a_browser_the_scoreboard_sorts_and_filters_and_a_phone_shows_no_page_wider_than_itself(site):
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs Chromium")
+    expected = answers(load_results(ROOT / "data" / "results"))
+    lift = expected[(expected.paper == "lift") & (expected.answer == "undecided")]
+    with playwright.sync_playwright() as run:
+        browser = run.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        faults = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        for name in ("docs/methods", "notebooks/21_fd_table1_faithfulness", "docs/api/game", "index"):
+            page.goto((site / f"{name}.html").as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") == 390, name
+        page.get_by_label("Paper").select_option("LIFT-CAM")
+        page.get_by_label("Verdict").select_option("undecided")
+        assert page.locator("output").inner_text() == f"{len(lift)} of {len(expected)} rows"
+        shown = page.locator("table.scoreboard tbody tr:visible td:nth-child(7)")
+        for order in (sorted(lift.n), sorted(lift.n, reverse=True)):
+            page.get_by_role("button", name="N", exact=True).click()
+            assert shown.all_inner_texts() == [f"{int(n):,}" for n in order]
+        page.get_by_label("Words").fill("no such words")
+        assert shown.count() == 0
+        browser.close()
+    assert faults == []
