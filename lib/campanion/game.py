@@ -30,7 +30,10 @@ def probabilities(model: nn.Module, logits: Tensor) -> Tensor:
 
 def class_indices(target: int | list[int] | Tensor, count: int, classes: int, device: torch.device) -> Tensor:
     """``target`` as class indices [count] below ``classes``; ValueError otherwise."""
-    index = torch.as_tensor(target, device=device)
+    try:
+        index = torch.as_tensor(target, device=device)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"targets must be integers (class indices), not {target!r:.80}.") from error
     if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
         raise ValueError(f"targets must be integers (class indices), not {index.dtype}.")
     if index.ndim == 0:
@@ -243,7 +246,7 @@ class ChannelGame:
             generator: CPU generator of the orderings (default: a new one with seed 0).
             antithetic: draw half of the orderings and use each also reversed: the same cost, a smaller error.
             tolerance: stop early, between blocks of at most 512 orderings, once sqrt(sum of squared standard errors)
-                / |phi| is below it for every image (so that here the neighbours decide how many orderings there are).
+                over the norm of phi is below it for every image (the neighbours decide how many orderings there are).
             progress: show a progress bar over blocks of orderings.
 
         Raises:

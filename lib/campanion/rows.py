@@ -38,6 +38,7 @@ class RowStore:
     Raises:
         ValueError: the file was made with other settings or another key, or is damaged; the sentence says where.
         RuntimeError: another process is writing the file.
+        OSError: the file cannot be written, now or when rows are added: a full disk, a read-only folder.
 
     >>> with RowStore(path, settings={"model": "resnet18", "seed": 0}) as store:
     ...     store.append([{"image": "a.jpg", "method": "grad_cam", "insertion": 0.5}])
@@ -51,8 +52,13 @@ class RowStore:
         self.settings = json.loads(_dump(dict(settings)))
         self.rows: list[dict] = []
         self._keys: set[tuple] = set()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 - open for the store's life
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 - open for the store's life
+        except OSError as error:
+            raise OSError(
+                f"Cannot write {self.path}: {error.strerror}. Point CAMPANION_OUT at a folder that can be written."
+            ) from error
         try:
             self._lock()
             self._resume()
@@ -132,11 +138,15 @@ class RowStore:
         self._check_header(self._parse(first, 1), header)
         for number, line in enumerate(lines, start=2):
             group = self._parse(line, number)
-            self._keys.update(self._key_of(r) for r in group)
+            try:
+                self._keys.update([self._key_of(r) for r in group])
+            except (KeyError, TypeError) as error:
+                raise ValueError(self._damaged(number)) from error
             self.rows.extend(group)
 
     def _check_header(self, found: dict, wanted: dict) -> None:
-        if not isinstance(found, dict) or found.get("rows") != FORMAT:
+        parts = found if isinstance(found, dict) else {}
+        if parts.get("rows") != FORMAT or "key" not in parts or not isinstance(parts.get("settings"), dict):
             raise ValueError(f"{self.path} is not a file of result rows: give this run another file.")
         old, new = _flat({"key": found["key"], **found["settings"]}), _flat({"key": wanted["key"], **self.settings})
         for name in sorted(old.keys() | new.keys()):
@@ -151,9 +161,10 @@ class RowStore:
         try:
             return json.loads(line)
         except ValueError as error:
-            raise ValueError(
-                f"Line {number} of {self.path} is damaged: delete that line (its image is done again) or the file."
-            ) from error
+            raise ValueError(self._damaged(number)) from error
+
+    def _damaged(self, number: int) -> str:
+        return f"Line {number} of {self.path} is damaged: delete that line (its image is done again) or the file."
 
     def _key_of(self, row: Mapping[str, object]) -> tuple:
         missing = [k for k in self.key if k not in row]
@@ -168,9 +179,14 @@ class RowStore:
             while data:
                 data = data[self._file.write(data) :]
             os.fsync(self._file.fileno())
-        except BaseException:  # a full disk or Ctrl-C: leave no half line for the next append to join on to
+        except BaseException as error:  # a full disk or Ctrl-C: leave no half line for the next append to join on to
             with contextlib.suppress(OSError):
                 self._file.truncate(start)
+            if isinstance(error, OSError):
+                raise OSError(
+                    f"Cannot write {self.path}: {error.strerror}. Finished images are kept; free some space, then the "
+                    "same command goes on."
+                ) from error
             raise
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pickle
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,7 +44,10 @@ def load_state(folder: Path) -> dict[str, object] | None:
     for file in files:
         content = file.read_bytes()
         if content[:32] == hashlib.sha256(content[32:]).digest():
-            return torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+            try:
+                return torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+            except pickle.UnpicklingError as problem:
+                raise ValueError(f"{file} was not read: it holds more than tensors and plain values.") from problem
     if files:
         raise ValueError(f"The state of this run is damaged ({files[0]}). Delete {folder} to train from the beginning.")
     return None

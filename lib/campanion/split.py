@@ -65,8 +65,8 @@ class Split:
             return self
         with torch.no_grad():
             found = self.head(activations[:1].clone(), images[:1])  # a head may change its input in place
-        largest = logits[:1].abs().amax()
-        if found.shape == logits[:1].shape and bool(((found - logits[:1]).abs() <= 1e-3 * largest).all()):
+        most = max(1e-3, 8 * torch.finfo(logits.dtype).eps) * logits[:1].abs().amax()  # of rounding
+        if found.shape == logits[:1].shape and bool(((found - logits[:1]).abs() <= most).all()):
             return self
         return replace(self, head=_whole_network(self.model, self.layer))
 

@@ -67,7 +67,8 @@ def lift_cam(game: ChannelGame, target: Tensor) -> Tensor:
     weights = lifted.sum((2, 3)).detach()
     nothing = game.value(torch.zeros(1, game.channels), target)[:, 0]
     missing = weights.sum(1) - (game.score(target) - nothing)
-    if bool((missing.abs() > 1e-3 * (weights.abs().sum(1) + nothing.abs())).any()):
+    rounding = max(1e-3, 8 * torch.finfo(weights.dtype).eps)
+    if bool((missing.abs() > rounding * (weights.abs().sum(1) + nothing.abs())).any()):
         raise ValueError(
             f"lift_cam: DeepLIFT's contributions after {game.parts.name!r} do not sum to v(all) - v(none): captum has "
             "no rule for a function of this head (a product of activations, overlapping max-pooling). "

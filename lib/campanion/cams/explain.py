@@ -64,6 +64,8 @@ def explain(
         >>> e = explain(model, images, methods=("grad_cam", "fd_cam", "lift_cam"))
         >>> e.maps["fd_cam"].shape  # [B, 224, 224]
     """
+    if not isinstance(methods, Iterable):
+        raise ValueError(f"methods must be names from METHODS, not {type(methods).__name__}.")
     names = (methods,) if isinstance(methods, str) else tuple(methods)
     chosen = [get_method(name) for name in names]
     arguments = _route(chosen, options)
@@ -120,8 +122,7 @@ def _route(chosen: list[Method], options: Mapping[str, object]) -> dict[str, dic
     for name, value in options.items():
         if name in arguments and isinstance(value, Mapping):
             for key, one in value.items():
-                if key not in METHODS[name].options:
-                    raise ValueError(unknown(f"option of {name}", key, METHODS[name].options))
+                METHODS[name].check(key, one)
                 arguments[name][key] = one
             continue
         takers = [entry for entry in chosen if name in entry.options]
@@ -134,12 +135,15 @@ def _route(chosen: list[Method], options: Mapping[str, object]) -> dict[str, dic
                 f"variant means different things to {both}: pass {takers[0].name}={{'variant': {value!r}}}."
             )
         for entry in takers:
+            entry.check(name, value)
             arguments[entry.name].setdefault(name, value)
     return arguments
 
 
 def check_images(model: nn.Module, images: Tensor) -> None:
     """ValueError with a sentence unless ``images`` are pictures that ``model`` can take."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module that returns logits, not {type(model).__name__}.")
     if not isinstance(images, Tensor):
         raise ValueError(f"images must be a tensor [B, 3, H, W], not {type(images).__name__}; see model.preprocess.")
     if images.ndim != 4 or 0 in images.shape:

@@ -40,7 +40,7 @@ def _channel_logits(game: ChannelGame) -> list[tuple[Tensor, Tensor]]:
     for image, activation in zip(game.images, game.activations, strict=True):
         live = activation.flatten(1).amax(1) > activation.flatten(1).amin(1)
         logits = [
-            game.network(image * min_max_map(upsample(some, image.shape[-2:]))[0].unsqueeze(1))
+            game.network(image * min_max_map(upsample(some, image.shape[-2:]))[0].unsqueeze(1).to(image.dtype))
             for some in activation[live].split(_BATCH)
         ]
         found.append((live, torch.cat(logits or [game.logits[:0]])))
@@ -54,12 +54,7 @@ def group_cam(game: ChannelGame, target: Tensor, *, groups: int = 32) -> Tensor:
     s_g is the rise of the class's probability, from the blurred picture to the picture seen through S_g:
     ReLU(p(x * m + blur(x) * (1 - m)) - p(blur(x))), m = s(u(S_g)), blur of 51 x 51 pixels, sigma 50.
     With more groups than channels, each channel is a group.
-
-    Raises:
-        ValueError: fewer than one group.
     """
-    if groups < 1:
-        raise ValueError(f"groups must be at least 1; got {groups}.")
     weighted = grad_cam(game, target)[:, :, None, None] * game.activations
     with torch.no_grad():
         chunks = torch.stack([chunk.sum(1).relu() for chunk in weighted.chunk(groups, 1)], 1)
@@ -69,7 +64,8 @@ def group_cam(game: ChannelGame, target: Tensor, *, groups: int = 32) -> Tensor:
         rows = []
         for b, c in enumerate(target.tolist()):
             masks, constant = min_max_map(upsample(chunks[b], game.images.shape[-2:]))
-            pictures = blurred[b] + masks.unsqueeze(1) * (game.images[b] - blurred[b])
+            masks = masks.unsqueeze(1).to(game.images.dtype)
+            pictures = blurred[b] + masks * (game.images[b] - blurred[b])
             batch = torch.cat([blurred[b : b + 1], pictures])
             logits = torch.cat([game.network(some) for some in batch.split(_BATCH)])
             scores = probabilities(game.parts.model, logits)[:, c]
@@ -94,10 +90,10 @@ def rise(
     A mask is a grid of ``cells`` x ``cells`` Bernoulli(``keep``) cells, enlarged bilinearly and shifted at random.
 
     Raises:
-        ValueError: masks or cells below 1, keep outside 0..1.
+        ValueError: keep outside 0..1.
     """
-    if masks < 1 or cells < 1 or not 0 < keep < 1:
-        raise ValueError(f"rise needs masks >= 1, cells >= 1 and 0 < keep < 1; got {masks}, {cells}, {keep}.")
+    if not 0 < keep < 1:
+        raise ValueError(f"rise needs 0 < keep < 1; got {keep}.")
     generator = generator or torch.Generator().manual_seed(0)
     height, width = game.images.shape[-2:]
     high, wide = -(-height // cells), -(-width // cells)

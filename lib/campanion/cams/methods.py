@@ -9,7 +9,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 
+import torch
 from torch import Tensor
 
 from campanion.errors import unknown
@@ -35,6 +37,39 @@ class Method:
         parameters = inspect.signature(self.function).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
+    def check(self, option: str, value: object) -> None:
+        """ValueError unless ``option`` is one of :attr:`options` and ``value`` is of its declared kind."""
+        if option not in self.options:
+            raise ValueError(unknown(f"option of {self.name}", option, self.options))
+        declared = inspect.signature(self.function).parameters[option].annotation  # text, such as "int | None"
+        kind = str(declared).removesuffix(" | None")
+        if kind not in _KINDS or (value is None and kind != declared):
+            return
+        is_right, words = _KINDS[kind]
+        if not is_right(value):
+            raise ValueError(f"{self.name}: {option} must be {words}, not {value!r:.80}.")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and 1 <= value <= 10**9
+
+
+# What an option's annotation stands for.
+_KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "int": (_is_count, "a whole number and at least 1"),
+    "tuple[int, ...]": (
+        lambda value: isinstance(value, tuple | list) and len(value) > 0 and all(map(_is_count, value)),
+        "a tuple of whole numbers, each at least 1",
+    ),
+    "float": (
+        lambda value: isinstance(value, Real) and not isinstance(value, bool) and -1e9 <= value <= 1e9,
+        "a number between -1e9 and 1e9",
+    ),
+    "bool": (lambda value: isinstance(value, bool), "True or False"),
+    "str": (lambda value: isinstance(value, str), "a word"),
+    "torch.Generator": (lambda value: isinstance(value, torch.Generator), "a torch.Generator"),
+}
+
 
 def method(title: str, source: str, gives: str = "weights", rectified: bool = True) -> Callable:
     """Register ``function(game, target, *, options)`` under its own name."""
@@ -48,7 +83,7 @@ def method(title: str, source: str, gives: str = "weights", rectified: bool = Tr
 
 def get_method(name: str) -> Method:
     """The method called ``name``; ValueError with the nearest names when there is none."""
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ValueError(unknown("method", name, METHODS))
     return METHODS[name]
 

@@ -23,7 +23,7 @@ from campanion.randomness import captum_call, seed_from
 
 @method("Gradient", "Simonyan et al., ICLR Workshops 2014", gives="map")
 def gradient(game: ChannelGame, target: Tensor) -> Tensor:
-    """|d logit / d x|, summed over colours (captum's Saliency)."""
+    """``|d logit / d x|``, summed over colours (captum's Saliency)."""
     return _attribute(game, lambda model, x: Saliency(model).attribute(x, target=target))
 
 
@@ -36,7 +36,13 @@ def smooth_grad(
     noise: float = 0.15,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Mean of the gradient over pictures with Gaussian noise of ``noise`` times the picture's range (captum)."""
+    """Mean of the gradient over pictures with Gaussian noise of ``noise`` times the picture's range (captum).
+
+    Raises:
+        ValueError: noise below 0.
+    """
+    if noise < 0:
+        raise ValueError(f"smooth_grad: noise must be at least 0, not {noise}.")
 
     def run(model: torch.nn.Module, x: Tensor) -> Tensor:
         parts, seed = [], seed_from(generator)  # one seed for all: a map does not depend on the picture's neighbours
@@ -48,7 +54,8 @@ def smooth_grad(
                 "stdevs": noise * float(image.max() - image.min()),
             }
             with captum_call(seed):
-                tunnel = NoiseTunnel(Saliency(model))
+                # captum draws its noise in float32.
+                tunnel = NoiseTunnel(Saliency(lambda noisy: model(noisy.to(x.dtype))))
                 parts.append(tunnel.attribute(image, nt_type="smoothgrad", **drawn, target=c, abs=False))
         return torch.cat(parts)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 
 from campanion.cams.methods import get_method
-from campanion.errors import unknown
 
 #: Rows of FD-CAM's Tables III and IV, by the names that ``data/papers`` gives them: what they stand for, and a title.
 ROWS: dict[str, tuple[str, str]] = {
@@ -36,9 +35,8 @@ def parse(name: str) -> tuple[str, dict[str, object]]:
     for part in text.split(",") if text else ():
         key, equals, value = part.partition("=")
         key, value = (key, value) if equals else ("variant", key)
-        if key not in entry.options:
-            raise ValueError(unknown(f"option of {method}", key, entry.options))
         options[key] = _value(value)
+        entry.check(key, options[key])
     return method, options
 
 

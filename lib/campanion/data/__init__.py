@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from campanion.data.registry import DATASETS, open_dataset
-from campanion.data.samples import Dataset, Object, Sample, open_image
+from campanion.data.samples import Dataset, Object, Sample
+from campanion.pictures import open_picture
 
-__all__ = ["DATASETS", "Dataset", "Object", "Sample", "open_dataset", "open_image"]
+__all__ = ["DATASETS", "Dataset", "Object", "Sample", "open_dataset", "open_picture"]

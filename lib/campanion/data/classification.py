@@ -22,8 +22,9 @@ from torchvision import datasets as tv
 
 from campanion.data.imagenet import CLASS_NAMES as IMAGENET_NAMES
 from campanion.data.imagenet import CLASS_OF_WNID
-from campanion.data.samples import Dataset, Sample, open_image
+from campanion.data.samples import Dataset, Sample
 from campanion.errors import MissingData, unknown
+from campanion.pictures import open_picture
 
 SPLITS = ("train", "test")
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -142,8 +143,9 @@ def read_packed(file: Path, split: str, name: str, class_names: Sequence[str], c
         raise ValueError(f"{file} cannot be read: {problem}.") from problem
 
     def read(index: int) -> Image.Image:
-        with Image.open(io.BytesIO(stored[offsets[index] : offsets[index + 1]].tobytes())) as picture:
-            return picture.convert("RGB")
+        picture = io.BytesIO(stored[offsets[index] : offsets[index + 1]].tobytes())
+        picture.name = f"{file}, picture {index}"  # for the sentence that says which one is damaged
+        return open_picture(picture)
 
     ids = [f"{split}-{i:05d}" for i in range(len(labels))]
     return Pictures(name, card, class_names, ids, labels, read)
@@ -206,7 +208,7 @@ def read_folder(place: Path, split: str, name: str, source: str) -> Pictures:
         raise MissingData(f"There are no pictures in class folders under {folder}.")
     ids = [p.relative_to(folder).as_posix() for p in paths]
     labels = [names.index(i.split("/", 1)[0]) for i in ids]
-    return Pictures(name, f"{source}, {split}", names, ids, labels, lambda i: open_image(paths[i]))
+    return Pictures(name, f"{source}, {split}", names, ids, labels, lambda i: open_picture(paths[i]))
 
 
 def _class_folders(folder: Path) -> list[str]:

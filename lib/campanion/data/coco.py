@@ -18,8 +18,9 @@ from pathlib import Path
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from campanion.data import voc
-from campanion.data.samples import Box, Dataset, Object, Sample, fit_box, open_image
+from campanion.data.samples import Box, Dataset, Object, Sample, fit_box
 from campanion.errors import MissingData, unknown
+from campanion.pictures import open_picture
 
 LICENCE = "annotations CC BY 4.0; pictures: their Flickr owners' terms"
 # torchvision lists the names at COCO's own ids, with the background first and "N/A" in the gaps.
@@ -58,7 +59,7 @@ class Coco(Dataset):
         return tuple(self._rows[index][2])
 
     def __getitem__(self, index: int) -> Sample:
-        image = open_image(self.paths[index], rotate=False)
+        image = open_picture(self.paths[index], rotate=False)
         _, drawn_on, objects = self._rows[index]
         fitted = tuple(Object(o.label, fit_box(o.box, drawn_on, image.size), o.difficult) for o in objects)
         return Sample(self.ids[index], image, None, fitted)
@@ -149,7 +150,7 @@ def read_instances(table: Path) -> list[Row]:
             x, y, width, height = (float(v) for v in item["bbox"])
             box = (x, y, x + width, y + height)
             rows[item["image_id"]][2].append(Object(named[item["category_id"]], box, bool(item["iscrowd"])))
-    except (KeyError, TypeError, ValueError) as problem:
+    except (KeyError, TypeError, ValueError, OverflowError) as problem:
         raise ValueError(f"The annotations {table} cannot be read: {problem!r}.") from problem
     return sorted(rows.values(), key=lambda row: row[0])
 
@@ -163,13 +164,13 @@ def read_sample(table: Path) -> list[Row]:
     try:
         return [
             (
-                row["image"],
+                str(row["image"]),
                 (int(row["width"]), int(row["height"])),
                 [Object(_class_of(o["name"]), _box(o["box_xyxy"]), bool(o["iscrowd"])) for o in row["objects"]],
             )
             for row in json.loads(table.read_text(encoding="utf-8"))
         ]
-    except (KeyError, TypeError, ValueError) as problem:
+    except (KeyError, TypeError, ValueError, OverflowError) as problem:
         raise ValueError(f"The annotations {table} cannot be read: {problem!r}.") from problem
 
 

@@ -18,8 +18,9 @@ from xml.etree import ElementTree
 from torchvision.models import VGG16_Weights
 
 from campanion.data.imagenet_wnids import WNIDS
-from campanion.data.samples import Box, Dataset, Object, Sample, fit_box, open_image
+from campanion.data.samples import Box, Dataset, Object, Sample, fit_box
 from campanion.errors import MissingData
+from campanion.pictures import open_picture
 
 CLASS_NAMES: tuple[str, ...] = tuple(VGG16_Weights.IMAGENET1K_V1.meta["categories"])
 CLASS_OF_WNID: dict[str, int] = {wnid: index for index, wnid in enumerate(WNIDS)}
@@ -48,7 +49,7 @@ class ImageNetVal(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         index = range(len(self))[index]
-        image = open_image(self.paths[index], rotate=False)
+        image = open_picture(self.paths[index], rotate=False)
         found = self._boxes(index)
         objects = () if found is None else tuple(Object(k, fit_box(b, found[1], image.size)) for k, b in found[0])
         return Sample(self.ids[index], image, self.labels[index], objects)
@@ -83,19 +84,22 @@ def open_imagenet_val(root: Path, split: str | None = None) -> ImageNetVal:
 def read_sample(folder: Path) -> ImageNetVal:
     """Read ``labels.csv`` and ``images/``; boxes are in pixels of the stated width and height."""
     table = folder / "labels.csv"
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as problem:
+        raise ValueError(f"The table {table} cannot be read: {problem}.") from problem
     names, labels, boxes = [], [], []
     for number, row in enumerate(rows, start=2):
         try:
-            label = int(row["class_index"])
+            name, label = row["image"], int(row["class_index"])
             size = int(row["width"]), int(row["height"])
             found = [(label, _box(b)) for b in json.loads(row["boxes_xyxy"])]
             if not 0 <= label < len(CLASS_NAMES):
                 raise ValueError(f"class_index {label} is not in 0..999")
         except (KeyError, TypeError, ValueError) as problem:
             raise ValueError(f"Line {number} of {table} cannot be read: {problem}.") from problem
-        names.append(row["image"])
+        names.append(name)
         labels.append(label)
         boxes.append((found, size))
     present = {p.name for p in (folder / "images").glob("*")}

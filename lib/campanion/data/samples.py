@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
-
-from campanion.errors import MissingData
+from PIL import Image
 
 Box = tuple[float, float, float, float]
 
@@ -101,55 +97,6 @@ class Dataset(ABC):
         return sorted(range(len(self)), key=lambda i: hashlib.sha256(f"{seed}:{self.ids[i]}".encode()).digest())
 
 
-def open_image(path: str | Path, *, rotate: bool = True) -> Image.Image:
-    """Read a picture as 8-bit RGB, whatever its mode; transparent pixels become white.
-
-    Args:
-        path: any file that Pillow reads.
-        rotate: turn the picture as its EXIF tag says. Data sets with boxes pass False: their boxes, and the
-            accuracies published for torchvision's weights, are for the pixels as stored.
-
-    Raises:
-        MissingData: there is no such file.
-        ValueError: not a picture, truncated, or too large (Pillow's limit against decompression bombs); names the file.
-
-    >>> open_image("cat.png").mode
-    'RGB'
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingData(f"There is no image file {path}.")
-    try:
-        with warnings.catch_warnings():
-            # Pillow only warns up to twice its limit; a photograph never comes near it.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                opened.load()
-                return _to_rgb(ImageOps.exif_transpose(opened) if rotate else opened)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:
-        limit = Image.MAX_IMAGE_PIXELS or 0
-        raise ValueError(f"The image {path} has more than {limit:,} pixels and was not opened.") from problem
-    except UnidentifiedImageError as problem:
-        raise ValueError(f"The file {path} is not an image that can be read.") from problem
-    except Exception as problem:  # a damaged file can fail anywhere in a decoder, with any exception
-        raise ValueError(f"The image {path} is damaged or cut short: {problem}.") from problem
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # Pillow would clip 16-bit greys at 255 instead of scaling them
-        grey = np.asarray(image).astype(np.int64)
-        if grey.min() < 0 or grey.max() > 65535:
-            raise ValueError("its grey values do not fit in 16 bits")
-        return Image.fromarray(np.round(grey / 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of unknown range; save it with 8 bits a channel")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    # A copy, because leaving `with Image.open` closes the file's own image.
-    return image.copy() if image.mode == "RGB" else image.convert("RGB")
-
-
 def fit_box(box: Box, drawn_on: tuple[int, int], size: tuple[int, int]) -> Box:
     """Scale a box to a picture that was resized after annotation, and keep it inside the picture.
 
@@ -158,6 +105,8 @@ def fit_box(box: Box, drawn_on: tuple[int, int], size: tuple[int, int]) -> Box:
     >>> fit_box((10, 10, 50, 120), (100, 100), (50, 200))
     (5.0, 20.0, 25.0, 200.0)
     """
+    if min(drawn_on) < 1:
+        raise ValueError(f"The annotations give the picture a size of {drawn_on[0]} x {drawn_on[1]} pixels.")
     sx, sy = size[0] / drawn_on[0], size[1] / drawn_on[1]
     x0, x1 = (min(max(x * sx, 0.0), float(size[0])) for x in (box[0], box[2]))
     y0, y1 = (min(max(y * sy, 0.0), float(size[1])) for y in (box[1], box[3]))

@@ -22,8 +22,9 @@ from xml.etree import ElementTree
 
 from torchvision.models.segmentation import FCN_ResNet50_Weights
 
-from campanion.data.samples import Box, Dataset, Object, Sample, fit_box, open_image
+from campanion.data.samples import Box, Dataset, Object, Sample, fit_box
 from campanion.errors import MissingData, unknown
+from campanion.pictures import open_picture
 
 #: The 20 classes in VOC's order (alphabetical), as torchvision lists them after the background.
 CLASS_NAMES: tuple[str, ...] = tuple(FCN_ResNet50_Weights.DEFAULT.meta["categories"][1:])
@@ -52,7 +53,7 @@ class VOC2007(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         index = range(len(self))[index]
-        image = open_image(self.paths[index], rotate=False)
+        image = open_picture(self.paths[index], rotate=False)
         objects, drawn_on = self._annotation(index)
         fitted = tuple(Object(o.label, fit_box(o.box, drawn_on, image.size), o.difficult) for o in objects)
         return Sample(self.ids[index], image, None, fitted)
@@ -132,13 +133,13 @@ def read_sample(folder: Path, split: str) -> VOC2007:
             if row["split"] not in ("train", "val"):
                 raise ValueError(f"{row['image']} is of split {row['split']!r}, not train or val")
             if split in (row["split"], "trainval"):
-                names.append(row["image"])
+                names.append(str(row["image"]))
                 difficult = set(row["difficult_only"])
                 objects = [
                     Object(_class_of(o["name"]), _box(o["box_xyxy"]), o["name"] in difficult) for o in row["objects"]
                 ]
                 found.append((objects, (int(row["width"]), int(row["height"]))))
-    except (KeyError, TypeError, ValueError) as problem:
+    except (KeyError, TypeError, ValueError, OverflowError) as problem:
         raise ValueError(f"The annotations {table} cannot be read: {problem!r}.") from problem
     _check_present(folder / "JPEGImages", names, table)
     paths = [folder / "JPEGImages" / name for name in names]

@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from campanion.data.questions import Question, QuestionSet, commonest
-from campanion.data.samples import Sample, open_image
+from campanion.data.samples import Sample
 from campanion.errors import MissingData, unknown
+from campanion.pictures import open_picture
 
 SPLITS: tuple[str, ...] = ("train", "val")
 #: Classes of a network: so many of the commonest answers (Antol et al.).
@@ -41,7 +42,7 @@ class VQAv2(QuestionSet):
 
     def picture(self, name: str) -> Sample:
         """The COCO picture of this name."""
-        return Sample(name, open_image(self._path(name), rotate=False))
+        return Sample(name, open_picture(self._path(name), rotate=False))
 
 
 def open_vqa(root: Path, split: str | None = None, answers: Sequence[str] | None = None) -> VQAv2:
@@ -133,10 +134,16 @@ def _official(root: Path, split: str) -> list[Question]:
 
 def _sample(root: Path) -> list[Question]:
     path = root / "vqa" / "questions.json"
+    content = _read(path)
     try:
-        rows = [[row[name] for name in _FIELDS] for row in _read(path)]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a list of questions ({error!r}).") from error
+        rows = [[row[name] for name in _FIELDS] for row in content]
+        for picture, number, *texts, answers in rows:
+            if not all(isinstance(text, str) for text in (picture, *texts, *answers)):
+                raise TypeError(f"question {number} has a value that is not text")
+            if Path(picture).name != picture:
+                raise ValueError(f"question {number} names the picture {picture!r}, which is outside the folder")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a list of questions: {error!r}.") from error
     return [
         Question(str(number), picture, text, answer, kind, tuple(answers))
         for picture, number, text, answer, kind, answers in rows

@@ -1,0 +1,113 @@
+"""Open a picture that may be anything: 8-bit RGB, or one sentence that says what is wrong with it."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from campanion.errors import MissingData
+
+#: Pictures with more pixels are refused before they are decoded: a small file can hold a picture that fills the memory.
+LARGEST = 50_000_000
+# What cameras, browsers and data sets write. Pillow reads more, some of it with other programs (EPS with Ghostscript).
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+
+
+def open_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, rotate: bool = True) -> Image.Image:
+    """Read a picture as 8-bit RGB, whatever its mode: 16-bit channels are scaled, transparent pixels become white.
+
+    Of an animation it is the first frame. The result carries no metadata, so nothing turns it a second time.
+
+    Args:
+        source: a path, the bytes of a file, or a file opened for reading bytes (read from its start).
+        rotate: turn the picture as its EXIF tag says. Data sets with boxes pass False: their boxes, and the
+            accuracies published for torchvision's weights, are for the pixels as stored.
+
+    Raises:
+        MissingData: there is no such file.
+        ValueError: a folder, empty, no picture, damaged or cut short, above :data:`LARGEST` pixels, or pixels of
+            unknown range; names the file.
+
+    >>> open_picture("cat.png").mode
+    'RGB'
+    """
+    name, file = _file_of(source)
+    try:
+        with Image.open(file, formats=FORMATS) as opened:
+            if opened.width * opened.height > LARGEST:
+                raise Image.DecompressionBombError
+            opened.load()
+            picture = ImageOps.exif_transpose(opened) if rotate else opened.copy()
+    # Pillow's own limits for what a header says are higher; the lower of them only warns.
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:
+        raise ValueError(f"{name} has more than {LARGEST:,} pixels and was not opened.") from problem
+    except UnidentifiedImageError as problem:
+        raise ValueError(f"{name} is not an image that can be read ({', '.join(FORMATS)}).") from problem
+    except PermissionError as problem:
+        raise ValueError(f"{name} may not be read: {problem.strerror}.") from problem
+    except Exception as problem:  # a damaged file can fail anywhere in a decoder, with any exception
+        raise ValueError(f"{name} is damaged or cut short: {problem}.") from problem
+    try:
+        picture = to_rgb(picture)
+    except ValueError as problem:
+        raise ValueError(f"{name} cannot be made RGB: {problem}") from problem
+    picture.info = {}
+    return picture
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A copy of ``image`` as 8-bit RGB: 16-bit greys are scaled, transparent pixels become white.
+
+    Raises:
+        ValueError: greys beyond 16 bits, or floating-point pixels, whose range is unknown.
+    """
+    if image.mode.startswith("I"):  # Pillow would clip 16-bit greys at 255 instead of scaling them
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError("its grey values do not fit in 16 bits.")
+        return Image.fromarray(np.round(grey / 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of unknown range; save it with 8 bits a channel.")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _file_of(source: object) -> tuple[str, Path | io.BytesIO]:
+    """How a sentence names ``source``, and what Pillow can open; an empty or missing file is refused."""
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder, not a picture.")
+        if not path.is_file():
+            raise MissingData(f"There is no image file {path}.")
+        name, file, size = f"The file {path}", path, path.stat().st_size
+    else:
+        name, content = _content_of(source)
+        file, size = io.BytesIO(content), len(content)
+    if size == 0:
+        raise ValueError(f"{name} is empty.")
+    return name, file
+
+
+def _content_of(source: object) -> tuple[str, bytes]:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return f"The image of {len(source):,} bytes", bytes(source)
+    if not hasattr(source, "read"):
+        raise ValueError(f"A picture is opened from a path, bytes or an opened file, not {type(source).__name__}.")
+    name = f"The file {getattr(source, 'name', 'given')}"
+    try:
+        if source.seekable():
+            source.seek(0)
+        content = source.read()
+    except (OSError, ValueError) as problem:  # closed, or opened for writing
+        raise ValueError(f"{name} cannot be read: {problem}.") from problem
+    if not isinstance(content, bytes):
+        raise ValueError(f"{name} was opened as text: open it with mode 'rb'.")
+    return name, content
