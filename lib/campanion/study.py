@@ -149,7 +149,7 @@ def _run(
         for curve in CURVES
         if {"insertion", "deletion"} & set(metrics)
     }
-    metrics = list(metrics)
+    metrics = [metric for metric in metrics if metric in chosen]  # there is energy only where there are boxes
     return make_run(summarise(chosen, metrics), paired(chosen, metrics), record, model, curves or None)
 
 
