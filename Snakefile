@@ -8,6 +8,7 @@
 import hashlib
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -86,6 +87,13 @@ def voc_heads(wildcards):
     metadata = json.loads(Path(f"notebooks/{wildcards.key}.ipynb").read_text(encoding="utf-8"))["metadata"]
     needs = metadata.get("campanion", {}).get("needs", [])
     return VOC_HEADS if {"voc2007", "coco-voc"} & set(needs) else []
+
+
+def last_time(wildcards):
+    """How long a notebook took when it last ran in this mode, off its log: read before the log is written anew."""
+    log = Path("logs") / MODE / f"{wildcards.key}.txt"
+    found = re.findall(r"done in (\d+) s", log.read_text(encoding="utf-8")) if log.exists() else []
+    return f"{found[-1]} s last time" if found else "not timed here yet"
 
 
 def trainings(keys):
@@ -192,8 +200,10 @@ rule quick:
         source=source,
         code=digest("lib/**/*.py", "data/papers/*"),
     threads: max(1, CORES // max(1, len(KEYS)))
+    resources:
+        last=last_time,
     message:
-        "{wildcards.key}: quick run, log in {log}"
+        "{wildcards.key}: quick run ({resources.last}), log in {log}"
     shell:
         "{sys.executable:q} -m campanion.notebooks run {wildcards.key} --mode quick --output {output:q} > {log:q} 2>&1"
 
@@ -216,8 +226,9 @@ rule full:
     threads: CORES
     resources:
         gpu=1,
+        last=last_time,
     message:
-        "{wildcards.key}: full run, log in {log}, progress in logs/full/{wildcards.key}.progress.log"
+        "{wildcards.key}: full run ({resources.last}), log in {log}, progress in logs/full/{wildcards.key}.progress.log"
     shell:
         "{sys.executable:q} -m campanion.notebooks run {wildcards.key} --mode full {params.limit} {params.scale}"
         " --output {output:q} > {log:q} 2>&1"
@@ -237,8 +248,10 @@ rule cached:
         source=source,
         code=digest("lib/**/*.py", "data/papers/*", "data/results/*.json"),
     threads: max(1, CORES // max(1, len(KEYS)))
+    resources:
+        last=last_time,
     message:
-        "{wildcards.key}: committed notebook run again, log in {log}"
+        "{wildcards.key}: committed notebook run again ({resources.last}), log in {log}"
     shell:
         "{sys.executable:q} -m campanion.notebooks run {wildcards.key} --mode cached > {log:q} 2>&1"
         " && cp {input.notebook:q} {output:q}"
