@@ -59,8 +59,11 @@ class Case:
 
 @lru_cache(maxsize=1)
 def network(name: str) -> nn.Module:
-    """A network with random weights: speed does not depend on them, but for how many hidden units are at zero."""
-    return load_model(name, weights="random", seed=SEED)
+    """A network with random weights (speed depends on them through the number of hidden units at zero alone).
+
+    Those of this project's scene networks are its own.
+    """
+    return load_model(name, weights="auto" if name.startswith("scenes_") else "random", seed=SEED)
 
 
 def pictures(count: int, size: int = 224) -> Tensor:
@@ -68,12 +71,7 @@ def pictures(count: int, size: int = 224) -> Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(SEED))
 
 
-def vgg_tail(model: nn.Module) -> peers.Head:
-    """What follows the last ReLU of a VGG's features, as its own forward writes it."""
-    return lambda activations: model.classifier(model.avgpool(model.features[-1](activations)).flatten(1))
-
-
-def _fresh(game: ChannelGame) -> ChannelGame:
+def fresh(game: ChannelGame) -> ChannelGame:
     """The game as one forward pass leaves it, with nothing computed yet."""
     return ChannelGame(game.parts, game.images, game.activations, game.logits)
 
@@ -84,7 +82,7 @@ def ablation(model: nn.Module, images: Tensor) -> Pair:
     _, layer = find_layer(model, None)
     return Pair(
         lambda: explain(model, images, target, "ablation_cam").maps["ablation_cam"],
-        lambda: peers.grad_cam_ablation(model, layer, images, target),
+        lambda: peers.grad_cam_maps("AblationCAM", model, layer, images, torch.tensor([target])),
     )
 
 
@@ -96,8 +94,8 @@ def shapley(batch: int, orderings: int = 1) -> Callable[[nn.Module, Tensor], Pai
         target = int(game.logits.argmax())
         order = torch.rand(orderings, game.channels, generator=torch.Generator().manual_seed(SEED)).argsort(1)
         return Pair(
-            lambda: _fresh(game).shapley(target, orderings, torch.Generator().manual_seed(SEED)).values[0],
-            lambda: peers.captum_shapley(vgg_tail(model), game.activations, target, order, batch),
+            lambda: fresh(game).shapley(target, orderings, torch.Generator().manual_seed(SEED)).values[0],
+            lambda: peers.captum_shapley(peers.tail(model), game.activations, target, order, batch),
         )
 
     return build
@@ -109,7 +107,7 @@ def fd(model: nn.Module, images: Tensor) -> Pair:
     _, layer = find_layer(model, None)
     return Pair(
         lambda: explain(model, images, target, "fd_cam").weights["fd_cam"][0],
-        lambda: peers.fd_cam(model, layer, vgg_tail(model), images, target),
+        lambda: peers.fd_cam(model, layer, peers.tail(model), images, target),
     )
 
 
@@ -120,9 +118,9 @@ def fd_scores(model: nn.Module, images: Tensor) -> Pair:
 
     def ours() -> Tensor:
         groups = similarity_groups(game.activations)
-        return 2 * switching_score(_fresh(game), target, groups)[0]
+        return 2 * switching_score(fresh(game), target, groups)[0]
 
-    return Pair(ours, lambda: peers.fd_cam_scores(vgg_tail(model), game.activations, int(target)))
+    return Pair(ours, lambda: peers.fd_cam_scores(peers.tail(model), game.activations, int(target)))
 
 
 def forward(model: nn.Module, images: Tensor) -> Callable[[], Tensor]:
@@ -153,7 +151,7 @@ def fd_cost(model: nn.Module, images: Tensor) -> Pair:
     """FD-CAM and Grad-CAM from the activations: the forward pass, which would make them alike, is not counted."""
     game = ChannelGame.of(model, images)
     return Pair(
-        lambda: explain_game(_fresh(game), None, ["fd_cam"]), lambda: explain_game(_fresh(game), None, ["grad_cam"])
+        lambda: explain_game(fresh(game), None, ["fd_cam"]), lambda: explain_game(fresh(game), None, ["grad_cam"])
     )
 
 

@@ -5,43 +5,92 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import resource
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import version
+from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import torch  # noqa: E402
+from campanion import paths  # noqa: E402
+from campanion.atomic import write_whole  # noqa: E402
+from campanion.speed import method_table, ratio_table  # noqa: E402
 from cases import CASES, Case  # noqa: E402
+from clock import high_water, machine, product_rate, summary, timed  # noqa: E402
 
-PACKAGES = ("torch", "torchvision", "captum", "grad-cam", "numpy")
+GROUPS = ("cases", "methods", "metrics", "growth", "memory")
+#: TFLOP that one call of a method on the grid may take.
+LIMIT = {"cpu": 8.0, "cuda": 400.0}
+QUICK_LIMIT = 0.02
 
 
 def main() -> None:
-    """Run the cases asked for, print a table, and keep the numbers in a JSON file, case by case."""
+    """Run what was asked for; print and keep the numbers in a JSON file, job by job."""
     options = _options()
-    if options.show:
-        print(table(json.loads(options.out.read_text())))
-        return
     torch.set_num_threads(options.threads)
     if options.sample:
         print(json.dumps(sample(CASES[options.sample[0]], options.sample[1])))
         return
-    results = _earlier(options.out, machine(options.threads))
-    for name in options.only or CASES:
+    both = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    for device in both if options.device == "auto" else (options.device,):
+        file = options.out or default_file(options.quick, device)
+        if options.show:
+            print(report(json.loads(file.read_text())))
+        else:
+            print(report(run(options, device, file)))
+
+
+def default_file(quick: bool, device: str) -> Path:
+    """Where the numbers go: the committed file, for a quick run one below ``out``."""
+    name = "results" if device == "cpu" else f"results_{device}"
+    return paths.out_dir() / "quick" / f"benchmarks_{name}.json" if quick else HERE / f"{name}.json"
+
+
+def run(options: argparse.Namespace, device: str, file: Path) -> dict:
+    """Do the jobs that the file does not hold yet, and write it after each."""
+    here = machine(options.threads, device)
+    known = jobs(options, device)
+    wanted = [name for name in known if not options.only or any(fnmatch(name, p) for p in options.only)]
+    if not wanted:
+        raise SystemExit(f"Nothing is called {' or '.join(options.only)}; there are: {', '.join(known)}.")
+    results = {"machine": here, "cases": {}} if options.quick else _earlier(file, here)
+    results["rate_gflops"] = product_rate(device)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for name in wanted:
+        group, job = known[name]
+        if name in results.setdefault(group, {}) and not options.again:
+            continue
         print(f"{name} ...", file=sys.stderr, flush=True)
-        results["cases"][name] = measure(name, options.repeats, options.threads)
-        results["cases"] = {key: results["cases"][key] for key in CASES if key in results["cases"]}
-        options.out.write_text(json.dumps(results, indent=2) + "\n")
-    print(table(results))
+        results[group][name] = job()
+        results["date"] = datetime.now(UTC).date().isoformat()
+        results[group] = {key: results[group][key] for key in known if key in results[group]}
+        write_whole(file, json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def jobs(options: argparse.Namespace, device: str) -> dict[str, tuple[str, Callable[[], dict]]]:
+    """Every job's group and function, by name."""
+    import curves
+    import grid
+    import growth
+
+    found: dict[str, tuple[str, Callable[[], dict]]] = {}
+    if device == "cpu" and not options.quick:
+        found |= {name: ("cases", partial(measure, name, options.repeats, options.threads)) for name in CASES}
+    found["insertion_deletion"] = ("metrics", partial(curves.measure, options.repeats, device, options.quick))
+    for axis in growth.AXES:
+        found[f"growth/{axis}"] = ("growth", partial(growth.measure, axis, options.repeats, device, options.quick))
+    for kind in growth.LARGEST if not options.quick else ():  # new processes, which start slowly
+        found[f"memory/{kind}"] = ("memory", partial(growth.memory, kind, options.threads, device))
+    for cell in grid.cells(options.quick):
+        limit = options.limit or (QUICK_LIMIT if options.quick else LIMIT[device])
+        found[cell.name] = ("methods", partial(cell.measure, options.repeats, device, limit))
+    return found
 
 
 def measure(name: str, repeats: int, threads: int) -> dict[str, object]:
@@ -63,7 +112,7 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, object]:
         times["ours"].append(timed(pair.ours))
         if not case.slow:
             times["peer"].append(timed(pair.peer))
-    sides = {side: _summary(times[side], alone[side]) for side in times}
+    sides = {side: {**summary(times[side]), "added_mb": round(alone[side]["added_mb"], 1)} for side in times}
     ours, peer = sides["ours"], sides["peer"]
     ratio = {clock: _ratio(case, ours[clock]["median"], peer[clock]["median"]) for clock in ("wall", "cpu")}
     return {
@@ -73,44 +122,17 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-def timed(function: Callable[[], object]) -> tuple[float, float]:
-    """Wall and processor seconds of one call; the second counts all threads of this process and no other's work."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    function()
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
 def sample(case: Case, side: str) -> dict[str, float]:
     """One call in this process, which has done nothing else: its times, and the memory that it needed on top."""
     function = getattr(case.pair(), side)
-    start = _high_water()
+    start = high_water()
     wall, cpu = timed(function)
-    return {"wall": wall, "cpu": cpu, "added_mb": _high_water(reset=False) - start}
-
-
-def _high_water(reset: bool = True) -> float:
-    """Most resident memory in MB so far; on Linux, since the last reset, which makes it the present amount."""
-    try:
-        if reset:
-            Path("/proc/self/clear_refs").write_text("5")
-        line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    except OSError:
-        unit = 2**20 if sys.platform == "darwin" else 2**10
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return {"wall": wall, "cpu": cpu, "added_mb": high_water(reset=False) - start}
 
 
 def _in_new_process(name: str, side: str, threads: int) -> dict[str, float]:
     command = [sys.executable, __file__, "--threads", str(threads), "--sample", name, side]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-
-
-def _summary(times: list[tuple[float, float]], alone: dict[str, float]) -> dict[str, object]:
-    clocks = dict(zip(("wall", "cpu"), zip(*times, strict=True), strict=True))
-    summary: dict[str, object] = {
-        clock: {"median": statistics.median(each), "min": min(each), "max": max(each)} for clock, each in clocks.items()
-    }
-    return {**summary, "runs": len(times), "added_mb": round(alone["added_mb"], 1)}
 
 
 def _ratio(case: Case, ours: float, peer: float) -> float:
@@ -124,34 +146,28 @@ def _met(case: Case, *ratios: float) -> bool | None:
     return min(ratios) >= case.goal if case.kind == "speed" else max(ratios) <= case.goal
 
 
-def machine(threads: int) -> dict[str, object]:
-    """What the times depend on."""
-    return {
-        "processor": _processor(), "cores": os.cpu_count(), "threads": threads, "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
-    }  # fmt: skip
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def _earlier(path: Path, here: dict[str, object]) -> dict:
     """The file's results if they were made on the same machine with the same versions, to be added to; else none."""
     kept = json.loads(path.read_text()) if path.exists() else {}
-    cases = kept["cases"] if kept.get("machine") == here else {}
-    return {"machine": here, "date": datetime.now(UTC).date().isoformat(), "cases": cases}
+    same = kept if kept.get("machine") == here else {}
+    return {"machine": here, **{group: same.get(group, {}) for group in GROUPS}}
+
+
+def report(results: dict) -> str:
+    """All results as text."""
+    facts = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
+    parts = [f"{facts}; {results['date']}"]
+    if results["cases"]:
+        parts.append(table(results))
+    if results.get("methods"):
+        parts += [method_table(results).to_string(index=False), ratio_table(results).to_string(index=False)]
+    return "\n\n".join(parts)
 
 
 def table(results: dict) -> str:
-    """The results as a Markdown table."""
-    facts = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
+    """The fixed comparisons as a Markdown table."""
     head = "| network | ours | beside | ours, s | beside, s | ratio (wall) | ratio (CPU) | goal | met | memory, MB |"
-    lines = [f"{facts}; {results['date']}", "", head, "|" + "---|" * 10]
+    lines = [head, "|" + "---|" * 10]
     for row in results["cases"].values():
         sign = {"speed": "≥", "cost": "≤"}[row["kind"]]
         goal = "-" if row["goal"] is None else f"{sign} {row['goal']:g}"
@@ -173,11 +189,15 @@ def _span(side: dict) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=CASES, metavar="NAME", help=f"of {', '.join(CASES)}")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3, help="of all but the peers that take minutes")
-    parser.add_argument("--out", type=Path, default=HERE / "results.json")
-    parser.add_argument("--show", action="store_true", help="print the table of --out again; run nothing")
+    parser.add_argument("--only", nargs="+", metavar="PATTERN", help="names of jobs, such as vgg16_fd or 'vgg16/*/1'")
+    parser.add_argument("--quick", action="store_true", help="small networks, in a minute; the file starts anew")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: the CPU, then a GPU")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3, help="of all but the calls that take long")
+    parser.add_argument("--limit", type=float, help=f"TFLOP that a call on the grid may take (default: {LIMIT})")
+    parser.add_argument("--again", action="store_true", help="measure also what the file holds already")
+    parser.add_argument("--out", type=Path, help="the JSON file (default: results.json or results_cuda.json here)")
+    parser.add_argument("--show", action="store_true", help="print what the file holds; run nothing")
     parser.add_argument("--sample", nargs=2, metavar=("NAME", "SIDE"), help=argparse.SUPPRESS)
     return parser.parse_args()
 

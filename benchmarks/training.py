@@ -20,7 +20,7 @@ from campanion.models import build_model
 from campanion.models.fin import unit_range
 from campanion.models.lfi import LFICAM
 from campanion.models.network import Objective
-from run import machine
+from clock import machine
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -195,9 +195,7 @@ def main() -> None:
     kept = json.loads(options.out.read_text()) if options.out.exists() else {}
     for name in options.only:
         found = CASES[name](options)
-        about = machine(options.threads)
-        if options.device == "cuda":
-            about["card"] = torch.cuda.get_device_name()
+        about = machine(options.threads, options.device)
         key = f"{name}, {options.device}, {options.precision}"
         kept[key] = {**found, "machine": about, "date": datetime.now(UTC).date().isoformat()}
         print(key, json.dumps(found, indent=1), flush=True)

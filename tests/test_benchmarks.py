@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,13 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import cases
+import clock
+import curves
+import grid
+import peers
 import run
+import steps
+from campanion.data.scenes import scene
 from campanion.game import ChannelGame
 
 CHANNELS = 140  # more than one of the authors' batches of 128
@@ -82,7 +89,7 @@ def test_what_makes_it_fast_changes_no_value(small: tuple[nn.Module, Tensor], mo
     values = game.value(rows, 2)[0]
     monkeypatch.undo()
     with torch.no_grad():
-        naive = cases.vgg_tail(model)(game.activations * rows[:, :, None, None])[:, 2]
+        naive = peers.tail(model)(game.activations * rows[:, :, None, None])[:, 2]
     assert evaluated == [150]
     assert min(widths) <= 10
     assert (values - naive).abs().max() < 1e-10
@@ -104,3 +111,87 @@ def test_results_of_another_machine_are_not_kept(tmp_path: Path) -> None:
     assert run._earlier(file, here)["cases"] == {}
     file.write_text(f'{{"machine": {run.json.dumps(here)}, "cases": {{"vgg16_fd": {{}}}}}}')
     assert run._earlier(file, here)["cases"] == {"vgg16_fd": {}}
+
+
+#: Least correlation of the pixels of two maps. torchcam and grad-cam enlarge Score-CAM's masks in ways of their own,
+#: and grad-cam guards the fraction of Grad-CAM++ by a constant.
+LEAST = {"score_cam": 0.98, "grad_cam_pp": 0.98}
+
+
+@pytest.mark.parametrize("name", ["scenes_vgg", "scenes_resnet"])
+@pytest.mark.parametrize("method", [m for m in grid.OURS if m in (*grid.GRAD_CAM, *grid.TORCHCAM, *grid.CAPTUM)])
+def test_every_library_makes_the_map_that_ours_is_timed_beside(name: str, method: str) -> None:
+    if method == "cam" and name == "scenes_vgg":
+        pytest.skip("CAM is not defined on it")
+    _maps_agree(name, method)
+
+
+@pytest.mark.parametrize("name", ["scenes_vgg", "scenes_resnet"])
+@pytest.mark.parametrize("method", ["fd_cam", "shap_cam"])
+def test_the_loops_make_the_map_that_ours_is_timed_beside(name: str, method: str) -> None:
+    _maps_agree(name, method)
+
+
+def _maps_agree(name: str, method: str) -> None:
+    images = torch.stack([cases.network(name).preprocess(scene(seed).image) for seed in (28, 31)])
+    made = {side: function().flatten(1) for side, function in grid.sides(cases.network(name), method, images).items()}
+    assert len(made) > 1
+    for side, maps in made.items():
+        for ours, theirs in zip(made["campanion"], maps, strict=True):
+            assert theirs.std() > 0, side
+            correlation = torch.corrcoef(torch.stack([ours, theirs]))[0, 1]
+            assert correlation > LEAST.get(method, 0.999), (side, float(correlation))
+
+
+def test_every_library_scores_the_same_curves() -> None:
+    model = cases.network("scenes_resnet")
+    images = torch.stack([model.preprocess(scene(seed).image) for seed in (28, 31)])
+    made = {side: f() for side, f in curves.sides(model, images, curves.smooth_maps(2, 64), steps=16).items()}
+    torch.testing.assert_close(made["campanion"], made["torchcam"].float(), atol=1e-5, rtol=0)
+    assert made["quantus"][0] == pytest.approx(made["campanion"][1].item(), abs=0.03)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_arithmetic_is_counted_in_every_mode(inference: bool) -> None:
+    with clock.Arithmetic() as counter, torch.inference_mode(inference):
+        nn.Conv2d(3, 5, 3)(torch.ones(2, 3, 8, 8))
+        nn.Linear(7, 11)(torch.ones(13, 7))
+    assert counter.flop == 2 * (2 * 5 * 36 * 27 + 13 * 7 * 11)
+
+
+def test_memory_of_a_call_is_seen() -> None:
+    found = clock.in_turn({"64 MB": lambda: torch.ones(2**24).sum(), "nothing": lambda: None}, repeats=1)
+    assert 60 < found["64 MB"]["added_mb"] < 80
+    assert found["nothing"]["added_mb"] < 5
+    assert found["64 MB"]["runs"] == 1
+
+
+def test_what_takes_too_long_is_left_out_with_its_reason() -> None:
+    entry = grid.Cell("scenes_resnet", "score_cam", 1).measure(1, "cpu", limit=1e-6)
+    assert entry["sides"] == {}
+    assert set(entry["left_out"]) == {"campanion", "grad-cam", "torchcam"}
+    assert "above the limit" in entry["left_out"]["torchcam"]
+
+
+def test_jobs_are_found_by_pattern_and_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+    monkeypatch.setattr(run, "jobs", lambda *_: {n: ("methods", lambda n=n: done.append(n) or {}) for n in "ab"})
+    options = SimpleNamespace(threads=1, quick=False, only=["b"], again=False)
+    file = tmp_path / "results.json"
+    run.run(options, "cpu", file)
+    options.only = None
+    results = run.run(options, "cpu", file)
+    assert done == ["b", "a"]
+    assert list(results["methods"]) == ["a", "b"]
+    options.only = ["c*"]
+    with pytest.raises(SystemExit, match="there are: a, b"):
+        run.run(options, "cpu", file)
+
+
+def test_cells_of_a_run_and_their_seconds(tmp_path: Path) -> None:
+    ran = {"cell_type": "code", "metadata": {"papermill": {"duration": 2.5}}, "source": ["import x\n", "x.y()"]}
+    waiting = {"cell_type": "code", "metadata": {"papermill": {"duration": None}}, "source": ["z"]}
+    text = {"cell_type": "markdown", "metadata": {"papermill": {"duration": 0.01}}, "source": ["words"]}
+    (tmp_path / "07_it.ipynb").write_text(run.json.dumps({"cells": [text, ran, waiting]}))
+    expected = {"notebook": "07_it", "cell": 1, "seconds": 2.5, "begins": "import x"}
+    assert steps.cells(tmp_path).to_dict("records") == [expected]

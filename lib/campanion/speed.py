@@ -1,0 +1,231 @@
+"""What ``benchmarks/run.py`` measured, as tables: every method's cost, the ratios to other libraries, how cost grows.
+
+Ratios and shares of the machine are of processor seconds on a CPU, which other work on the machine disturbs least,
+and of elapsed seconds on a GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from campanion import paths
+from campanion.errors import MissingResult, unknown
+
+OURS = "campanion"
+
+
+def measured(mode: str, device: str = "auto") -> dict:
+    """The results of the benchmarks, with the training's under ``"training"``.
+
+    Args:
+        mode: ``"cached"`` reads the committed file; ``"quick"`` measures this project's small networks in about a
+            minute; ``"full"`` goes on with what the committed file lacks.
+        device: of a run; ``"auto"`` is the CPU and then a GPU where there is one. What is returned is the CPU's,
+            unless ``"cuda"`` is asked for.
+
+    Raises:
+        MissingResult: nothing was measured yet; the sentence names the command.
+        ValueError: unknown mode.
+        RuntimeError: the measurement failed; with the end of what it said.
+    """
+    if mode not in ("cached", "quick", "full"):
+        raise ValueError(unknown("mode", mode, ("cached", "quick", "full")))
+    folder = paths.root() / "benchmarks"
+    name = "results_cuda" if device == "cuda" else "results"
+    file = paths.out_dir() / "quick" / f"benchmarks_{name}.json" if mode == "quick" else folder / f"{name}.json"
+    if mode != "cached":
+        options = ["--quick", "--device", "cpu" if device == "auto" else device] if mode == "quick" else []
+        done = subprocess.run([sys.executable, str(folder / "run.py"), *options], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"benchmarks/run.py {' '.join(options)} failed:\n{done.stderr[-2000:]}")
+    return {**_read(file), "training": _read(folder / "training.json")}
+
+
+def _read(file: Path) -> dict:
+    if not file.exists():
+        raise MissingResult(f"No benchmark at {file}: run `python benchmarks/run.py`.")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def machine_line(results: Mapping) -> str:
+    """Device, threads, versions and load, for the foot of a table."""
+    facts, rate = results["machine"], results["rate_gflops"]
+    loads = [entry[key] for entry in _entries(results) for key in ("load_before", "load_after") if key in entry]
+    versions = ", ".join(f"{k} {v}" for k, v in facts.items() if k not in ("processor", "cores", "threads", "card"))
+    where = facts.get("card") or f"{facts['processor']}, {facts['threads']} of {facts['cores']} cores"
+    clock = _clock(results)
+    return (
+        f"{where}; {versions}; float32; a 2048 x 2048 matrix product runs at {rate[clock]:.0f} GFLOP/s; "
+        f"load average {min(loads):.1f} to {max(loads):.1f} on {facts['cores']} cores; {results['date']}"
+    )
+
+
+def method_table(results: Mapping) -> pd.DataFrame:
+    """One row per network, batch and method of ours.
+
+    Columns: ``seconds`` a picture (median), ``forwards`` (what the call costs in forward passes of the same
+    batch), ``gflop`` a picture (convolutions and matrix products that were done), ``share`` of the rate of a large
+    matrix product in per cent, ``mb`` beyond what was held before the call.
+    """
+    entries, clock, rows = results["methods"], _clock(results), []
+    for entry in entries.values():
+        forward = entries.get(f"{entry['network']}/forward/{entry['batch']}")
+        ours = entry["sides"].get(OURS)
+        if ours is None or forward is None:
+            continue
+        seconds, unit = ours[clock]["median"], forward["sides"][OURS][clock]["median"]
+        rows.append(
+            {
+                "network": entry["network"],
+                "batch": entry["batch"],
+                "method": entry["method"],
+                "seconds": seconds / entry["batch"],
+                "forwards": seconds / unit,
+                "gflop": ours["gflop"] / entry["batch"],
+                "share": 100 * ours["gflop"] / seconds / entry["rate_gflops"][clock],
+                "mb": ours["added_mb"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def ratio_table(results: Mapping) -> pd.DataFrame:
+    """One row per network, batch, method and library: its time over ours (``ratio``), the memory of both.
+
+    ``low`` and ``high``: the ratio of its fastest call to our slowest, and of its slowest to our fastest; ``once``:
+    its call took long and was made once. A side that was left out has no row (:func:`left_out`).
+    """
+    clock, rows = _clock(results), []
+    for entry in results["methods"].values():
+        ours = entry["sides"].get(OURS)
+        for library, peer in entry["sides"].items():
+            if library == OURS or ours is None:
+                continue
+            rows.append(
+                {
+                    "network": entry["network"],
+                    "batch": entry["batch"],
+                    "method": entry["method"],
+                    "library": library,
+                    "ratio": peer[clock]["median"] / ours[clock]["median"],
+                    "low": peer[clock]["min"] / ours[clock]["max"],
+                    "high": peer[clock]["max"] / ours[clock]["min"],
+                    "once": peer["runs"] == 1,
+                    "ours_mb": ours["added_mb"],
+                    "their_mb": peer["added_mb"],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def left_out(results: Mapping) -> pd.DataFrame:
+    """What was not run, and why."""
+    rows = [
+        {"network": e["network"], "batch": e["batch"], "method": e["method"], "side": side, "why": why}
+        for e in results["methods"].values()
+        for side, why in e["left_out"].items()
+    ]
+    return pd.DataFrame(rows, columns=["network", "batch", "method", "side", "why"])
+
+
+def curves_table(results: Mapping) -> pd.DataFrame:
+    """Insertion and deletion by each library: seconds, pictures scored, milliseconds a scored picture, its ratio."""
+    (entry,), clock = results["metrics"].values(), _clock(results)
+    frame = pd.DataFrame(
+        [
+            {
+                "library": side,
+                "seconds": found[clock]["median"],
+                "scored": found["gflop"] / entry["forward_gflop"],
+                "ms_each": 1e3 * found[clock]["median"] / (found["gflop"] / entry["forward_gflop"]),
+                "mb": found["added_mb"],
+            }
+            for side, found in entry["sides"].items()
+        ]
+    )
+    return frame.assign(ratio=frame["ms_each"] / frame["ms_each"][frame["library"] == OURS].item())
+
+
+def exponents(results: Mapping) -> pd.DataFrame:
+    """Of every line of growth the slope at its end, in log-log: time grows as x to this power between the last two."""
+    clock, rows = _clock(results), []
+    for name, entry in results["growth"].items():
+        for method, line in entry["lines"].items():
+            x, seconds = (np.log(np.asarray(line[key][-2:], float)) for key in ("x", clock))
+            rows.append(
+                {
+                    "grows with": name.partition("/")[2],
+                    "method": method,
+                    "from": line["x"][-2],
+                    "to": line["x"][-1],
+                    "power": float(np.diff(seconds)[0] / np.diff(x)[0]),
+                    "ms at the end": 1e3 * line[clock][-1],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def memory_table(results: Mapping) -> pd.DataFrame:
+    """Most memory of a whole process by the number of pictures explained, or of orderings drawn."""
+    rows = [
+        {"what": name.partition("/")[2], "count": count, "mb": mb, "seconds": seconds}
+        for name, entry in results["memory"].items()
+        for count, mb, seconds in zip(entry["x"], entry["mb"], entry["seconds"], strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def tradeoff(faithfulness: Mapping, results: Mapping) -> pd.DataFrame:
+    """Insertion - deletion and seconds a picture of every method that has both, by network.
+
+    Args:
+        faithfulness: a result (:mod:`campanion.results`) with the metric ``overall``.
+        results: the benchmarks; a method's seconds are those from picture to map, one picture at a time.
+    """
+    rows = []
+    for run in faithfulness["runs"]:
+        for row in run["rows"]:
+            entry = results["methods"].get(f"{run['model']}/{row['method']}/1")
+            if row["metric"] == "overall" and entry is not None and OURS in entry["sides"]:
+                seconds = entry["sides"][OURS][_clock(results)]["median"]
+                kept = {key: row[key] for key in ("method", "low", "high", "n")}
+                rows.append({"network": run["model"], "seconds": seconds, "overall": row["mean"], **kept})
+    return pd.DataFrame(rows)
+
+
+def training_table(results: Mapping) -> pd.DataFrame:
+    """Images per second of a training step, plain and with each attention branch; ``share`` of the plain network's."""
+    rows = []
+    for key, entry in results["training"].items():
+        name, device, precision = key.split(", ")
+        found = entry.get("images_per_s", {})
+        clock = "cpu" if device == "cpu" else "wall"
+        for kind, value in found.items():
+            if "None" in found:
+                rows.append(
+                    {
+                        "network": name,
+                        "device": device,
+                        "precision": precision,
+                        "attention": {"None": "plain", "abn": "ABN", "lfi": "LFI-CAM"}[kind],
+                        "images_per_s": value[clock],
+                        "share": value[clock] / found["None"][clock],
+                        "multiply_adds": value["gmac_per_image"] / found["None"]["gmac_per_image"],
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _clock(results: Mapping) -> str:
+    return "wall" if "card" in results["machine"] else "cpu"
+
+
+def _entries(results: Mapping) -> list[Mapping]:
+    return [entry for group in ("cases", "methods", "metrics", "growth") for entry in results.get(group, {}).values()]
