@@ -22,7 +22,7 @@ if "CAMPANION_XDG_CACHE_HOME" in os.environ:
 
 MODE = config.get("mode", "quick")
 LIMIT = config.get("limit")
-SCALE = config.get("scale")  # of LFI-CAM's trainings (configs/lfi_grid.yaml); by default what suits the machine
+SCALE = config.get("scale")  # of LFI-CAM's trainings (configs/grids/lfi.yaml); by default what suits the machine
 ALL = sorted(path.stem for path in Path("notebooks").glob("[0-9][0-9]_*.ipynb"))
 KEYS = str(config["targets"]).split(",") if config.get("targets") else ALL
 SCOREBOARD = "99_scoreboard"

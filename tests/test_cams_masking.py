@@ -80,7 +80,7 @@ def test_group_cam_is_the_plain_loop(groups: int) -> None:
             total += (after - before).relu() * part
         assert torch.allclose(ours[b], total.detach(), atol=1e-9)
         assert ours[b].any()
-    with pytest.raises(ValueError, match="group_cam: groups must be .* at least 1, not 0"):
+    with pytest.raises(ValueError, match=r"group_cam: groups must be .* at least 1, not 0"):
         explain(model, images, 1, "group_cam", groups=0)
 
 

@@ -118,6 +118,7 @@ def test_study_refuses_an_unknown_mode_or_protocol():
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_protocol_measures_its_methods(protocol, model, scenes):
+    model = load_model({"lfi_maps": "scenes_lfi", "abn_maps": "scenes_abn"}[protocol]) if "maps" in protocol else model
     short = replace(PROTOCOLS[protocol], orderings=min(20, PROTOCOLS[protocol].orderings), step=0.5)
     rows = pd.DataFrame(measure(model, fast(model), scenes[0], short)).set_index("method")
     assert rows.loc[list(short.curves), ["insertion", "deletion", "drop"]].notna().all(axis=None)

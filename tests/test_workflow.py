@@ -158,7 +158,8 @@ def workflow(tree):
     shutil.copy(ROOT / "Snakefile", tree)
     write(tree, "99_scoreboard", 'mode = "cached"', "1")
     (tree / "data/checkpoints").mkdir(parents=True)
-    for name in ("scenes_vgg", "scenes_resnet", "vqa_scenes", "voc_mlp", "voc_linear"):
+    scenes = ("scenes_vgg", "scenes_resnet", "scenes_lfi", "scenes_lfi_nofin", "scenes_abn")
+    for name in (*scenes, "vqa_scenes", "voc_mlp", "voc_linear"):
         (tree / f"data/checkpoints/{name}.safetensors").touch()
     return tree
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from matplotlib.figure import Figure
 from campanion import paths
 from campanion.papers import DIRECTION, TITLES
 from campanion.tables import Table, label
+
+# Files that are the same on every run have no dates, and fontTools would remark on that for every embedded font.
+logging.getLogger("fontTools").setLevel(logging.ERROR)
 
 # Wong's palette (Nature Methods 8, 441, 2011), told apart with every common colour-vision deficiency and in grey
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")

@@ -1,4 +1,4 @@
-"""The trainings behind LFI-CAM's tables and figures: one list of cells (``configs/lfi_grid.yaml``) at several scales.
+"""The trainings behind LFI-CAM's tables and figures: one list of cells (``configs/grids/lfi.yaml``) at several scales.
 
 =============================================================  ======================================================
 ``python -m campanion.grid [--scale S] [--table T]``           what is missing, and the hours that it will take
@@ -129,8 +129,8 @@ def method_of(attention: str | None, generation: str, fin: str = "trained") -> s
 
 
 def read_grid() -> dict:
-    """``configs/lfi_grid.yaml``; not to be changed by who reads it."""
-    path = paths.root() / "configs" / "lfi_grid.yaml"
+    """``configs/grids/lfi.yaml``; not to be changed by who reads it."""
+    path = paths.root() / "configs" / "grids" / "lfi.yaml"
     return _read(str(path), path.stat().st_mtime_ns)
 
 
