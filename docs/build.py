@@ -20,6 +20,7 @@ PAGES = (
     "data/checkpoints/*.md",
     "benchmarks/README.md",
     "configs/*.yaml",  # pages link to them
+    "configs/grids/*.yaml",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
 )

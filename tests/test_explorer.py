@@ -318,6 +318,7 @@ def test_a_change_stops_what_an_earlier_one_still_computes(monkeypatch):
 
 
 def test_a_stored_notebook_shows_a_picture_and_no_widget(monkeypatch):
+    monkeypatch.delenv("CAMPANION_BATCH", raising=False)
     shown = Explorer(picture=Image.new("RGB", (40, 30), "teal"), model=load_model("scenes_resnet"))
     live = shown._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in live
