@@ -45,15 +45,9 @@ def test_a_notebook_draws_each_figure(figure: str) -> None:
     assert len(drawn_by) == 1, drawn_by or f"no notebook saves figures/{figure}: delete it"
 
 
-#: Notebooks whose figures wait for a first full run.
-NOT_RUN = {"12_lfi_table2_stl10_catdog": "no result yet: none of its networks is trained"}
-
-
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_each_notebook_has_the_figures_that_it_names(path: Path) -> None:
     """Those with a fixed name; names with the model or data set in them are checked the other way round."""
-    if not (ROOT / "data" / "results" / f"{path.stem}.json").exists() and path.stem in NOT_RUN:
-        pytest.skip(f"{path.stem} has {NOT_RUN[path.stem]}")
     code = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code")
     named = re.findall(r"\bsave\(\s*\w+,\s*\"(\d\d_\w+)\"", code)
     assert [name for name in named if name not in FIGURES] == []
