@@ -22,13 +22,12 @@ from campanion import metrics, provenance
 from campanion.cams.explain import explain
 from campanion.cams.normalise import min_max_map, upsample
 from campanion.data import Dataset, Sample, open_dataset
-from campanion.data.arrays import Draw, normalise
 from campanion.errors import MissingData
 from campanion.grid import Cell
+from campanion.grid_study import correct_of
 from campanion.models.lfi import LFICAM
 from campanion.models.trained import build_network, load_trained, read_card
 from campanion.modes import QUICK_IMAGES, committed, pick_device
-from campanion.progress import track
 from campanion.results import load_result, make_run, save_result
 from campanion.resumed import per_image
 from campanion.rows import rows_path, write_rows
@@ -70,17 +69,10 @@ def picture_rows(network: LFICAM, sample: Sample) -> list[dict[str, object]]:
     return rows
 
 
-@torch.no_grad()
 def errors(cell: Cell, limit: int | None = None, device: str = "cpu") -> pd.DataFrame:
     """Whether each test picture is misclassified (0 or 100): columns image, top1_error."""
-    network, part = load_trained(cell.checkpoint, device), open_part(config_of(cell.checkpoint, limit), "test", device)
-    preprocess, wrong = network.preprocess, []
-    draws = [Draw(indices) for indices in torch.arange(len(part.labels)).split(250)]
-    shown = track(part.pictures.batches(draws), f"error of {cell.name}", total=len(draws), unit="batch")
-    for drawn, pixels in zip(draws, shown, strict=True):
-        logits = network(normalise(pixels.to(device), preprocess.mean, preprocess.std))
-        wrong.append(logits.argmax(1).cpu() != part.labels[drawn.indices])
-    return pd.DataFrame({"image": part.ids, "top1_error": 100 * torch.cat(wrong).double().numpy()})
+    part = open_part(config_of(cell.checkpoint, limit), "test", device)
+    return pd.DataFrame({"image": part.ids, "top1_error": 100.0 * ~correct_of(cell, part, device)})
 
 
 @torch.no_grad()
