@@ -18,8 +18,9 @@ from campanion.models import load_model
 from campanion.papers import as_published
 from campanion.protocols import PROTOCOLS, Protocol
 from campanion.results import read_rows, rows_path, running_path, write_rows
+from campanion.rows import with_rows
 from campanion.statistics import summarise
-from campanion.study import study
+from campanion.study import rows_of, study
 
 QUICK = Protocol(curves=("grad_cam", "fd_cam"), compared=("lift_cam", "xgrad_cam:lift"), orderings=20)
 
@@ -107,6 +108,32 @@ def test_study_quick_writes_a_result_and_cached_reads_it(out, monkeypatch):
     assert all(run["provenance"]["n"] == 3 and run["mode"] == "quick" for run in made["runs"])
     assert len(made["runs"][0]["extra"]["insertion_curve"]["fd_cam"]) == 29
     json.dumps(made)
+
+
+def test_a_quick_study_measures_what_it_needs_and_reads_its_own_rows(out, monkeypatch):
+    monkeypatch.setattr("campanion.study.QUICK_IMAGES", 2)
+    asked = ("grad_cam", "lift_cam")
+    run = study("33_test", "quick", asked, ["ad"], ["ignored"], protocol=("lift", "cams"))["runs"][0]
+    rows = rows_of(run)
+    assert set(rows.method) == {*asked, "shap_cam"}
+    assert "insertion" not in rows
+    assert rows.ad.notna().all()
+    assert run["provenance"]["settings"]["protocol"] == "lift"
+    drawn = study("34_test", "quick", asked, ["insertion"], ["ignored"], protocol="lift")["runs"][0]
+    assert rows_of(drawn).insertion.notna().sum() == 2 * len(asked)
+    assert set(rows_of(run).method) == set(rows.method)
+
+
+def test_a_full_study_takes_the_protocol_that_there_are_rows_of(model, scenes, out, monkeypatch):
+    monkeypatch.setitem(PROTOCOLS, "cams", QUICK)
+    monkeypatch.setattr("campanion.study.open_dataset", lambda _: scenes)
+    monkeypatch.setattr("campanion.study.load_model", lambda *_, **__: model)
+    assert with_rows(("lift", "cams"), "scenes", "scenes_vgg") == "lift"
+    evaluate(model, scenes, QUICK, 2)
+    run = study("33_test", "full", ("grad_cam",), ["ad"], ["scenes_vgg@scenes"], 2, ("lift", "cams"))["runs"][0]
+    assert run["provenance"]["settings"]["protocol"] == "cams"
+    assert "rows" not in run["provenance"]["settings"]
+    assert set(rows_of(run).method) == {*QUICK.curves, *QUICK.compared, "shap_cam"}
 
 
 def test_study_refuses_an_unknown_mode_or_protocol():

@@ -83,10 +83,12 @@ def measure(model: nn.Module, network: nn.Module, sample: Sample, protocol: Prot
         if method in explained.weights:
             weights[name] = explained.weights[method]
 
-    curves = metrics.insertion_deletion(
-        network, image, torch.stack([maps[n] for n in protocol.curves], 1), target,
-        step=protocol.step, baseline=protocol.baseline, score=score,
-    )  # fmt: skip
+    curves = None
+    if protocol.curves:
+        curves = metrics.insertion_deletion(
+            network, image, torch.stack([maps[n] for n in protocol.curves], 1), target,
+            step=protocol.step, baseline=protocol.baseline, score=score,
+        )  # fmt: skip
     confidence = metrics.confidence(network, image, torch.stack(list(maps.values()), 1), target, score=score)
     boxes = input_boxes(sample, int(target), image.shape[-2:])
     shared = {
@@ -96,7 +98,7 @@ def measure(model: nn.Module, network: nn.Module, sample: Sample, protocol: Prot
     rows = []
     for i, name in enumerate(maps):
         row: dict[str, object] = {**shared, "method": name}
-        if name in protocol.curves:
+        if curves is not None and name in protocol.curves:
             j = protocol.curves.index(name)
             row |= {"insertion": float(curves.insertion[0, j]), "deletion": float(curves.deletion[0, j])}
             row |= {"insertion_curve": _rounded(curves.insertion_curve[0, j])}

@@ -115,10 +115,14 @@ class ChannelGame:
             with torch.enable_grad():
                 activations = self.activations.detach().clone().requires_grad_(True)
                 # A clone, since a head may change its input in place, which autograd forbids for the leaf itself.
-                logits = self.head(activations.clone(), self.images)
-                chosen = logits.gather(1, target.unsqueeze(1)).sum()
+                chosen = self._logit(activations.clone(), target).sum()
                 (self._kept[key],) = torch.autograd.grad(chosen, activations)
         return self._kept[key]
+
+    def _logit(self, activations: Tensor, target: Tensor) -> Tensor:
+        if isinstance(self.head, LinearFirstHead):
+            return self.head.logit(activations, target)
+        return self.head(activations, self.images).gather(1, target.unsqueeze(1)).squeeze(1)
 
     @torch.no_grad()
     def contributions(self, target: int | list[int] | Tensor | None) -> tuple[Tensor, Tensor]:

@@ -76,8 +76,8 @@ def cut(model: nn.Module, name: str) -> fx.GraphModule | None:
     if any(_is_unread(node) for node in head.nodes):
         return None
     module = fx.GraphModule(modules, head).eval()
-    module.graph.eliminate_dead_code()  # sizes that a replaced view() asked for
-    module.recompile()
+    if module.graph.eliminate_dead_code():  # sizes that a replaced view() asked for
+        module.recompile()
     return module
 
 

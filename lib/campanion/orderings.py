@@ -23,9 +23,10 @@ from campanion.inference import fast
 from campanion.models import load_model
 from campanion.modes import QUICK_IMAGES, QUICK_MODELS, committed, pick_device
 from campanion.papers import as_published
-from campanion.protocols import LIFT_METHODS, PROTOCOLS
+from campanion.protocols import LIFT_METHODS, LIFT_ROWS, Protocol
 from campanion.results import load_result, make_run, read_rows, rows_path, save_result, write_rows
 from campanion.resumed import per_image
+from campanion.rows import with_rows
 from campanion.statistics import paired, summarise
 
 METRICS = ("iic", "ad", "add")
@@ -129,7 +130,7 @@ def study_orderings(
 
     The interval of a mean is the bootstrap's over images of their means over simulations; ``sd`` is the spread of the
     simulations' own means, kept in ``extra["simulations"]``: the part of a single simulation's number that is luck.
-    The six CAMs come from the committed rows of protocol ``cams`` where they are there.
+    The six CAMs come from the committed rows of protocol ``lift`` or ``cams`` where they are there.
 
     Args:
         mode: ``"cached"`` reads the committed result, ``"quick"`` measures generated scenes with this project's two
@@ -160,11 +161,10 @@ def _run(notebook: str, mode: str, model: str, limit: int | None, protocol: Orde
     settings = settings_of(network, pictures, protocol)
     write_rows(rows, rows_path(pictures.name, model, ROWS), settings)
     if mode == "quick":
-        # Only the confidence terms are wanted here: the coarsest curves will do.
-        coarse = replace(PROTOCOLS["lift_curves"], step=0.5, seed=protocol.seed)
-        cams = evaluate(network, pictures, coarse, limit, name=f"quick_{notebook}_cams", fresh=True)
+        confidence = Protocol(curves=(), compared=LIFT_METHODS, orderings=0, seed=protocol.seed)
+        cams = evaluate(network, pictures, confidence, limit, name=f"quick_{notebook}_cams", fresh=True)
     else:
-        path = rows_path(pictures.name, model)
+        path = rows_path(pictures.name, model, with_rows(LIFT_ROWS, pictures.name, model))
         cams = read_rows(path)[0] if path.exists() else None
     one = rows.drop_duplicates("image")
     right = f"{100 * one['correct'].mean():.1f} % on these {len(one):,} images"

@@ -60,6 +60,11 @@ PROTOCOLS: dict[str, Protocol] = {
     # A network's own map beside post-hoc maps of the same network (LFI-CAM Fig. 3)
     "lfi_maps": Protocol(curves=("lfi_cam", *POST_HOC), compared=(), orderings=0),
     "abn_maps": Protocol(curves=("abn", *POST_HOC), compared=(), orderings=0),
-    # LIFT-CAM Table 4: binary masks without blur, 2.5 % a step
+    # LIFT-CAM Tables 2 to 5 in one pass: Score-CAM's masked forwards, the dearest part, serve all four
+    "lift": Protocol(curves=LIFT_METHODS, step=0.025, baseline="zero"),
+    # LIFT-CAM Table 4 alone: binary masks without blur, 2.5 % a step
     "lift_curves": Protocol(curves=LIFT_METHODS, compared=(), orderings=0, step=0.025, baseline="zero"),
 }
+
+#: Protocols whose rows hold what LIFT-CAM's Tables 2, 3 and 5 need, in order of preference.
+LIFT_ROWS = ("lift", "cams")

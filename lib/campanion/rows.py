@@ -201,6 +201,12 @@ def rows_path(data: str, model: str, name: str = "cams") -> Path:
     return paths.results_dir() / "rows" / f"{stem}.parquet"
 
 
+def with_rows(names: Sequence[str], data: str, model: str) -> str:
+    """The first of ``names`` that ``model`` has rows of, committed or begun; else the first."""
+    places = ((name, path(data, model, name)) for name in names for path in (rows_path, running_path))
+    return next((name for name, path in places if path.exists()), names[0])
+
+
 def write_rows(frame: pd.DataFrame, path: str | Path, settings: Mapping[str, object]) -> Path:
     """Write ``frame`` to a parquet file in one step (temporary name, then rename), with ``settings`` inside."""
     import pyarrow as pa

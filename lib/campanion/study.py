@@ -16,6 +16,7 @@ from campanion.modes import QUICK_IMAGES, QUICK_MODELS, committed, pick_device
 from campanion.papers import as_published
 from campanion.protocols import PROTOCOLS, Protocol
 from campanion.results import load_result, make_run, read_rows, rows_path, save_result, write_rows
+from campanion.rows import with_rows
 from campanion.statistics import paired, summarise
 from campanion.timing import seconds_per_image
 
@@ -29,7 +30,7 @@ def study(
     metrics: Sequence[str],
     models: Sequence[str],
     limit: int | None = None,
-    protocol: str = "cams",
+    protocol: str | Sequence[str] = "cams",
     precision: str = "float32",
     device: str = "auto",
     quick_models: Sequence[str] = tuple(f"{name}@scenes" for name in QUICK_MODELS),
@@ -44,6 +45,8 @@ def study(
         models: names, with their data set: ``"voc_mlp@voc2007"``; without one it is ``imagenet-val``.
         limit: images of each data set (None: all; quick: 24).
         protocol: a name of :data:`campanion.protocols.PROTOCOLS`; tables of one protocol share their per-image rows.
+            Of several names, each network takes the first that it has rows of, and without any the first. A quick run
+            leaves out what none of ``methods`` and ``metrics`` needs.
         precision: of the masked pictures' forwards (quick: float32).
         quick_models: what a quick run measures instead of ``models``.
 
@@ -51,23 +54,41 @@ def study(
         MissingResult: cached, and there is no result; the sentence names the command that makes it.
         ValueError: unknown mode or protocol.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(unknown("protocol", protocol, PROTOCOLS))
-    settings = replace(PROTOCOLS[protocol], precision=precision)
+    protocols = (protocol,) if isinstance(protocol, str) else tuple(protocol)
+    for name in protocols:
+        if name not in PROTOCOLS:
+            raise ValueError(unknown("protocol", name, PROTOCOLS))
     if (result := committed(notebook, mode)) is not None:
         return result
     if mode == "quick":
-        models, limit = quick_models, limit or QUICK_IMAGES
-        settings = replace(settings, orderings=min(settings.orderings, 500), precision="float32")
+        models, limit, precision = quick_models, limit or QUICK_IMAGES, "float32"
     device = pick_device(device)
-    runs = [_run(notebook, mode, model, methods, metrics, limit, settings, device, protocol) for model in models]
+    runs = []
+    for model in models:
+        model, _, data = model.partition("@")
+        data = data or "imagenet-val"
+        name = protocols[0] if mode == "quick" else with_rows(protocols, data, model)
+        settings = replace(PROTOCOLS[name], precision=precision)
+        if mode == "quick":
+            settings = _only(settings, methods, metrics)
+        runs.append(_run(notebook, mode, model, data, methods, metrics, limit, settings, device, name))
     save_result(notebook, runs)
     return load_result(notebook)
 
 
-def rows_of(run: dict, protocol: str = "cams") -> pd.DataFrame:
+def _only(protocol: Protocol, methods: Sequence[str], metrics: Sequence[str]) -> Protocol:
+    """``protocol`` without what a quick run can spare: methods not asked for, and curves where no metric needs them."""
+    drawn = {"insertion", "deletion", "overall"} & set(metrics)
+    compared = tuple(m for m in protocol.compared if m in methods)
+    curves = tuple(m for m in protocol.curves if m in methods and (drawn or m not in compared))
+    return replace(protocol, curves=curves, compared=compared, orderings=min(protocol.orderings, 500))
+
+
+def rows_of(run: dict) -> pd.DataFrame:
     """Per-image rows behind a run of a result, in the papers' names and units."""
-    return as_published(read_rows(rows_path(run["data"], run["model"], protocol))[0])
+    settings = run["provenance"]["settings"]
+    name = settings.get("rows", settings["protocol"])
+    return as_published(read_rows(rows_path(run["data"], run["model"], name))[0])
 
 
 def precision_shift(
@@ -104,17 +125,15 @@ def precision_shift(
 
 
 def _run(
-    notebook: str, mode: str, model: str, methods: Sequence[str], metrics: Sequence[str], limit: int | None,
+    notebook: str, mode: str, model: str, data: str, methods: Sequence[str], metrics: Sequence[str], limit: int | None,
     protocol: Protocol, device: str, name: str,
 ) -> dict:  # fmt: skip
-    model, _, data = model.partition("@")
-    data = data or "imagenet-val"
     network, pictures = load_model(model, device=device), open_dataset(data)
-    # Quick runs of several notebooks may go on side by side, and each measures anew.
-    own = {"name": f"quick_{notebook}", "fresh": True} if mode == "quick" else {"name": name}
-    rows = evaluate(network, pictures, protocol, limit, **own)
+    # Quick runs of several notebooks may go on side by side; each measures anew, and no more than it needs.
+    kept = f"quick_{notebook}" if mode == "quick" else name
+    rows = evaluate(network, pictures, protocol, limit, name=kept, fresh=mode == "quick")
     settings = settings_of(network, pictures, protocol)
-    write_rows(rows, rows_path(data, model, name), settings)
+    write_rows(rows, rows_path(data, model, kept), settings)
     one = rows.drop_duplicates("image")
     n = len(one)
     right = f"{100 * one['correct'].mean():.1f} % on these {n:,} images"
@@ -131,7 +150,7 @@ def _run(
         device,
         one["seconds"].sum() / 60,
         protocol.seed,
-        {**settings, "protocol": name},
+        {**settings, "protocol": name, **({"rows": kept} if kept != name else {})},
     )
     # The rows may have been measured elsewhere, in parts: what counts is where each was.
     record["device"] = " and ".join(sorted(one["device"].unique()))

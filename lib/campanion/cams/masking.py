@@ -11,8 +11,9 @@ from campanion.cams.gradient import grad_cam
 from campanion.cams.methods import choose, method
 from campanion.cams.normalise import min_max_map, upsample
 from campanion.game import ChannelGame, probabilities
+from campanion.inference import pictures_at_once
 
-_BATCH = 32  # masked pictures forwarded at once
+_DRAWN = 32  # RISE's masks drawn at once, on every device: another number would draw other masks
 
 
 @method("Score-CAM", "Wang et al., CVPR Workshops 2020")
@@ -41,7 +42,7 @@ def _channel_logits(game: ChannelGame) -> list[tuple[Tensor, Tensor]]:
         live = activation.flatten(1).amax(1) > activation.flatten(1).amin(1)
         logits = [
             game.network(image * min_max_map(upsample(some, image.shape[-2:]))[0].unsqueeze(1).to(image.dtype))
-            for some in activation[live].split(_BATCH)
+            for some in activation[live].split(pictures_at_once(image.device))
         ]
         found.append((live, torch.cat(logits or [game.logits[:0]])))
     return found
@@ -67,7 +68,7 @@ def group_cam(game: ChannelGame, target: Tensor, *, groups: int = 32) -> Tensor:
             masks = masks.unsqueeze(1).to(game.images.dtype)
             pictures = blurred[b] + masks * (game.images[b] - blurred[b])
             batch = torch.cat([blurred[b : b + 1], pictures])
-            logits = torch.cat([game.network(some) for some in batch.split(_BATCH)])
+            logits = torch.cat([game.network(some) for some in batch.split(pictures_at_once(batch.device))])
             scores = probabilities(game.parts.model, logits)[:, c]
             rise = (scores[1:] - scores[0]).relu() * ~constant
             rows.append(torch.einsum("g,ghw->hw", rise, chunks[b]).relu())
@@ -98,8 +99,8 @@ def rise(
     height, width = game.images.shape[-2:]
     high, wide = -(-height // cells), -(-width // cells)
     total = game.images.new_zeros(len(target), height, width)
-    for start in range(0, masks, _BATCH):
-        count = min(_BATCH, masks - start)
+    for start in range(0, masks, _DRAWN):
+        count = min(_DRAWN, masks - start)
         grid = (torch.rand(count, 1, cells + 1, cells + 1, generator=generator) < keep).to(game.images.dtype)
         big = F.interpolate(grid, ((cells + 1) * high, (cells + 1) * wide), mode="bilinear")[:, 0]
         tops = torch.randint(high, (count,), generator=generator).tolist()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from campanion.inference import pictures_at_once
 from campanion.metrics.inputs import Model, Scorer, check
 
 
@@ -54,7 +55,7 @@ def confidence(
     targets: Tensor,
     *,
     score: str = "softmax",
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> ConfidenceResult:
     r"""Scores of the picture, of what its map keeps and of what its map takes away.
 
@@ -71,7 +72,7 @@ def confidence(
         maps: min-max normalised maps in 0..1 at input size, [B, H, W], or [B, M, H, W] for M maps of every image.
         targets: classes, integers [B].
         score: ``"softmax"`` or ``"sigmoid"`` (multi-label networks); a ratio of logits means nothing.
-        batch_size: pictures a forward.
+        batch_size: pictures a forward; None for what suits the device (16 on a CPU, 64 on a GPU).
 
     Returns:
         a :class:`ConfidenceResult`, probabilities on the images' device.
@@ -85,6 +86,7 @@ def confidence(
         >>> result.summary()  # {"IIC": ..., "AD": ..., "ADD": ...} in percent
     """
     stacked, targets = check(images, maps, targets, score, batch_size)
+    batch_size = batch_size or pictures_at_once(images.device)
     if score == "logit":
         raise ValueError("score must be 'softmax' or 'sigmoid' here: drops are proportions of a probability.")
     low, high = stacked.min().item(), stacked.max().item()

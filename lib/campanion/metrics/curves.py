@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
 from campanion.errors import unknown
+from campanion.inference import pictures_at_once
 from campanion.metrics.inputs import Model, Scorer, check
 
 BASELINES = ("blur", "blur51", "zero")
@@ -52,7 +53,7 @@ def insertion_deletion(
     *,
     step: int | float = 1792,
     baseline: str = "blur",
-    batch_size: int = 32,
+    batch_size: int | None = None,
     score: str = "softmax",
 ) -> CurveResult:
     r"""Insertion and deletion curves and their areas.
@@ -77,7 +78,7 @@ def insertion_deletion(
             the picture in (0, 1) (0.025 for LIFT-CAM: the i-th point is at the whole number nearest i step HW).
         baseline: where insertion starts. ``"blur"``: RISE's blur, 11 x 11, sigma 5, zero padding; ``"blur51"``:
             Group-CAM's, 51 x 51, sigma 50, reflected at the border; ``"zero"``. Deletion always ends in zeros.
-        batch_size: pictures a forward.
+        batch_size: pictures a forward; None for what suits the device (16 on a CPU, 64 on a GPU).
         score: ``"softmax"``, ``"sigmoid"`` (multi-label networks) or ``"logit"``.
 
     Returns:
@@ -92,6 +93,7 @@ def insertion_deletion(
         >>> curves.insertion.mean(), curves.deletion.mean(), curves.overall.mean()
     """
     stacked, targets = check(images, maps, targets, score, batch_size)
+    batch_size = batch_size or pictures_at_once(images.device)
     channels, height, width = images.shape[1:]
     counts = _counts(step, height * width)
     start = _start(images, baseline)

@@ -18,11 +18,12 @@ SCORES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def check(images: Tensor, maps: Tensor, targets: Tensor, score: str, batch_size: int) -> tuple[Tensor, Tensor]:
+def check(images: Tensor, maps: Tensor, targets: Tensor, score: str, batch_size: int | None) -> tuple[Tensor, Tensor]:
     """Maps as [B, M, H, W] and targets as int64 [B], both on the images' device; ValueError for anything unfit."""
     if score not in SCORES:
         raise ValueError(unknown("score", score, SCORES))
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+    whole = isinstance(batch_size, int) and not isinstance(batch_size, bool)
+    if batch_size is not None and not (whole and batch_size >= 1):
         raise ValueError(f"batch_size must be a positive whole number, not {batch_size!r}.")
     if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
         raise ValueError(f"images must be a float tensor [B, 3, H, W] of preprocessed pictures; got {_what(images)}.")
