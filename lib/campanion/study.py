@@ -18,7 +18,7 @@ from campanion.protocols import PROTOCOLS, Protocol
 from campanion.results import load_result, make_run, read_rows, rows_path, save_result, write_rows
 from campanion.rows import with_rows
 from campanion.statistics import paired, summarise
-from campanion.timing import seconds_per_image
+from campanion.timing import IMAGES, seconds_per_image
 
 CURVES = ("insertion_curve", "deletion_curve")
 
@@ -161,7 +161,8 @@ def _run(
         "method", key=lambda names: names.map({m: i for i, m in enumerate(methods)}), kind="stable"
     )
     if "seconds_per_image" in metrics:
-        timed = seconds_per_image(network, pictures, methods, precision=protocol.precision, seed=protocol.seed)
+        few = 3 if mode == "quick" else IMAGES
+        timed = seconds_per_image(network, pictures, methods, few, protocol.precision, protocol.seed)
         chosen = chosen.merge(timed, on=["image", "method"], how="left", validate="one_to_one")
     curves = {
         curve: {m: _mean_curve(chosen[chosen["method"] == m][curve]) for m in methods}

@@ -10,8 +10,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from captum.attr import IntegratedGradients, Lime, NoiseTunnel, Saliency
-from saliency.core import XRAI
-from saliency.core.base import INPUT_OUTPUT_GRADIENTS
 from skimage.segmentation import slic
 from torch import Tensor
 
@@ -104,6 +102,9 @@ def lime(
 @method("XRAI", "Kapishnikov et al., ICCV 2019", gives="map")
 def xrai(game: ChannelGame, target: Tensor) -> Tensor:
     """Regions ranked by their mean integrated gradient (PAIR's saliency library)."""
+    # Only here: no other method needs what saliency imports, which takes longer than captum and scikit-image together.
+    from saliency.core import XRAI
+    from saliency.core.base import INPUT_OUTPUT_GRADIENTS
 
     def gradients(pictures: np.ndarray, call_model_args: dict, expected_keys: list | None = None) -> dict:
         x = torch.as_tensor(np.asarray(pictures), dtype=game.images.dtype, device=game.images.device)
