@@ -8,10 +8,11 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+import torchvision
 from campanion import explain, metrics
 from campanion.data import open_dataset
 from campanion.errors import MissingData
-from campanion.evaluation import evaluate, measure, settings_of
+from campanion.evaluation import evaluate, layer_of, measure, settings_of
 from campanion.game import ChannelGame
 from campanion.inference import fast
 from campanion.models import load_model
@@ -148,9 +149,24 @@ def test_every_protocol_measures_its_methods(protocol, model, scenes):
     model = load_model({"lfi_maps": "scenes_lfi", "abn_maps": "scenes_abn"}[protocol]) if "maps" in protocol else model
     short = replace(PROTOCOLS[protocol], orderings=min(20, PROTOCOLS[protocol].orderings), step=0.5)
     rows = pd.DataFrame(measure(model, fast(model), scenes[0], short)).set_index("method")
-    assert rows.loc[list(short.curves), ["insertion", "deletion", "drop"]].notna().all(axis=None)
+    drawn = ["insertion", "deletion"] if short.curves else []
+    assert rows.loc[list(short.curves), drawn].notna().all(axis=None)
+    assert rows["drop"].notna().all()
     assert ("shap_cosine" in rows) == bool(short.orderings)
     assert set(rows.index) - {"shap_cam"} == {*short.curves, *short.compared}
+
+
+def test_the_last_pooling_is_found_by_what_it_is(model, scenes):
+    pooled = PROTOCOLS["lift_pool5"]
+    assert layer_of(model, pooled) == "features.15"
+    assert layer_of(model, PROTOCOLS["lift"]) == model.target_layer == "features.14"
+    assert settings_of(model, scenes, pooled)["layer"] == "features.15"
+    vgg16 = torchvision.models.vgg16(weights=None)
+    assert layer_of(vgg16, pooled) == "features.30"
+    flat = torch.nn.Conv2d(3, 4, 1)
+    flat.weights = {"name": "flat"}
+    with pytest.raises(ValueError, match="no max pooling"):
+        layer_of(flat, pooled)
 
 
 def test_a_multi_label_network_is_scored_by_its_sigmoid(scenes):

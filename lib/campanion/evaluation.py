@@ -22,7 +22,7 @@ from campanion.data import Dataset, Sample, open_dataset
 from campanion.game import ChannelGame, probabilities
 from campanion.inference import fast
 from campanion.models import load_model
-from campanion.protocols import PROTOCOLS, STANDARD, Protocol
+from campanion.protocols import LAST_POOLING, PROTOCOLS, STANDARD, Protocol
 from campanion.resumed import per_image
 
 
@@ -59,15 +59,29 @@ def settings_of(model: nn.Module, data: Dataset, protocol: Protocol) -> dict[str
     """Everything that decides the numbers of :func:`evaluate`: kept with the rows, compared before adding to them."""
     return {
         **asdict(protocol), "model": model.weights["name"], "weights": model.weights["sha256"],
-        "layer": protocol.layer or model.target_layer, "data": data.name,
+        "layer": layer_of(model, protocol), "data": data.name,
     }  # fmt: skip
+
+
+def layer_of(model: nn.Module, protocol: Protocol) -> str:
+    """The name of the layer that ``protocol`` explains ``model`` at.
+
+    Raises:
+        ValueError: it asks for the last max pooling, and there is none.
+    """
+    if protocol.layer != LAST_POOLING:
+        return protocol.layer or model.target_layer
+    poolings = [name for name, module in model.named_modules() if isinstance(module, nn.MaxPool2d)]
+    if not poolings:
+        raise ValueError(f"{model.weights['name']} has no max pooling to explain; a VGG has.")
+    return poolings[-1]
 
 
 def measure(model: nn.Module, network: nn.Module, sample: Sample, protocol: Protocol) -> list[dict[str, object]]:
     """The rows of one image, one for each method."""
     device = next(model.parameters()).device
     image = model.preprocess(sample.image).unsqueeze(0).to(device)
-    game = ChannelGame.of(model, image, protocol.layer)
+    game = ChannelGame.of(model, image, layer_of(model, protocol))
     game.use_network(network)
     target = game.target(None)
     score = getattr(model, "activation", "softmax")

@@ -10,6 +10,9 @@ FD_METHODS = (
 LIFT_METHODS = ("grad_cam", "grad_cam_pp", "score_cam", "ablation_cam", "xgrad_cam:lift", "lift_cam")
 
 
+LAST_POOLING = "pool5"  # VGG's name for it
+
+
 @dataclass(frozen=True)
 class Protocol:
     """What is measured and how; everything here decides numbers, and is kept in the rows' file.
@@ -24,7 +27,8 @@ class Protocol:
         baseline: of insertion, see :func:`campanion.metrics.insertion_deletion`.
         seed: of the order of the images and of the orderings of channels.
         precision: of the masked pictures' forwards, see :func:`campanion.inference.fast`.
-        layer: the target layer, by default the model's own.
+        layer: the target layer, by default the model's own; :data:`LAST_POOLING` stands for the network's last
+            max pooling, whatever its name.
     """
 
     curves: tuple[str, ...] = FD_METHODS
@@ -62,6 +66,8 @@ PROTOCOLS: dict[str, Protocol] = {
     "abn_maps": Protocol(curves=("abn", *POST_HOC), compared=(), orderings=0),
     # LIFT-CAM Tables 2 to 5 in one pass: Score-CAM's masked forwards, the dearest part, serve all four
     "lift": Protocol(curves=LIFT_METHODS, step=0.025, baseline="zero"),
+    # LIFT-CAM Table 2 at the layer that its authors' code takes: the last pooling, not the ReLU before it
+    "lift_pool5": Protocol(curves=(), compared=(*LIFT_METHODS, "xgrad_cam"), layer=LAST_POOLING),
     # LIFT-CAM Table 4 alone: binary masks without blur, 2.5 % a step
     "lift_curves": Protocol(curves=LIFT_METHODS, compared=(), orderings=0, step=0.025, baseline="zero"),
 }
