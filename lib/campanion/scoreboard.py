@@ -119,7 +119,8 @@ def counts(board: pd.DataFrame) -> str:
 def plain(board: pd.DataFrame) -> str:
     """The scoreboard for a terminal: how many claims have each word, and a line per claim that was answered."""
     counts = Counter(board.verdict)
-    lines = [f"{len(board)} claims: " + ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])]
+    words = ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])
+    lines = [f"{len(board)} claim{'s' * (len(board) != 1)}: {words}"]
     for row in board[board.verdict != NOT_RUN].itertuples():
         lines.append(f"  {row.verdict:14s}  {title(row.paper, row.table)}: {row.sentence} (N = {int(row.n):,})")
     return "\n".join(lines)

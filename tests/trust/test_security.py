@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from campanion.data import coco, imagenet, voc, vqa
+from campanion.data import coco, imagenet, voc, vqa, weights
+from campanion.data.download import DownloadError
 from campanion.errors import MissingData
 from campanion.models.zoo import read_weights
 from campanion.run_state import load_state
@@ -45,6 +46,19 @@ def test_a_malicious_weights_file_is_refused_and_not_run(tmp_path: Path, name: s
     with pytest.raises(ValueError, match=rf"Weights file .*{name} cannot be read"):
         read_weights(path)
     assert not proof.exists()
+
+
+@pytest.mark.parametrize("kind", ["malicious", "cut short", "text"])
+def test_a_downloaded_file_of_weights_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    proof, served = tmp_path / "pwned", tmp_path / "served.pth"
+    torch.save({"weight": Malice(proof) if kind == "malicious" else torch.zeros(9)}, served)
+    if kind != "malicious":
+        served.write_bytes(served.read_bytes()[:200] if kind == "cut short" else b"not found")
+    monkeypatch.setattr(weights, "download", lambda *_, **__: served)
+    with pytest.raises(DownloadError, match=r"no file of weights, or holds more than tensors"):
+        weights.fetch_weights("weights/alexnet", tmp_path)
+    assert not proof.exists()
+    assert not (tmp_path / "weights" / "alexnet.safetensors").exists()
 
 
 def test_a_malicious_training_state_is_not_run(tmp_path: Path) -> None:

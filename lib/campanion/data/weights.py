@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors.torch import save_file
@@ -61,7 +62,7 @@ def fetch_weights(name: str, root: Path, progress: bool = True) -> Path:
     """Download ``weights/NAME`` and keep it as safetensors; the downloaded file is read as tensors only, then deleted.
 
     Raises:
-        DownloadError: the download failed, or the file does not hold the network's weights.
+        DownloadError: the download failed, or the file is damaged, holds more than tensors, or another network's.
 
     >>> fetch_weights("weights/vgg16", Path("data"))
     PosixPath('data/weights/vgg16.safetensors')
@@ -74,7 +75,10 @@ def fetch_weights(name: str, root: Path, progress: bool = True) -> Path:
     # Unpickling, checking and writing need the same space again.
     pickled = download(url, target.with_suffix(".pth"), sha256=sha256, room=2.1, progress=progress)
     metadata = {"source": url, "sha256": checksum(pickled, "sha256"), "weights": "IMAGENET1K_V1", "licence": LICENCE}
-    state = torch.load(pickled, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(pickled, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as problem:
+        raise DownloadError(f"{pickled} is no file of weights, or holds more than tensors: delete it.") from problem
     with replacing(target) as unfinished:
         save_file(checked_state(network, state), unfinished, metadata)
     pickled.unlink()
