@@ -23,7 +23,7 @@ from campanion.cams.explain import explain
 from campanion.cams.normalise import min_max_map, upsample
 from campanion.data import Dataset, Sample, open_dataset
 from campanion.errors import MissingData
-from campanion.grid import Cell
+from campanion.grid import Cell, by_network
 from campanion.grid_study import correct_of
 from campanion.models.lfi import LFICAM
 from campanion.models.trained import build_network, load_trained, read_card
@@ -113,11 +113,8 @@ def fin_study(
     if (result := committed(notebook, mode)) is not None:
         return result
     limit = min(limit or QUICK_IMAGES, QUICK_IMAGES) if mode == "quick" else limit
-    groups: dict[tuple, list[Cell]] = {}
-    for cell in cells:
-        if cell.config.attention == "lfi" and cell.config.seed == SEED:
-            groups.setdefault((cell.config.data_name, cell.config.pixels, cell.config.network), []).append(cell)
-    runs = [_run(mode, group, limit, pick_device(device)) for group in groups.values()]
+    groups = by_network(cell for cell in cells if cell.config.attention == "lfi" and cell.config.seed == SEED)
+    runs = [_run(mode, group, limit, pick_device(device)) for group in groups]
     if not any(runs):
         raise MissingData(
             "None of these networks is trained: `python -m campanion.grid --table fig5` lists them, and trains them "

@@ -117,6 +117,14 @@ class Cell:
         return self.config.data if entry.layouts and entry.find(paths.data_dir()) is None else None
 
 
+def by_network(cells: Iterable[Cell]) -> list[list[Cell]]:
+    """``cells`` in groups of one data set, size of picture and network: what a run of a result is made of."""
+    groups: dict[tuple, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.config.data_name, cell.config.pixels, cell.config.network), []).append(cell)
+    return list(groups.values())
+
+
 def method_of(attention: str | None, generation: str, fin: str = "trained") -> str:
     """The grid's word for a network's attention.
 

@@ -25,7 +25,7 @@ from scipy import stats
 from campanion import provenance
 from campanion.data.arrays import Draw, normalise
 from campanion.errors import MissingResult
-from campanion.grid import Cell, cells, default_scale, train_cells
+from campanion.grid import Cell, by_network, cells, default_scale, train_cells
 from campanion.models.trained import load_trained, read_card
 from campanion.modes import committed, pick_device
 from campanion.progress import track
@@ -63,11 +63,8 @@ def accuracy_study(notebook: str, mode: str, table: str, scale: str | None = Non
     if mode == "quick":
         train_cells(chosen)
     runs = size_runs(mode) if table == "table3" else []
-    groups: dict[tuple[str, str], list[Cell]] = {}
-    for cell in chosen:
-        if cell.done and not cell.missing_data:
-            groups.setdefault((cell.config.data_name, cell.config.network), []).append(cell)
-    runs += [_run(group, mode, pick_device(device)) for group in groups.values()]
+    trained = by_network(cell for cell in chosen if cell.done and not cell.missing_data)
+    runs += [_run(group, mode, pick_device(device)) for group in trained]
     if not runs:
         raise MissingResult(
             f"No training of scale {scale} is finished that {table} needs: "

@@ -34,7 +34,7 @@ from torch import Tensor
 from campanion import provenance
 from campanion.cams.normalise import min_max_map
 from campanion.errors import MissingData
-from campanion.grid import Cell
+from campanion.grid import Cell, by_network
 from campanion.metrics import stability_iou
 from campanion.modes import committed, pick_device
 from campanion.progress import track
@@ -192,11 +192,8 @@ def stability_study(
     if (result := committed(notebook, mode)) is not None:
         return result
     limit = (limit or QUICK_PICTURES) if mode == "quick" else limit
-    groups: dict[tuple, list[Cell]] = {}
-    for cell in cells:
-        if cell.config.attention is not None:
-            groups.setdefault((cell.config.data_name, cell.config.pixels, cell.config.network), []).append(cell)
-    runs = [_run(mode, group, limit, pick_device(device)) for group in groups.values()]
+    groups = by_network(cell for cell in cells if cell.config.attention is not None)
+    runs = [_run(mode, group, limit, pick_device(device)) for group in groups]
     if not any(runs):
         raise MissingData(
             "No two trained networks differ in learning rate or seed alone: `python -m campanion.grid --table fig6` "
