@@ -10,6 +10,8 @@ FD_METHODS = (
 LIFT_METHODS = ("grad_cam", "grad_cam_pp", "score_cam", "ablation_cam", "xgrad_cam:lift", "lift_cam")
 
 
+LIFT_EXTRA = ("lift_cam", "lrp_cam", "lime_cam")
+
 LAST_POOLING = "pool5"  # VGG's name for it
 
 
@@ -68,6 +70,8 @@ PROTOCOLS: dict[str, Protocol] = {
     "lift": Protocol(curves=LIFT_METHODS, step=0.025, baseline="zero"),
     # LIFT-CAM Table 2 at the layer that its authors' code takes: the last pooling, not the ReLU before it
     "lift_pool5": Protocol(curves=(), compared=(*LIFT_METHODS, "xgrad_cam"), layer=LAST_POOLING),
+    # What the authors' repository has beside the paper's six, on the same images
+    "lift_extra": Protocol(curves=(), compared=LIFT_EXTRA),
     # LIFT-CAM Table 4 alone: binary masks without blur, 2.5 % a step
     "lift_curves": Protocol(curves=LIFT_METHODS, compared=(), orderings=0, step=0.025, baseline="zero"),
 }
