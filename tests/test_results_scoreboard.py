@@ -72,6 +72,14 @@ def test_an_answer_stands_beside_the_papers_number():
     assert set(rows.index) == {c.id for c in load_claims()}
 
 
+def test_a_plain_network_is_called_by_its_own_printed_row(monkeypatch):
+    monkeypatch.delenv("CAMPANION_RESULTS")  # the committed results
+    board = answers().set_index("claim")
+    sizes = board.loc["lfi_table3_sizes"]
+    assert list(sizes.decided_by) == [f"Parameters (M): {m.replace('resnet', 'ResNet')}" for m in sizes.model]
+    assert board.loc["lfi_table1_below_plain"].decided_by == "Top-1 error (%): LFI-CAM minus plain"
+
+
 def test_the_sites_tables_are_well_formed():
     save(1.0)
     tree = ET.fromstring(table(answers(), "notebooks"))

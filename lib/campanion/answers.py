@@ -53,18 +53,19 @@ def _rows(verdict: Verdict) -> list[tuple]:
 def _decision(claim: Claim, run: RunVerdict) -> tuple[str, str, str, int, str]:
     numbers = list(run.numbers)
     number = telling(run.word, numbers)
-    methods = " minus ".join(_name(claim, m) for m in (number.method, number.reference) if m is not None)
+    methods = " minus ".join(_name(claim, m, run.model) for m in (number.method, number.reference) if m is not None)
     holds = f"{sum(n.word == YES for n in numbers)} of {len(numbers)}"
     decided_by = f"{TITLES[number.metric]}: {methods}"
     return decided_by, _printed(claim, number, run), _measured(number), min(n.n for n in numbers), holds
 
 
-def _name(claim: Claim, method: str) -> str:
-    """The method's name; that of a row which is no method of the registry as the paper prints it."""
+def _name(claim: Claim, method: str, model: str) -> str:
+    """The method's name; that of a row which is no method of the registry as the paper prints it, for this network."""
     if label(method) != method:
         return label(method)
-    printed = {row.method: row.row for table in claim.tables for row in _table(claim.paper, table)}
-    return printed.get(method, method)
+    rows = [row for table in claim.tables for row in _table(claim.paper, table) if row.method == method]
+    printed = {row.row for row in rows if row.model == model} or {row.row for row in rows}
+    return printed.pop() if len(printed) == 1 else method
 
 
 def _table(paper: str, table: str) -> list[tuple]:
