@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from campanion.game import ChannelGame
 
 _BLOCK_ELEMENTS = 2**24  # numbers held at once by the orderings of one block: 64 MB in float32
+_CACHED = 2**20  # numbers that stay in a processor's cache: 4 MB in float32
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _numbers_per_ordering(game: ChannelGame, target: Tensor) -> int:
     if game.head.kind == "generic":
         return game.channels**2
     width = game.contributions(target)[0].shape[2]
-    return 2 * width + 4 * game.channels if game.head.kind == "pixel" else 3 * game.channels * width
+    return (2 if game.head.kind == "pixel" else 5) * width + 4 * game.channels
 
 
 def _walk(game: ChannelGame, b: int, target: Tensor) -> Callable[[Tensor], Tensor]:
@@ -107,8 +108,7 @@ def _walk(game: ChannelGame, b: int, target: Tensor) -> Callable[[Tensor], Tenso
         def values(steps: Tensor) -> Tensor:
             if pixel:
                 return _pixel_prefixes(game.head.rest, each, offset, steps)
-            z = torch.cat([offset.expand(len(steps), 1, -1), each[steps]], 1).cumsum(1)
-            return game.head.finish(z, one.expand(len(steps)))
+            return _mlp_prefixes(lambda z: game.head.finish(z, one), each, offset, steps)
 
     def marginals(order: Tensor) -> Tensor:
         steps = order[live[order]].reshape(len(order), -1)
@@ -137,4 +137,26 @@ def _pixel_prefixes(rest: tuple, each: Tensor, offset: Tensor, steps: Tensor) ->
         for step in () if lone_relu else rest:
             z = step(z)
         torch.mv(z, mean, out=values[i])
+    return values.T
+
+
+def _mlp_prefixes(finish: Callable[[Tensor], Tensor], each: Tensor, offset: Tensor, steps: Tensor) -> Tensor:
+    """v of the empty set and of every prefix of ``steps`` [R, L] for a head of several layers: [R, L + 1].
+
+    The running sums of a few steps at a time, as many as a processor's cache holds (a GPU's memory: it needs large
+    products), go through ``finish``, from [1, M, D] to [1, M]: twice as fast as all of them at once.
+    """
+    most = _CACHED if each.device.type == "cpu" else _BLOCK_ELEMENTS
+    running = offset.repeat(len(steps), 1)
+    scratch = torch.empty_like(running)
+    sums = running.new_empty(max(1, most // running.numel()), *running.shape)
+    values = running.new_empty(steps.shape[1] + 1, len(steps))
+    columns = steps.T.contiguous()
+    for start in range(0, len(values), len(sums)):
+        count = min(len(sums), len(values) - start)
+        for i in range(start, start + count):
+            if i:
+                running += torch.index_select(each, 0, columns[i - 1], out=scratch)
+            sums[i - start] = running
+        values[start : start + count] = finish(sums[:count].flatten(0, 1).unsqueeze(0)).view(count, -1)
     return values.T
