@@ -132,6 +132,8 @@ def run(
             kernel_name="python3",
             progress_bar=False,
             coalesce_streams=True,  # else the moments at which text arrives would show in the file
+            # Kernels warn that they listen on loopback, signed but not encrypted, and remark on their own shutdown.
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         )
     write_whole(output, strip(log.read_text(encoding="utf-8")))
     return output
