@@ -52,19 +52,29 @@ def timed(function: Callable[[], object], device: str = "cpu") -> tuple[float, f
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def in_turn(sides: Mapping[str, Callable[[], object]], repeats: int, device: str = "cpu") -> dict[str, dict]:
+def in_turn(
+    sides: Mapping[str, Callable[[], object]], repeats: int, device: str = "cpu", failed: dict[str, str] | None = None
+) -> dict[str, dict]:
     """Every side's times, memory and arithmetic; sides take turns, so that other work on the machine slows all.
 
     The first call of each gives ``added_mb`` and ``gflop`` (:func:`first_call`) and is not timed, unless it takes more
-    than :data:`LONG` seconds: then it is the only one.
+    than :data:`LONG` seconds: then it is the only one. A library that cannot take the network goes into ``failed``,
+    with its reason, where that is given; an error of campanion's is always raised.
     """
-    first = {name: first_call(function, device) for name, function in sides.items()}
+    first = {}
+    for name, function in sides.items():
+        try:
+            first[name] = first_call(function, device)
+        except RuntimeError as error:
+            if failed is None or name == "campanion":
+                raise
+            failed[name] = f"fails: {str(error).partition(':')[0]}"
     times = {name: [once.pop("times")] if once["times"][0] > LONG else [] for name, once in first.items()}
-    repeated = [name for name in sides if not times[name]]
+    repeated = [name for name in first if not times[name]]
     for _ in range(repeats):
         for name in repeated:
             times[name].append(timed(sides[name], device))
-    return {name: {**summary(times[name]), **{k: v for k, v in first[name].items() if k != "times"}} for name in sides}
+    return {name: {**summary(times[name]), **{k: v for k, v in first[name].items() if k != "times"}} for name in first}
 
 
 def first_call(function: Callable[[], object], device: str = "cpu") -> dict[str, object]:

@@ -74,7 +74,7 @@ class Cell:
                 left_out[side] = f"about {tflop:.3g} TFLOP a call, above the limit of {limit:g}"
         return {
             "network": self.network, "method": self.method, "batch": self.batch, "rate_gflops": rate,
-            "sides": clock.in_turn(chosen, repeats, device), "left_out": left_out,
+            "sides": clock.in_turn(chosen, repeats, device, left_out), "left_out": left_out,
             "load_before": round(load, 1), "load_after": round(os.getloadavg()[0], 1),
             "date": datetime.now(UTC).date().isoformat(),
         }  # fmt: skip

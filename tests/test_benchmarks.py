@@ -173,6 +173,18 @@ def test_what_takes_too_long_is_left_out_with_its_reason() -> None:
     assert "above the limit" in entry["left_out"]["torchcam"]
 
 
+def test_a_library_that_cannot_take_the_network_is_left_out_with_its_reason() -> None:
+    def cannot() -> None:
+        raise RuntimeError("modified in place: [1, 2]")
+
+    failed: dict[str, str] = {}
+    found = clock.in_turn({"campanion": lambda: None, "peer": cannot}, 1, failed=failed)
+    assert list(found) == ["campanion"]
+    assert failed == {"peer": "fails: modified in place"}
+    with pytest.raises(RuntimeError, match="modified"):
+        clock.in_turn({"campanion": cannot}, 1, failed=failed)
+
+
 def test_jobs_are_found_by_pattern_and_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = []
     monkeypatch.setattr(run, "jobs", lambda *_: {n: ("methods", lambda n=n: done.append(n) or {}) for n in "ab"})

@@ -12,6 +12,7 @@ import torchvision
 from campanion import explain, load_model
 from campanion.data.download import DownloadError
 from campanion.errors import MissingData
+from campanion.game import ChannelGame
 from campanion.models import zoo
 from PIL import Image
 from safetensors.torch import save_file
@@ -57,6 +58,22 @@ def test_the_layer_is_not_negative_and_the_logits_are_torchvisions(name: str) ->
     model.get_submodule(model.target_layer).register_forward_hook(lambda _m, _i, out: kept.append(out.detach().amin()))
     model(images)
     assert kept[0] >= 0
+
+
+@pytest.mark.parametrize("name", [*LAYERS, "mobilenet_v3_small", "efficientnet_b0"])
+def test_a_gradient_passes_the_whole_network(name: str) -> None:
+    model = load_model(name, weights="random")
+    images = torch.randn(1, 3, 96, 96, requires_grad=True)
+    layer = dict(model.named_modules())[model.target_layer]
+    kept = []
+    layer.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+    score = model(images)[0, 0]
+    expected = torch.autograd.grad(score, [images, kept[0]])
+    assert all(bool(g.isfinite().all()) and bool(g.any()) for g in expected)
+    game = ChannelGame.of(model, images.detach())
+    # A network that applies its ReLU in place has the hook's tensor after it; where the maps are 0 the two differ.
+    own, whole = (gradient * (game.activations != 0) for gradient in (game.gradient(0), expected[1]))
+    assert torch.allclose(own, whole, rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
 
 
 def test_random_weights_come_from_the_seed_alone() -> None:

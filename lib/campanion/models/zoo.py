@@ -107,11 +107,18 @@ def load_model(
         state, facts = _find_weights(name, weights)
         _load(model, state, facts)
     if name.startswith("densenet"):
-        # Its last ReLU is a function call without a name; a second ReLU after it changes nothing.
-        model.features.add_module("relu5", nn.ReLU())
+        # Its last ReLU is a function call without a name; one before it changes nothing.
+        model.features.add_module("relu5", _Relu5())
     size = 299 if name == "inception_v3" else 224
     names = _imagenet_classes() if classes == 1000 else [str(i) for i in range(classes)]
     return _dress(model, Preprocess(size, IMAGENET_MEAN, IMAGENET_STD), names, _target_layer(name), facts, device)
+
+
+class _Relu5(nn.Module):
+    """max(x, 0), whose gradient does not need its output: the network changes that in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp_min(0)
 
 
 def _dress(
