@@ -19,24 +19,23 @@ _TITLES = {"channels": "channels", "orderings": "orderings", "images": "pictures
 
 
 def ratio_figure(ratios: pd.DataFrame, width: float = 7.16) -> Figure:
-    """Other libraries' time over ours, one axes per network (columns) and batch (rows); right of the line ours is less.
+    """Other libraries' time over ours, one axes per network and batch measured; right of the line ours is less.
 
     A hollow mark is a call that was made once. Bars run from their fastest over our slowest to the reverse.
     """
-    networks, batches = list(dict.fromkeys(ratios.network)), sorted(set(ratios.batch))
+    cells = list(ratios.groupby(["network", "batch"], sort=False))
     methods = list(dict.fromkeys(ratios.method))
+    across = min(3, len(cells))
+    down = -(-len(cells) // across)
     with mpl.rc_context(STYLE):
-        size = (width, len(batches) * (0.17 * len(methods) + 0.45) + 0.5)
-        fig, axes = plt.subplots(len(batches), len(networks), figsize=size, squeeze=False, sharex=True, sharey=True)
-        for i, batch in enumerate(batches):
-            for j, network in enumerate(networks):
-                part = ratios[(ratios.network == network) & (ratios.batch == batch)]
-                _ratio_axes(axes[i, j], part, methods)
-                axes[i, j].set_visible(not part.empty)
-                if i == 0:
-                    axes[i, j].set_title(network, fontsize=8)
-                if j == 0:
-                    axes[i, j].set_ylabel(f"batch {batch}")
+        size = (width, down * (0.15 * len(methods) + 0.45) + 0.5)
+        fig, axes = plt.subplots(down, across, figsize=size, squeeze=False, sharex=True, sharey=True)
+        for ax, ((network, batch), part) in zip(axes.flat, cells, strict=False):
+            _ratio_axes(ax, part, methods)
+            ax.set_title(f"{network}, batch {batch}", fontsize=8)
+            ax.xaxis.set_tick_params(labelbottom=True)
+        for ax in axes.flat[len(cells) :]:
+            ax.set_visible(False)
         handles = [
             plt.Line2D([], [], marker=mark, ls="", color=PALETTE[k], label=name)
             for k, (name, mark) in enumerate(_MARKS.items())
