@@ -188,7 +188,7 @@ def figure(rows: Mapping[str, pd.DataFrame], width: float = 7.16, cosine: float 
         for ax, (title, frame) in zip(axes[0], rows.items(), strict=True):
             _draw(ax, frame, cosine)
             name = title.replace(" on ", "\n")  # two lines: a name and its data are wider than an axes
-            ax.set_title(f"{name}, {frame['image'].nunique()} images", fontsize=8)
+            ax.set_title(f"{name}, {frame['image'].nunique()} images", fontsize=6.5)
             ax.set_xlabel("orderings")
         axes[0, 0].set_ylabel("1 - cosine with the reference")
         entries = {label: h for ax in axes[0] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
