@@ -135,6 +135,9 @@ def test_a_full_study_takes_the_protocol_that_there_are_rows_of(model, scenes, o
     assert run["provenance"]["settings"]["protocol"] == "cams"
     assert "rows" not in run["provenance"]["settings"]
     assert set(rows_of(run).method) == {*QUICK.curves, *QUICK.compared, "shap_cam"}
+    # A few images of the other protocol, begun, do not push out what is committed.
+    evaluate(model, scenes, QUICK, 1, name="lift")
+    assert with_rows(("lift", "cams"), "scenes", "scenes_vgg") == "cams"
 
 
 def test_study_refuses_an_unknown_mode_or_protocol():

@@ -112,7 +112,7 @@ def measure(model: nn.Module, network: nn.Module, sample: Sample, protocol: Prot
     rows = []
     for i, name in enumerate(maps):
         row: dict[str, object] = {**shared, "method": name}
-        if curves is not None and name in protocol.curves:
+        if name in protocol.curves:
             j = protocol.curves.index(name)
             row |= {"insertion": float(curves.insertion[0, j]), "deletion": float(curves.deletion[0, j])}
             row |= {"insertion_curve": _rounded(curves.insertion_curve[0, j])}

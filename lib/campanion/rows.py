@@ -202,8 +202,8 @@ def rows_path(data: str, model: str, name: str = "cams") -> Path:
 
 
 def with_rows(names: Sequence[str], data: str, model: str) -> str:
-    """The first of ``names`` that ``model`` has rows of, committed or begun; else the first."""
-    places = ((name, path(data, model, name)) for name in names for path in (rows_path, running_path))
+    """The first of ``names`` that ``model`` has committed rows of; without any, the first begun; else the first."""
+    places = ((name, path(data, model, name)) for path in (rows_path, running_path) for name in names)
     return next((name for name, path in places if path.exists()), names[0])
 
 

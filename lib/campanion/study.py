@@ -45,8 +45,8 @@ def study(
         models: names, with their data set: ``"voc_mlp@voc2007"``; without one it is ``imagenet-val``.
         limit: images of each data set (None: all; quick: 24).
         protocol: a name of :data:`campanion.protocols.PROTOCOLS`; tables of one protocol share their per-image rows.
-            Of several names, each network takes the first that it has rows of, and without any the first. A quick run
-            leaves out what none of ``methods`` and ``metrics`` needs.
+            Of several names, each network takes the first that it has rows of, committed before begun, and without
+            any the first. A quick run leaves out what none of ``methods`` and ``metrics`` needs.
         precision: of the masked pictures' forwards (quick: float32).
         quick_models: what a quick run measures instead of ``models``.
 
