@@ -19,7 +19,7 @@ import pandas as pd
 from campanion import paths
 from campanion.answers import answers, own_table
 from campanion.claims import NOT_RUN, WORDS, Verdict, verdicts
-from campanion.papers import title
+from campanion.papers import PAPERS, title
 from campanion.results import load_results
 
 BEGIN, END = "<!-- scoreboard:begin -->", "<!-- scoreboard:end -->"
@@ -45,7 +45,7 @@ def scoreboard(results: Mapping[str, Mapping] | None = None) -> pd.DataFrame:
 
 
 def markdown(board: pd.DataFrame, rows: pd.DataFrame) -> str:
-    """The scoreboard for the README: counts of verdicts per table, then what each answer rests on.
+    """The scoreboard for the README: counts of verdicts per table, then, folded, what each answer rests on.
 
     Args:
         board: from :func:`scoreboard`.
@@ -56,15 +56,18 @@ def markdown(board: pd.DataFrame, rows: pd.DataFrame) -> str:
         lines.append(f"| {name} | {total} | {' | '.join(str(n) if n else '' for n in each)} |")
     totals = Counter(board.verdict)
     lines.append(f"| **all** | **{len(board)}** | {' | '.join(f'**{totals[w]}**' for w in WORDS)} |")
-    answered = rows[rows.answer != NOT_RUN]
-    if len(answered):
-        heads = ("claim", "network, data", "verdict", "decided by", "paper", "ours (95 % interval)", "N")
-        lines += ["", f"| {' | '.join(heads)} |", f"|{'---|' * 6}---:|"]
-    for row in answered.itertuples():
-        claim = f"[{title(row.paper, row.table)}](notebooks/{row.notebook}.ipynb): {row.sentence}{_own(row)}"
-        run = f"{row.model}, {row.data}"
-        cells = (claim, run, f"**{row.answer}**", _decided(row), row.printed, row.measured, f"{int(row.n):,}")
-        lines.append(f"| {' | '.join(cells)} |")
+    heads = ("claim", "network, data", "verdict", "decided by", "paper", "ours (95 % interval)", "N")
+    for paper, answered in rows[rows.answer != NOT_RUN].groupby("paper", sort=False):
+        # Folded: dozens of long rows would push what the project is for off the page.
+        summary = f"{PAPERS[paper].partition(':')[0]}: what each answer rests on, for every network and data set"
+        lines += ["", "<details>", f"<summary>{summary}</summary>", ""]
+        lines += [f"| {' | '.join(heads)} |", f"|{'---|' * 6}---:|"]
+        for row in answered.itertuples():
+            claim = f"[{title(row.paper, row.table)}](notebooks/{row.notebook}.ipynb): {row.sentence}{_own(row)}"
+            run = f"{row.model}, {row.data}"
+            cells = (claim, run, f"**{row.answer}**", _decided(row), row.printed, row.measured, f"{int(row.n):,}")
+            lines.append(f"| {' | '.join(cells)} |")
+        lines += ["", "</details>"]
     return "\n".join(lines)
 
 
