@@ -67,24 +67,26 @@ class _Constructors(TorchFunctionMode):
         if function in (torch.tensor, torch.as_tensor) and asked is not None and torch.device(asked) == DEVICE:
             del kwargs["device"]
             return function(*args, **kwargs).to(DEVICE)
+        if function is Tensor.new_tensor and isinstance(args[0], Elsewhere):
+            return function(args[0].here, *args[1:], **kwargs).to(DEVICE)
         return function(*args, **kwargs)
 
 
 @contextmanager
 def pretended() -> Iterator[None]:
-    """Within it, ``.to(DEVICE)`` and ``device=DEVICE`` give tensors elsewhere."""
-    before = torch.__future__.get_overwrite_module_params_on_conversion()
-    torch.__future__.set_overwrite_module_params_on_conversion(True)
-    try:
-        with _Constructors(), _Dispatch():
-            yield
-    finally:
-        torch.__future__.set_overwrite_module_params_on_conversion(before)
+    """Within it, ``.to(DEVICE)`` and ``device=DEVICE`` give tensors elsewhere; networks go there by :func:`moved`."""
+    with _Constructors(), _Dispatch():
+        yield
 
 
 def moved(model: nn.Module) -> nn.Module:
     """A copy of ``model`` on the pretended device."""
-    return copy.deepcopy(model).to(DEVICE)
+    before = torch.__future__.get_overwrite_module_params_on_conversion()
+    torch.__future__.set_overwrite_module_params_on_conversion(True)  # a parameter cannot become a subclass in place
+    try:
+        return copy.deepcopy(model).to(DEVICE)
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(before)
 
 
 def _run(function: Callable, args: tuple, kwargs: dict) -> object:

@@ -7,6 +7,7 @@ on tensors of both devices fails; both must give the same numbers.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pandas as pd
@@ -25,6 +26,7 @@ from campanion import (
     orderings,
     pointing,
     sanity_study,
+    training,
     vqa_study,
 )
 from campanion.data import open_dataset
@@ -38,6 +40,8 @@ from campanion.inference import fast
 from campanion.metrics.randomisation import randomised, rank_correlation, structure
 from campanion.models.vqa import load_vqa
 from campanion.protocols import PROTOCOLS
+from campanion.run_config import make_config
+from campanion.run_data import evaluate
 from campanion.stability_study import compare_maps, others
 from elsewhere import DEVICE, Elsewhere, moved, pretended
 from nets import NETS, net, pictures
@@ -267,4 +271,30 @@ def test_training_pictures(kind):
     near = normalise(augment(pixels, drawn), (0.5,) * 3, (0.2,) * 3)
     with pretended():
         far = normalise(augment(pixels.to(DEVICE), drawn), (0.5,) * 3, (0.2,) * 3)
+    same(near, far)
+
+
+@pytest.mark.parametrize("attention", [None, "abn", "lfi"])
+def test_training(attention, tmp_path, monkeypatch):
+    settings = {
+        "data": "scenes", "network": "resnet20", "attention": attention, "size": 32, "limit": 12, "limit_test": 7,
+        "epochs": 1, "batch": 6, "device": "cpu", "name": "tiny", "folder": str(tmp_path),
+    }  # fmt: skip
+
+    def losses() -> list[dict]:
+        run = training.Run(make_config(settings))
+        assert next(run.network.parameters()).device == run.device
+        return [run.epoch(0), evaluate(run.network, run.test, accelerator=run.accelerator)]
+
+    def placed(config):
+        accelerator = make(config)
+        accelerator.state.device = DEVICE
+        return accelerator
+
+    near, make, build = losses(), training.make_accelerator, training.build_network
+    monkeypatch.setattr(training, "make_accelerator", placed)
+    monkeypatch.setattr(training, "build_network", lambda *given: moved(build(*given)))
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no such device
+    with pretended():
+        far = losses()
     same(near, far)
