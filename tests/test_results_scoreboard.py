@@ -5,7 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 import pytest
-from campanion.answers import answers
+from campanion.answers import _measured, answers
+from campanion.claim_tests import Number
 from campanion.claims import load_claims
 from campanion.provenance import collect
 from campanion.results import make_run, save_result
@@ -127,3 +128,25 @@ def test_missing_marks_and_files_are_told(tmp_path, capsys):
     assert main(["--write", str(tmp_path / "bare.md")]) == 2
     assert "bare.md: The file needs one line" in capsys.readouterr().err
     assert (tmp_path / "bare.md").read_text() == "bare"
+
+
+@pytest.mark.parametrize(
+    ("n", "low", "high", "said"),
+    [
+        (1, 11.17, 11.17, "11.17 (counted)"),
+        (1, None, None, "11.17 (no interval)"),  # one picture, of which nothing follows for others
+        (500, 11.17, 11.17, "11.17 (11.17 to 11.17)"),
+        (500, 11.0, 11.5, "11.17 (11 to 11.5)"),
+    ],
+)
+def test_only_a_count_does_without_an_interval(n, low, high, said):
+    assert _measured(Number("plain", None, "parameters", 11.17, low, high, n)) == said
+
+
+def test_the_long_table_is_folded_by_paper():
+    save(1.0)  # of one paper
+    before, inside = markdown(scoreboard(), answers()).split("<details>")
+    assert "**all**" in before
+    assert ".ipynb" not in before
+    assert "<summary>LIFT-CAM: " in inside
+    assert inside.rstrip().endswith("</details>")

@@ -92,6 +92,6 @@ def _printed(claim: Claim, number: Number, run: RunVerdict) -> str:
 def _measured(number: Number) -> str:
     sign = "" if number.reference is None else "+"
     mean, *ends = (f"{v + 0.0:{sign}.4g}" for v in (number.mean, number.low, number.high) if v is not None)
-    if number.n == 1 and number.low == number.high:
+    if number.n == 1 and ends and number.low == number.high:
         return f"{mean} (counted)"  # one thing, such as a network's parameters: nothing varies
     return f"{mean} ({' to '.join(ends) if ends else 'no interval'})"
