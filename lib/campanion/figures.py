@@ -46,7 +46,13 @@ STYLE = {
 
 def use_style() -> None:
     """Set this module's style for all figures that follow (a notebook's first cell)."""
+    from IPython import get_ipython  # for notebooks only, as this function: a command line need not wait for it
+    from matplotlib_inline.config import InlineBackend
+
     mpl.rcParams.update(STYLE)
+    if (kernel := get_ipython()) is not None:
+        # Constrained layout fits the figure already; cutting it to what is drawn would draw it once more to find that.
+        InlineBackend.instance(parent=kernel).print_figure_kwargs = {"bbox_inches": None}
 
 
 def width(paper: str, columns: int = 1) -> float:
@@ -61,12 +67,17 @@ def width(paper: str, columns: int = 1) -> float:
 def save(fig: Figure, name: str) -> tuple[Path, Path]:
     """Write ``figures/<name>.pdf`` and ``.png``, the same bytes for the same picture, fonts embedded.
 
+    Nothing may be added afterwards: the places of the axes are found once, here, for both files and for the notebook.
+
     Returns:
         The two paths.
     """
     folder = paths.figures_dir()
     folder.mkdir(parents=True, exist_ok=True)
     pdf, png = folder / f"{name}.pdf", folder / f"{name}.png"
+    if (layout := fig.get_layout_engine()) is not None:
+        layout.execute(fig)
+        fig.set_layout_engine("none")  # else every drawing would find the places again, which takes as long as the rest
     with mpl.rc_context({"pdf.fonttype": 42, "savefig.dpi": STYLE["savefig.dpi"]}):
         fig.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
         fig.savefig(png, metadata={"Software": None})

@@ -10,7 +10,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from captum.attr import IntegratedGradients, Lime, NoiseTunnel, Saliency
-from skimage.segmentation import slic
 from torch import Tensor
 
 from campanion.cams.methods import method
@@ -85,6 +84,8 @@ def lime(
 
     Negative coefficients count as 0: the map says what speaks for the class.
     """
+    from skimage.segmentation import slic  # only here: it imports scipy.cluster, and half of SciPy with it
+
     rows, seed = [], seed_from(generator)
     for b, c in enumerate(target.tolist()):
         picture = game.images[b].permute(1, 2, 0).double().cpu().numpy()
