@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -82,6 +83,17 @@ def test_a_cell_is_done_when_its_checkpoint_is_there_and_of_these_settings(out: 
     ):
         with pytest.raises(ValueError, match=says):
             _ = tiny(out, **changed).done
+
+
+def test_a_training_that_ended_before_its_network_was_tested_is_not_done(out: Path) -> None:
+    cell = tiny(out)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("campanion.run_card.load_trained", Mock(side_effect=KeyboardInterrupt))
+        train_cells([cell])
+    assert (cell.checkpoint.is_file(), cell.epochs, cell.done) == (True, 1, False)
+    before = cell.checkpoint.read_bytes()
+    train_cells([cell])  # tests it, and trains no epoch more
+    assert (cell.checkpoint.read_bytes(), cell.epochs, cell.done) == (before, 1, True)
 
 
 def test_a_committed_checkpoint_goes_before_one_that_was_trained(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
