@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -87,8 +87,7 @@ def test_a_cell_is_done_when_its_checkpoint_is_there_and_of_these_settings(out: 
 
 def test_a_training_that_ended_before_its_network_was_tested_is_not_done(out: Path) -> None:
     cell = tiny(out)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("campanion.run_card.load_trained", Mock(side_effect=KeyboardInterrupt))
+    with patch("campanion.run_card.load_trained", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         train_cells([cell])
     assert (cell.checkpoint.is_file(), cell.epochs, cell.done) == (True, 1, False)
     before = cell.checkpoint.read_bytes()
