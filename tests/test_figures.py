@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,6 +13,9 @@ import torch
 from campanion import figures, figures_all, paths
 from campanion.figures_cells import cells, paper_against_ours
 from campanion.tables import COLUMNS, Table
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+LAYOUT = ConstrainedLayoutEngine.execute
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +107,28 @@ def test_map_covers_the_picture_and_keeps_the_scale():
     with pytest.raises(ValueError, match=r"\[1, 2, 2\]"):
         figures.heatmap(ax, None, np.zeros((1, 2, 2)))
     plt.close(fig)
+
+
+def test_a_saved_figure_is_laid_out_once_and_nothing_sticks_out():
+    fig = figures.paper_vs_ours_plot(table())
+    with patch.object(ConstrainedLayoutEngine, "execute", autospec=True, side_effect=LAYOUT) as layout:
+        figures.save(fig, "a")
+        fig.canvas.draw()
+    assert layout.call_count == 1
+    edge = fig.bbox
+    inside = fig.get_tightbbox(fig.canvas.get_renderer()).transformed(fig.dpi_scale_trans)
+    assert min(inside.x0, inside.y0) >= 0
+    assert inside.x1 <= edge.x1
+    assert inside.y1 <= edge.y1
+
+
+def test_no_committed_figure_is_cut_at_its_edge():
+    cut = []
+    for path in sorted((paths.root() / "figures").glob("*.png")):
+        drawn = plt.imread(path)[..., :3]
+        edges = (drawn[:2], drawn[-2:], drawn[:, :2], drawn[:, -2:])
+        cut += [path.name for edge in edges if edge.min() < 0.8]
+    assert cut == []
 
 
 def test_pictures_of_every_form():
