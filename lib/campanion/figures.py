@@ -77,7 +77,7 @@ def save(fig: Figure, name: str) -> tuple[Path, Path]:
     pdf, png = folder / f"{name}.pdf", folder / f"{name}.png"
     if (layout := fig.get_layout_engine()) is not None:
         layout.execute(fig)
-        fig.set_layout_engine("none")  # else every drawing would find the places again, which takes as long as the rest
+        fig.set_layout_engine("none")  # else each of the drawings to come would find the places again
     with mpl.rc_context({"pdf.fonttype": 42, "savefig.dpi": STYLE["savefig.dpi"]}):
         fig.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
         fig.savefig(png, metadata={"Software": None})
