@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -196,3 +198,12 @@ def test_targets_and_layers_of_every_form() -> None:
     assert explain(model, images, 2, "grad_cam", layer="stem").raw["grad_cam"].shape == (2, 6, 6)
     assert explain(model, images, 2, "grad_cam", layer="pool").raw["grad_cam"].shape == (2, 3, 3)
     assert explain(model, images).maps.keys() == {"fd_cam", "lift_cam"}
+
+
+def test_importing_what_every_notebook_imports_brings_no_library_that_only_some_methods_call():
+    code = (
+        "import sys; from campanion import explain, figures, gallery, study; "
+        "print(sorted({'captum', 'saliency', 'scipy', 'skimage.segmentation', 'sklearn'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

@@ -1,12 +1,13 @@
-"""CAMs that ask the channel game directly: Ablation-, SHAP- and LIFT-CAM, and their relatives LIME-CAM and LRP-CAM."""
+"""CAMs that ask the channel game directly: Ablation-, SHAP- and LIFT-CAM, and their relatives LIME-CAM and LRP-CAM.
+
+captum is imported by the methods that call it: most heads have a closed form, and its import takes half a second.
+"""
 
 from __future__ import annotations
 
 from unittest.mock import patch
 
 import torch
-from captum.attr import LRP, DeepLift, Lime
-from captum.attr._core import deep_lift
 from torch import Tensor, nn
 
 from campanion.cams.methods import method
@@ -59,22 +60,7 @@ def lift_cam(game: ChannelGame, target: Tensor) -> Tensor:
         with torch.no_grad():
             multipliers = game.head.multipliers(offset + each.sum(1), offset, target)
             return torch.einsum("bkd,bd->bk", each, multipliers)
-    # captum takes the plain gradient, silently, through activations that are not in its table (ReLU6, SiLU, GELU ...).
-    more = {kind: deep_lift.nonlinear for kind in POINTWISE if kind not in deep_lift.SUPPORTED_NON_LINEAR}
-    more[UnitNorm] = deep_lift_rule
-    with captum_call(), patch.dict(deep_lift.SUPPORTED_NON_LINEAR, more):
-        lifted = DeepLift(_head_module(game)).attribute(game.activations.clone(), target=target)
-    weights = lifted.sum((2, 3)).detach()
-    nothing = game.value(torch.zeros(1, game.channels), target)[:, 0]
-    missing = weights.sum(1) - (game.score(target) - nothing)
-    rounding = max(1e-3, 8 * torch.finfo(weights.dtype).eps)
-    if bool((missing.abs() > rounding * (weights.abs().sum(1) + nothing.abs())).any()):
-        raise ValueError(
-            f"lift_cam: DeepLIFT's contributions after {game.parts.name!r} do not sum to v(all) - v(none): captum has "
-            "no rule for a function of this head (a product of activations, overlapping max-pooling). "
-            "Choose a later layer."
-        )
-    return weights
+    return _by_captum(game, target)
 
 
 @method("LRP-CAM", "Jung and Oh, ICCV 2021 (authors' repository)")
@@ -84,6 +70,8 @@ def lrp_cam(game: ChannelGame, target: Tensor) -> Tensor:
     Raises:
         ValueError: the head cannot be cut out, or has a module that captum's LRP has no rule for.
     """
+    from captum.attr import LRP
+
     head = flatten_by_function(_head_module(game))
     try:
         with captum_call():
@@ -101,6 +89,8 @@ def lime_cam(
 
     ``samples`` coalitions (default: as many as channels, as the authors' code draws).
     """
+    from captum.attr import Lime
+
     rows, seed = [], seed_from(generator)  # one seed for all: an image's map does not depend on its neighbours
     for b in range(len(target)):
         one = game.image(b)
@@ -114,6 +104,29 @@ def lime_cam(
                 )
             )
     return torch.cat(rows).to(game.activations)
+
+
+def _by_captum(game: ChannelGame, target: Tensor) -> Tensor:
+    """LIFT-CAM's weights of a head without a closed form."""
+    from captum.attr import DeepLift
+    from captum.attr._core import deep_lift
+
+    # captum takes the plain gradient, silently, through activations that are not in its table (ReLU6, SiLU, GELU ...).
+    more = {kind: deep_lift.nonlinear for kind in POINTWISE if kind not in deep_lift.SUPPORTED_NON_LINEAR}
+    more[UnitNorm] = deep_lift_rule
+    with captum_call(), patch.dict(deep_lift.SUPPORTED_NON_LINEAR, more):
+        lifted = DeepLift(_head_module(game)).attribute(game.activations.clone(), target=target)
+    weights = lifted.sum((2, 3)).detach()
+    nothing = game.value(torch.zeros(1, game.channels), target)[:, 0]
+    missing = weights.sum(1) - (game.score(target) - nothing)
+    rounding = max(1e-3, 8 * torch.finfo(weights.dtype).eps)
+    if bool((missing.abs() > rounding * (weights.abs().sum(1) + nothing.abs())).any()):
+        raise ValueError(
+            f"lift_cam: DeepLIFT's contributions after {game.parts.name!r} do not sum to v(all) - v(none): captum has "
+            "no rule for a function of this head (a product of activations, overlapping max-pooling). "
+            "Choose a later layer."
+        )
+    return weights
 
 
 def _head_module(game: ChannelGame) -> nn.Module:

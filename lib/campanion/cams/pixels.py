@@ -1,6 +1,7 @@
 """Attribution of the input's pixels, by the libraries that do it well: captum and saliency.
 
-Each gives a map [B, H, W]; attributions of the three colours are added by magnitude.
+Each gives a map [B, H, W]; attributions of the three colours are added by magnitude. Each method imports its library
+when it is called: most notebooks call none of them, and they take seconds to import.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from captum.attr import IntegratedGradients, Lime, NoiseTunnel, Saliency
 from torch import Tensor
 
 from campanion.cams.methods import method
@@ -21,6 +21,8 @@ from campanion.randomness import captum_call, seed_from
 @method("Gradient", "Simonyan et al., ICLR Workshops 2014", gives="map")
 def gradient(game: ChannelGame, target: Tensor) -> Tensor:
     """``|d logit / d x|``, summed over colours (captum's Saliency)."""
+    from captum.attr import Saliency
+
     return _attribute(game, lambda model, x: Saliency(model).attribute(x, target=target))
 
 
@@ -38,6 +40,8 @@ def smooth_grad(
     Raises:
         ValueError: noise below 0.
     """
+    from captum.attr import NoiseTunnel, Saliency
+
     if noise < 0:
         raise ValueError(f"smooth_grad: noise must be at least 0, not {noise}.")
 
@@ -62,6 +66,7 @@ def smooth_grad(
 @method("Integrated Gradients", "Sundararajan et al., ICML 2017", gives="map")
 def integrated_gradients(game: ChannelGame, target: Tensor, *, steps: int = 50) -> Tensor:
     """x times the gradient averaged on the way from the zero (mean colour) picture, ``steps`` points (captum)."""
+    from captum.attr import IntegratedGradients
 
     def run(model: torch.nn.Module, x: Tensor) -> Tensor:
         return IntegratedGradients(model).attribute(
@@ -84,7 +89,8 @@ def lime(
 
     Negative coefficients count as 0: the map says what speaks for the class.
     """
-    from skimage.segmentation import slic  # only here: it imports scipy.cluster, and half of SciPy with it
+    from captum.attr import Lime
+    from skimage.segmentation import slic
 
     rows, seed = [], seed_from(generator)
     for b, c in enumerate(target.tolist()):
@@ -103,7 +109,6 @@ def lime(
 @method("XRAI", "Kapishnikov et al., ICCV 2019", gives="map")
 def xrai(game: ChannelGame, target: Tensor) -> Tensor:
     """Regions ranked by their mean integrated gradient (PAIR's saliency library)."""
-    # Only here: no other method needs what saliency imports, which takes longer than captum and scikit-image together.
     from saliency.core import XRAI
     from saliency.core.base import INPUT_OUTPUT_GRADIENTS
 
