@@ -89,10 +89,12 @@ def test_a_training_that_ended_before_its_network_was_tested_is_not_done(out: Pa
     cell = tiny(out)
     with patch("campanion.run_card.load_trained", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         train_cells([cell])
-    assert (cell.checkpoint.is_file(), cell.epochs, cell.done) == (True, 1, False)
-    before = cell.checkpoint.read_bytes()
+    assert (list(cell.config.place.glob("*.safetensors")), cell.epochs, cell.done) == ([], 1, False)
+    history = cell.config.place / "history.csv"
+    before = history.read_bytes()
     train_cells([cell])  # tests it, and trains no epoch more
-    assert (cell.checkpoint.read_bytes(), cell.epochs, cell.done) == (before, 1, True)
+    assert (cell.checkpoint.is_file(), history.read_bytes(), cell.done) == (True, before, True)
+    assert not (cell.config.place / "untested").exists()
 
 
 def test_a_committed_checkpoint_goes_before_one_that_was_trained(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

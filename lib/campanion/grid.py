@@ -69,7 +69,7 @@ class Cell:
 
     @property
     def done(self) -> bool:
-        """Is the checkpoint there, and tested? A training that was killed between the two only has to be tested.
+        """Is the checkpoint there?
 
         Raises:
             ValueError: it is there, but was trained with other settings; names them.
@@ -77,8 +77,6 @@ class Cell:
         if not (self.checkpoint.is_file() and self.checkpoint.with_suffix(".json").is_file()):
             return False
         card = read_card(self.checkpoint)
-        if not card["accuracy"]:
-            return False
         defaults = {f.name: f.default for f in fields(Config)}  # a card lacks what was not a setting in its time
         found = {key: card["network"].get(key, defaults.get(key)) for key in self.config.spec}
         found |= {f"recipe.{k}": v for k, v in card["recipe"].items() if k != "name"}

@@ -31,6 +31,9 @@ def write_checkpoint(
 ) -> dict[str, object]:
     """Write ``RUN.safetensors``, ``.json`` and ``.md`` into the run's folder and, where asked, export them.
 
+    They are made and measured in the folder ``untested`` and then take their places, the weights last: a checkpoint
+    that can be found is whole and has its accuracy, whenever the run is killed.
+
     Args:
         config: of the run.
         state: the chosen weights.
@@ -42,7 +45,8 @@ def write_checkpoint(
         The facts, as in the ``.json``.
     """
     name, rows, best = config.run, history["rows"], history["best"]
-    path = config.place / f"{name}.safetensors"
+    place, path = config.place / f"{name}.safetensors", config.place / "untested" / f"{name}.safetensors"
+    path.parent.mkdir(exist_ok=True)
     write_weights(path, halved(state), f"campanion.train, {name}")
     mean, std = config.statistics
     facts: dict[str, object] = {
@@ -79,12 +83,16 @@ def write_checkpoint(
     facts["measured on"] = device_name(next(network.parameters()).device)
     _write(path, facts)
     write_whole(path.with_suffix(".md"), card(facts).encode())
+    place.unlink(missing_ok=True)  # never older weights beside a newer card
+    for suffix in (".json", ".md", ".safetensors"):
+        path.with_suffix(suffix).replace(place.with_suffix(suffix))
+    path.parent.rmdir()
     if config.export:
         target = Path(config.export).expanduser()
         target = target if target.is_absolute() else paths.root() / target
         for suffix in (".safetensors", ".json", ".md"):
             with replacing(target / f"{name}{suffix}") as part:
-                shutil.copyfile(path.with_suffix(suffix), part)
+                shutil.copyfile(place.with_suffix(suffix), part)
     return facts
 
 
