@@ -108,3 +108,11 @@ def test_strip_removes_what_changes_from_run_to_run_and_nothing_else():
         assert (after.id, after.source) == (before.id, before.source)
         assert after.get("outputs") == before.get("outputs")
         assert after.get("execution_count") == before.get("execution_count")
+
+
+def test_strip_takes_the_address_out_of_an_object_that_is_shown_as_html():
+    ran = good()
+    text = {"text/plain": "<pandas.io.formats.style.Styler at 0x7f3c5a1b2d90>", "text/html": "at 0x7f3c5a1b2d90>"}
+    ran.cells[2].outputs = [nbformat.v4.new_output("execute_result", text, execution_count=2)]
+    (shown,) = nbformat.reads(strip(nbformat.writes(ran)), as_version=4).cells[2].outputs
+    assert shown.data == {**text, "text/plain": "<pandas.io.formats.style.Styler at 0x000000000000>"}

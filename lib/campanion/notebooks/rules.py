@@ -21,6 +21,8 @@ _EXTRA_KEYS = [
 ]
 _ABSOLUTE = re.compile(r"(?<![\w./:~-])(?:/(?:home|Users|root|tmp|mnt|opt|private|var|content)/|[A-Z]:\\\\?\w)")
 _INSTALL = re.compile(r"^\s*[!%]\s*(?:pip|conda|mamba|uv)\b", re.MULTILINE)
+_ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]{6,16}(?=>)")  # in the text of an object that is shown otherwise
+_NOWHERE = "0x000000000000"
 _BAR = re.compile(r"\d+%\||\bit/s\]|\bs/it\]")
 
 
@@ -37,6 +39,8 @@ def strip(source: str) -> str:
     for cell in notebook.cells:
         if cell.metadata.get("tags") == []:  # papermill gives every cell an empty list
             del cell.metadata["tags"]
+        for data in (out["data"] for out in cell.get("outputs", []) if "text/plain" in out.get("data", {})):
+            data["text/plain"] = _ADDRESS.sub(_NOWHERE, data["text/plain"])
     return nbformat.writes(notebook) + "\n"
 
 
