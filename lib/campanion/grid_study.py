@@ -232,9 +232,9 @@ def _run(group: Sequence[Cell], mode: str, device: str) -> dict:
         found.append({"method": method, "metric": "parameters", "mean": size, "low": size, "high": size, "n": 1})
     recipe = {"scale": group[0].scale, "name": config.recipe, "size": config.pixels, "precision": config.precision}
     settings = {**recipe, **config.numbers.as_dict(), "train": cards[group[0].name]["data"]["train"]}
-    first = found[0]
+    first, epochs = found[0], config.numbers.epochs
     weights = {
-        "name": f"{model}, {len(group)} trainings of {config.numbers.epochs} epochs",
+        "name": f"{model}, {len(group)} trainings of {epochs} epoch{'s' * (epochs != 1)}",
         "accuracy": f"top-1 {100 - first['mean']:.1f} % {first['method']}",
     }
     minutes = sum(cell["minutes"] for cell in trained)
