@@ -86,7 +86,7 @@ def write_checkpoint(
     place.unlink(missing_ok=True)  # never older weights beside a newer card
     for suffix in (".json", ".md", ".safetensors"):
         path.with_suffix(suffix).replace(place.with_suffix(suffix))
-    path.parent.rmdir()
+    shutil.rmtree(path.parent)  # with what a killed run left there
     if config.export:
         target = Path(config.export).expanduser()
         target = target if target.is_absolute() else paths.root() / target
