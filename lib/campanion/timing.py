@@ -20,18 +20,10 @@ IMAGES = 10
 
 
 def median_seconds(function: Callable[[], object], least: float = 0.1) -> float:
-    """Median wall time of ``function()`` over blocks that take ``least`` seconds together; a GPU's work is awaited.
+    """Median wall time of ``function()`` over blocks that take ``least`` seconds together; a GPU's work is awaited."""
+    from torch.utils.benchmark import Timer  # only here: it warns on import where a compiler's CUDA has no driver
 
-    The first call alone where it takes ten times ``least``: what it has to warm up is little beside that.
-    """
-    from torch.utils import benchmark  # only here: it warns on import where a compiler's CUDA has no driver
-
-    start = benchmark.timer()
-    function()
-    first = benchmark.timer() - start
-    if first >= 10 * least:
-        return first
-    timer = benchmark.Timer("function()", globals={"function": function}, num_threads=torch.get_num_threads())
+    timer = Timer("function()", globals={"function": function}, num_threads=torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=least).median
 
 

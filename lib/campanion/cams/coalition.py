@@ -1,6 +1,6 @@
 """CAMs that ask the channel game directly: Ablation-, SHAP- and LIFT-CAM, and their relatives LIME-CAM and LRP-CAM.
 
-captum is imported by the methods that call it: most heads have a closed form, and its import takes half a second.
+captum is imported where it is called: LIME-CAM and LRP-CAM need it, and LIFT-CAM on heads without a closed form.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Attribution of the input's pixels, by the libraries that do it well: captum and saliency.
 
 Each gives a map [B, H, W]; attributions of the three colours are added by magnitude. Each method imports its library
-when it is called: most notebooks call none of them, and they take seconds to import.
+when it is called: other methods need none of them.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _EXTRA_KEYS = [
 _ABSOLUTE = re.compile(r"(?<![\w./:~-])(?:/(?:home|Users|root|tmp|mnt|opt|private|var|content)/|[A-Z]:\\\\?\w)")
 _INSTALL = re.compile(r"^\s*[!%]\s*(?:pip|conda|mamba|uv)\b", re.MULTILINE)
 _ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]{6,16}(?=>)")  # in the text of an object that is shown otherwise
-_NOWHERE = "0x000000000000"
+_NOWHERE = "0x000000000000"  # still an address, which nbval's sanitizer knows (tests/nbval_sanitize.cfg)
 _BAR = re.compile(r"\d+%\||\bit/s\]|\bs/it\]")
 
 
