@@ -77,8 +77,10 @@ def save(fig: Figure, name: str) -> tuple[Path, Path]:
     pdf, png = folder / f"{name}.pdf", folder / f"{name}.png"
     if (layout := fig.get_layout_engine()) is not None:
         layout.execute(fig)
-        fig.set_layout_engine("none")  # else each of the drawings to come would find the places again
-    with mpl.rc_context({"pdf.fonttype": 42, "savefig.dpi": STYLE["savefig.dpi"]}):
+    rules = {"figure.autolayout": False, "figure.constrained_layout.use": False, "pdf.fonttype": 42}
+    with mpl.rc_context({**rules, "savefig.dpi": STYLE["savefig.dpi"]}):
+        # None, not "none": with any engine each file, and the notebook's picture, would be drawn twice.
+        fig.set_layout_engine(None)
         fig.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
         fig.savefig(png, metadata={"Software": None})
     return pdf, png
