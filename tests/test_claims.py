@@ -174,12 +174,34 @@ def test_verdict_of_one_run_has_reason_and_numbers():
     assert "a - c, overall: -0.2" in against.reason
 
 
-def test_runs_that_differ_are_mixed_and_listed():
+@pytest.mark.parametrize(
+    ("signs", "word"),
+    [((1, 1), YES), ((1, -1), MIXED), ((1, 0), MIXED), ((-1, 0), NO), ((-1, -1), NO), ((0, 0), OPEN)],
+)
+def test_several_runs(signs, word):
+    first, second = (run(pairs(1, s), model=m) for s, m in zip(signs, ("resnet18", "vgg16"), strict=True))
+    assert verdict(CLAIM, result(first, second)).word == word
+    assert verdict(CLAIM, result(second, first)).word == word
+
+
+def test_runs_that_differ_are_listed_with_their_words():
     got = verdict(CLAIM, result(run(pairs(1, 1)), run(pairs(1, 0), model="vgg16")))
-    assert got.word == MIXED
     assert "resnet18 on imagenet-val: reproduced: " in got.reason
     assert "vgg16 on imagenet-val: undecided: " in got.reason
-    assert verdict(CLAIM, result(run(pairs(1, 1)), run(pairs(1, 1), model="vgg16"))).word == YES
+    assert "reproduced: " not in verdict(CLAIM, result(run(pairs(1, 1)), run(pairs(1, 1), model="vgg16"))).reason
+
+
+def test_a_network_on_which_the_methods_coincide_does_not_veto():
+    same = run([("a", "b", "overall", -1e-9, 2e-9), ("a", "c", "overall", 0.1, 0.3)], model="linear")
+    for others, word in (([1], YES), ([-1], NO), ([0], OPEN), ([1, -1], MIXED)):
+        runs = [run(pairs(1, s), model=f"net{i}") for i, s in enumerate(others)]
+        assert verdict(CLAIM, result(same, *runs)).word == word
+    alone = verdict(CLAIM, result(same))
+    assert alone.word == OPEN
+    assert alone.runs[0].tied
+    assert alone.reason.endswith("these coincide on this network")
+    worse = run([("a", "b", "overall", -1e-9, 2e-9), ("a", "c", "overall", -0.3, -0.1)])
+    assert verdict(CLAIM, result(worse, run(pairs(1, 1), model="vgg16"))).word == MIXED  # it contradicts elsewhere
 
 
 def test_what_does_not_count_is_not_run():

@@ -177,6 +177,15 @@ def test_measured_numbers_stand_beside_the_printed_ones(measured):
     assert list(measured.model) == ["resnet18", "resnet18", "voc_mlp", "resnet18"]
 
 
+def test_errors_of_another_set_are_not_set_beside_those_of_imagenet():
+    key = "13_lfi_table3_imagenet_size"
+    rows = [{"method": "lfi_cam", "metric": "top1_error", "mean": 40.0, "low": 39.0, "high": 41.0, "n": 2500}]
+    of = {(data, mode): {"model": "resnet18", "data": data, "mode": mode, "rows": rows}
+          for data, mode in (("imagenet", "full"), ("imagenette96", "full"), ("scenes", "quick"))}  # fmt: skip
+    found = cells({key: {"runs": list(of.values())}})
+    assert list(zip(found.data, found["mode"], strict=True)) == [("imagenet", "full"), ("scenes", "quick")]
+
+
 def test_the_picture_of_all_cells_has_every_number_and_no_overlap(measured):
     fig = paper_against_ours(measured)
     first, second = fig.axes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -16,10 +17,10 @@ from campanion.results import load_result
 from campanion.rows import read_rows, rows_path
 from campanion.run_config import make_config
 from campanion.run_data import open_part
-from campanion.statistics import summarise
 from campanion.trained import config_of
 from campanion.trained_series import Trained, finished, learned_maps, series
 from campanion.training import train
+from scipy import stats
 from torch import Tensor
 
 KEY = "14_lfi_fig1_fig6_stability"
@@ -121,23 +122,53 @@ def test_rows_of_networks_whose_maps_are_known(monkeypatch: pytest.MonkeyPatch) 
     assert curve == pytest.approx([(100 + 100 / 3) / 2] * len(curve), abs=1e-3)  # maps of 0 and 1 only
     assert extra["series"] == {"lr": [n.name for n in networks], "seed": []}
 
-    means, differences = stability_study.summary(rows)
-    one = means[means["metric"] == "iou"].iloc[0]
+    means, differences, pictures = stability_study.summary(rows)
+    one = next(row for row in means if row["metric"] == "iou")
     assert (one["mean"], one["n"]) == (pytest.approx((100 + 100 / 3) / 2, abs=0.01), 40)
-    assert len(differences) == 0
+    # two pairs of 100 and 100 / 3, each the same for every picture: Student's interval of two numbers
+    half = stats.t.ppf(0.975, 1) * 200 / 3 / 2
+    assert (one["low"], one["high"]) == pytest.approx((one["mean"] - half, one["mean"] + half), abs=0.1)
+    assert differences == pictures == []
 
 
-def test_the_interval_is_over_pictures_not_over_pairs() -> None:
-    """Every network more that is compared would narrow it, if pairs were drawn."""
-    about = {"method": "lfi_cam", "varied": "lr", "base": "a"}
-    values = [float(v) for v in torch.rand(30, generator=torch.Generator().manual_seed(0))]
-    same = [dict.fromkeys(stability_study.METRICS, v) for v in values]
-    one = [{"image": i, **about, "other": "b", **row} for i, row in enumerate(same)]
-    thrice = pd.DataFrame([{**row, "other": name} for row in one for name in "bcd"])
-    found = stability_study.summary(thrice)[0]
-    expected = summarise(pd.DataFrame(one), "iou")
-    columns = ["mean", "low", "high", "n"]
-    pd.testing.assert_frame_equal(found[found["metric"] == "iou"][columns], expected[columns])
+def drawn(method: str, others: str, shift: float = 0.0) -> list[dict]:
+    """Rows of 30 pictures: each pair with the base ``a`` is 2 points above the one before it."""
+    values = 10 * torch.rand(30, generator=torch.Generator().manual_seed(0)) + shift
+    return [
+        {"image": i, "method": method, "varied": "lr", "base": "a", "other": other}
+        | dict.fromkeys(stability_study.METRICS, float(value) + 2 * k)
+        for k, other in enumerate(others)
+        for i, value in enumerate(values)
+    ]
+
+
+def test_intervals_count_pictures_and_pairs() -> None:
+    frame = pd.DataFrame(drawn("lfi_cam", "bcd") + drawn("abn", "bcd", 5.0))
+    means, differences, pictures = stability_study.summary(frame)
+    (mean,) = (row for row in means if (row["method"], row["metric"]) == ("lfi_cam", "iou"))
+    own = frame[frame["method"] == "lfi_cam"]
+    pairs = 4 / 3  # 0, 2 and 4 points above the first: a variance of 4, of three
+    variance = own.groupby("image")["iou"].mean().var() / 30 + pairs
+    half = stats.t.ppf(0.975, 2 * (variance / pairs) ** 2) * variance**0.5
+    assert mean["mean"] == pytest.approx(own["iou"].mean())
+    assert (mean["low"], mean["high"]) == pytest.approx((mean["mean"] - half, mean["mean"] + half))
+    (both,) = (row for row in differences if row["metric"] == "iou")
+    (alone,) = (row for row in pictures if row["metric"] == "iou")
+    assert (both["method"], both["reference"], both["mean"]) == ("lfi_cam", "abn", pytest.approx(-5))
+    assert (alone["low"], alone["high"]) == pytest.approx((-5, -5))  # the same pictures, each 5 points lower
+    assert both["low"] < -5 < both["high"]
+
+
+def test_one_pair_has_no_interval() -> None:
+    """A claim about methods must not rest on two networks, however many pictures they see."""
+    means, differences, pictures = stability_study.summary(pd.DataFrame(drawn("lfi_cam", "b") + drawn("abn", "bc")))
+    by_method = {row["method"]: row for row in means if row["metric"] == "iou"}
+    assert math.isnan(by_method["lfi_cam"]["low"])
+    assert by_method["lfi_cam"]["note"].startswith("one pair: over pictures ")
+    assert by_method["abn"]["low"] < by_method["abn"]["mean"]
+    assert "note" not in by_method["abn"]
+    assert all(math.isnan(row["high"]) for row in differences)
+    assert all(row["low"] <= row["mean"] <= row["high"] for row in pictures)
 
 
 SETTINGS = {

@@ -8,8 +8,8 @@ from decimal import Decimal
 import pandas as pd
 
 from campanion.cams.variants import label
-from campanion.claim_tests import YES, Number
-from campanion.claims import NOT_RUN, Claim, RunVerdict, Verdict, printed_passes, printed_runs, telling, verdicts
+from campanion.claim_tests import OPEN, YES, Number
+from campanion.claims import NOT_RUN, SAME, Claim, RunVerdict, Verdict, printed_passes, printed_runs, telling, verdicts
 from campanion.papers import TITLES, paper_data, published, tables
 from campanion.results import load_results
 
@@ -27,8 +27,9 @@ def answers(results: Mapping[str, Mapping] | None = None) -> pd.DataFrame:
     Returns:
         Columns ``claim, paper, table, sentence, verdict`` (of the claim), ``model, data, answer`` (of this run),
         ``decided_by`` (the quantity that decided), ``printed`` and ``measured`` (its value in the paper and here, with
-        the 95 % interval), ``n``, ``holds`` (such as ``2 of 7``: comparisons that came out as claimed), ``own_table``
-        (whether the paper's own numbers pass the test: ``yes``, ``no``, ``not printed``), ``notebook``.
+        the 95 % interval), ``n`` (the images that it rests on), ``holds`` (such as ``2 of 7``: comparisons that came
+        out as claimed), ``own_table`` (do the paper's own numbers pass the test: ``yes``, ``no``, ``not printed``),
+        ``notebook``.
 
     >>> answers().query("claim == 'fd_table1_best_overall'")[["model", "printed", "measured"]]
     """
@@ -56,7 +57,9 @@ def _decision(claim: Claim, run: RunVerdict) -> tuple[str, str, str, int, str]:
     methods = " minus ".join(_name(claim, m, run.model) for m in (number.method, number.reference) if m is not None)
     holds = f"{sum(n.word == YES for n in numbers)} of {len(numbers)}"
     decided_by = f"{TITLES[number.metric]}: {methods}"
-    return decided_by, _printed(claim, number, run), _measured(number), min(n.n for n in numbers), holds
+    if run.word == OPEN and number.tied:
+        decided_by += f" ({SAME})"
+    return decided_by, _printed(claim, number, run), _measured(number), number.n, holds
 
 
 def _name(claim: Claim, method: str, model: str) -> str:

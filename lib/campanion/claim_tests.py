@@ -38,6 +38,11 @@ class Number:
     word: str = ""
     paired: bool = True
 
+    @property
+    def tied(self) -> bool:
+        """Whether it is a difference of two methods that are equal but for rounding."""
+        return self.reference is not None and self.low is not None and max(-self.low, self.high) < TIE
+
     def __str__(self) -> str:
         name = self.method if self.reference is None else f"{self.method} - {self.reference}"
         interval = "no interval" if self.low is None else f"{self.low:.4g} to {self.high:.4g}"
@@ -84,7 +89,7 @@ def decide(number: Number, bound: float, sign: int = 1) -> Number:
     if number.low is None:
         return _worded(number, OPEN)
     low, high = sorted((sign * number.low, sign * number.high))
-    if number.reference is not None and bound == 0 and max(-low, high) < TIE:
+    if number.tied and bound == 0:
         return _worded(number, OPEN)
     if low > bound or (low == high and low >= bound - TIE):  # an exact quantity, such as a size, may equal the bound
         return _worded(number, YES)

@@ -14,6 +14,7 @@ from campanion.errors import unknown
 from campanion.papers import DIRECTION, PAPERS, paper_data, published
 
 NOT_RUN, MIXED = "not run", "mixed"
+SAME = "these coincide on this network"
 WORDS = (YES, NO, OPEN, MIXED, NOT_RUN)
 _FIELDS = {"id", "paper", "table", "sentence", "notebook", "data", "printed", "test"}
 
@@ -42,10 +43,15 @@ class RunVerdict:
     reason: str
     numbers: tuple[Number, ...] = ()
 
+    @property
+    def tied(self) -> bool:
+        """Whether it is undecided because methods that the claim tells apart are one and the same on this network."""
+        return self.word == OPEN and any(n.tied for n in self.numbers)
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer to a claim: ``word`` is the runs' common word, or ``mixed``; ``runs`` has each run's own."""
+    """The answer to a claim over all ``runs``, each of which has its own; see :func:`verdict`."""
 
     claim: Claim
     word: str
@@ -83,9 +89,12 @@ def find_claim(name: str) -> Claim:
 def verdict(claim: Claim, results: Mapping[str, Mapping]) -> Verdict:
     """Answer a claim from results.
 
-    Paired differences decide, by their 95 % intervals: all that the test needs on the claimed side, reproduced;
-    any wholly on the other side, not reproduced; else undecided. Runs of mode ``quick`` answer nothing, nor do
-    runs on data that the claim is not about.
+    Paired differences decide a run, by their 95 % intervals: all that the test needs on the claimed side, reproduced;
+    any wholly on the other side, not reproduced; else undecided. Over several runs (networks, data sets) the claim is
+    reproduced where all bear it out, not reproduced where one contradicts it and none bears it out, mixed where only
+    some bear it out, undecided where none decides. A run on whose network the compared methods coincide, as
+    Ablation-CAM and LIFT-CAM do on a linear head, counts only where there is no other. Runs of mode ``quick`` answer
+    nothing, nor do runs on data that the claim is not about.
 
     Args:
         claim: from :func:`load_claims`.
@@ -97,16 +106,28 @@ def verdict(claim: Claim, results: Mapping[str, Mapping]) -> Verdict:
     result = results.get(claim.notebook)
     if result is None:
         return Verdict(claim, NOT_RUN, f"there is no result of {claim.notebook}")
-    runs = [r for r in result["runs"] if r["mode"] == "full" and _about(claim, r["data"])]
+    runs = [r for r in result["runs"] if r["mode"] == "full" and is_about(claim, r["data"])]
     if not runs:
         about = " or ".join(claim.data)
         return Verdict(claim, NOT_RUN, f"{claim.notebook} has no full run on {about}")
     answers = [_answer(claim, r) for r in runs]
     answered = [a for a in answers if a.word != NOT_RUN]
-    words = {a.word for a in answered}
-    word = NOT_RUN if not answered else words.pop() if len(words) == 1 else MIXED
+    words = {a.word for a in [a for a in answered if not a.tied] or answered}
+    mixed = YES in words and len(words) > 1
+    word = MIXED if mixed else next((w for w in (YES, NO, OPEN) if w in words), NOT_RUN)
     listed = answered if answered else answers
-    return Verdict(claim, word, "; ".join(f"{a.model} on {a.data}: {_said(a, word)}" for a in listed), tuple(answers))
+    several = len({a.word for a in listed}) > 1
+    said = (f"{a.model} on {a.data}: {f'{a.word}: ' if several else ''}{a.reason}" for a in listed)
+    return Verdict(claim, word, "; ".join(said), tuple(answers))
+
+
+def is_about(claim: Claim, data: str) -> bool:
+    """Whether the claim is tested on this data set, whichever of its names is given.
+
+    >>> is_about(find_claim("fd_table1_best_overall"), "imagenet-val")
+    True
+    """
+    return data in claim.data or paper_data(data) in claim.data
 
 
 def verdicts(results: Mapping[str, Mapping]) -> list[Verdict]:
@@ -142,7 +163,7 @@ def printed_runs(claim: Claim) -> list[dict]:
             run["rows"].append(
                 {"method": row.method, "metric": row.metric, "mean": value, "low": value, "high": value, "n": 1}
             )
-    return [{**r, "differences": []} for r in runs.values() if r["data"] == "" or _about(claim, r["data"])]
+    return [{**r, "differences": []} for r in runs.values() if r["data"] == "" or is_about(claim, r["data"])]
 
 
 def _answer(claim: Claim, run: Mapping) -> RunVerdict:
@@ -161,11 +182,8 @@ def telling(word: str, numbers: list[Number]) -> Number:
 
 def _reason(word: str, numbers: list[Number]) -> str:
     counted = f"{sum(n.word == YES for n in numbers)} of {len(numbers)} comparisons hold" if len(numbers) > 1 else ""
-    return "; ".join(filter(None, (counted, str(telling(word, numbers)))))
-
-
-def _said(answer: RunVerdict, overall: str) -> str:
-    return f"{answer.word}: {answer.reason}" if overall == MIXED else answer.reason
+    number = telling(word, numbers)
+    return "; ".join(filter(None, (counted, str(number), SAME if word == OPEN and number.tied else "")))
 
 
 def _function(claim: Claim, run: Mapping) -> Callable[[Rows], tuple[str, list[Number]]]:
@@ -177,10 +195,6 @@ def _function(claim: Claim, run: Mapping) -> Callable[[Rows], tuple[str, list[Nu
         raise NotThere(f"a model that the paper does not print ({model})")
     rows = [row for r in printed for row in r["rows"]]
     return function_of(claim.test, Rows({"rows": rows, "differences": []}))
-
-
-def _about(claim: Claim, data: str) -> bool:
-    return data in claim.data or paper_data(data) in claim.data
 
 
 @cache

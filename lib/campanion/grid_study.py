@@ -1,15 +1,8 @@
-r"""What notebooks 11, 12 and 13 do with their mode: top-1 errors of the grid's finished trainings, with intervals.
+"""What notebooks 11, 12 and 13 do with their mode: top-1 errors of the grid's finished trainings, with intervals.
 
 A training's errors are known picture by picture. The error of a method is the mean over its trainings (seeds) and over
-pictures; its interval counts both sources of chance:
-
-.. math:: \bar e \pm t_\nu \sqrt{s^2_{\text{pictures}} / N + s^2_{\text{seeds}} / S}
-
-with :math:`s^2_{\text{pictures}}` the variance over the N pictures of a picture's mean error,
-:math:`s^2_{\text{seeds}}` that of the S trainings' errors, and the degrees of freedom :math:`\nu` of Welch and
-Satterthwaite. In the difference of two methods the pictures are paired, the trainings are not. With one training of a
-method, what a second would have given is not known: its error has an interval over pictures alone, and its differences
-have none.
+pictures; its interval counts both sources of chance (:mod:`campanion.trainings`). With one training of a method, what a
+second would have given is not known: its error has an interval over pictures alone, and its differences have none.
 """
 
 from __future__ import annotations
@@ -20,7 +13,6 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 
 from campanion import provenance
 from campanion.data.arrays import Draw, normalise
@@ -32,9 +24,9 @@ from campanion.progress import track
 from campanion.results import load_result, make_run, read_rows, rows_path, save_result, write_rows
 from campanion.run_data import Part, open_part
 from campanion.sizes import size_runs
+from campanion.trainings import combine
 
 BATCH = 250  # as in training.evaluate: generation table3 looks at all pictures of a batch
-LEVEL = 0.95
 ROWS = "accuracy"
 #: Our names of what the paper calls otherwise.
 MODELS = {"resnext29_8x64d": "resnext29"}
@@ -112,36 +104,6 @@ def correctness(group: Sequence[Cell], data: str, model: str, device: str | torc
         rows = pd.concat(parts, ignore_index=True).sort_values(["cell", "image"], kind="stable", ignore_index=True)
         write_rows(rows, path, {"checkpoints": {**known, **wanted}, "batch": BATCH})
     return rows[rows["cell"].isin(list(wanted))]
-
-
-def combine(arms: Sequence[tuple[int, np.ndarray]]) -> dict[str, float]:
-    """Mean of a signed sum of methods' errors, with both intervals of the module's head.
-
-    Args:
-        arms: (sign, errors [S, N]) of each method: one for an error, two for a difference, over the same N pictures.
-
-    Returns:
-        ``mean``; ``low``, ``high`` over pictures and trainings (NaN where a method has one training); ``low_pictures``,
-        ``high_pictures`` over pictures alone.
-
-    >>> combine([(1, plain), (-1, abn)])["mean"]
-    """
-    each = sum(sign * errors.mean(0) for sign, errors in arms)
-    n, mean = len(each), float(each.mean())
-    pictures = float(each.var(ddof=1)) / n
-    seeds = [(errors.mean(1).var(ddof=1) / len(errors), len(errors) - 1) for _, errors in arms if len(errors) > 1]
-    low, high = np.nan, np.nan
-    if len(seeds) == len(arms):
-        total = pictures + sum(variance for variance, _ in seeds)
-        spread = sum(variance**2 / freedom for variance, freedom in seeds)
-        low, high = _interval(mean, total, total**2 / spread if spread > 0 else np.inf)
-    low_pictures, high_pictures = _interval(mean, pictures, np.inf)
-    return {"mean": mean, "low": low, "high": high, "low_pictures": low_pictures, "high_pictures": high_pictures}
-
-
-def _interval(mean: float, variance: float, freedom: float) -> tuple[float, float]:
-    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * variance**0.5
-    return float(mean - half), float(mean + half)
 
 
 def summary(errors: Mapping[str, Mapping[int, np.ndarray]]) -> tuple[list[dict], list[dict], dict]:

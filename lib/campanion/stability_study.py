@@ -24,7 +24,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -40,8 +40,8 @@ from campanion.modes import committed, pick_device
 from campanion.progress import track
 from campanion.results import load_result, make_run, save_result
 from campanion.rows import rows_path, write_rows
-from campanion.statistics import paired, summarise
 from campanion.trained_series import VARIED, Trained, enlarged, finished, learned_maps, maps_to_show, series
+from campanion.trainings import combine
 
 PAPER = 127  # of 255: "reasonably high temperature", section 4.4
 THRESHOLDS = tuple(range(15, 256, 16))  # 127 is among them
@@ -151,26 +151,32 @@ def method_rows(
     return rows, extra
 
 
-def per_picture(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per picture and method: the mean over the other networks, a column per metric and what varies.
+def summary(rows: pd.DataFrame) -> tuple[list[dict], list[dict], list[dict]]:
+    """Means, differences between the methods on the same pictures, and the latter with intervals over pictures alone.
 
-    Other networks are few and share their base, so that the unit of the bootstrap is the picture.
+    The intervals of the first two count pictures and pairs of networks (:mod:`campanion.trainings`): other pictures
+    would give another mean, and so would other networks. With one pair there is none.
     """
-    parts = []
-    for varied, prefix in zip(VARIED, ("", "seed_"), strict=True):
+    means, differences, pictures = [], [], []
+    for (varied, prefix), metric in product(zip(VARIED, ("", "seed_"), strict=True), METRICS):
         own = rows[rows["varied"] == varied]
-        if len(own):
-            parts.append(own.groupby(["image", "method"], sort=False)[list(METRICS)].mean().add_prefix(prefix))
-    return pd.concat(parts, axis=1).reset_index()
-
-
-def summary(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Means with intervals, and differences between the methods on the same pictures, of rows of all methods."""
-    frame = per_picture(rows)
-    metrics = list(frame.columns.drop(["image", "method"]))
-    means = summarise(frame, metrics)
-    shared = [m for m in metrics if frame.loc[frame[m].notna(), "method"].nunique() == frame["method"].nunique()]
-    return means[means["n"] > 0], paired(frame, shared)
+        values = {
+            method: part.pivot(index="other", columns="image", values=metric).to_numpy()  # [pairs, pictures]
+            for method, part in own.groupby("method", sort=False)
+        }
+        about = {"metric": prefix + metric, "n": own["image"].nunique()}
+        for method, one in values.items():
+            found = combine([(1, one)])
+            row = {"method": method, **about, **{key: found[key] for key in ("mean", "low", "high")}}
+            if len(one) == 1:
+                row["note"] = f"one pair: over pictures {found['low_pictures']:.1f} to {found['high_pictures']:.1f}"
+            means.append(row)
+        for method, reference in combinations(values, 2):
+            found = combine([(1, values[method]), (-1, values[reference])])
+            row = {"method": method, "reference": reference, **about, "mean": found["mean"]}
+            differences.append({**row, "low": found["low"], "high": found["high"]})
+            pictures.append({**row, "low": found["low_pictures"], "high": found["high_pictures"]})
+    return means, differences, pictures
 
 
 def stability_study(
@@ -232,7 +238,8 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
         "thresholds": list(THRESHOLDS),
         "missing": [cell.name for cell in cells if not cell.done],
     }
-    return make_run(*summary(rows), record, network, beside)
+    means, differences, beside["pictures"] = summary(rows)
+    return make_run(means, differences, record, network, beside)
 
 
 def _compact(rows: pd.DataFrame) -> pd.DataFrame:
