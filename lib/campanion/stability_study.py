@@ -167,7 +167,9 @@ def summary(rows: pd.DataFrame) -> tuple[list[dict], list[dict], list[dict]]:
         about = {"metric": prefix + metric, "n": own["image"].nunique()}
         for method, one in values.items():
             found = combine([(1, one)])
-            row = {"method": method, **about, **{key: found[key] for key in ("mean", "low", "high")}}
+            least = -100 if metric == "above_shuffled" else 0
+            ends = {key: min(100.0, max(least, found[key])) for key in ("low", "high") if len(one) > 1}
+            row = {"method": method, **about, "mean": found["mean"], "low": np.nan, "high": np.nan} | ends
             if len(one) == 1:
                 row["note"] = f"one pair: over pictures {found['low_pictures']:.1f} to {found['high_pictures']:.1f}"
             means.append(row)
