@@ -113,7 +113,8 @@ def study(notebook: str, mode: str, models: Sequence[str], limit: int | None = N
         accuracy = f"{100 * present:.1f} % of the classes in these pictures predicted"
         facts = {**load_model(model, device=device).weights, "accuracy": accuracy}
         images = found["image"].nunique()
-        seconds = rows.drop_duplicates("image")["seconds"].sum()
+        # A picture's seconds stand in each of its rows; what two protocols measured of it took two times.
+        seconds = rows[rows["image"].isin(found["image"])].drop_duplicates(["image", "seconds"])["seconds"].sum()
         record = provenance.collect(mode, data, images, facts, device, seconds / 60, settings["seed"], settings)
         record["device"] = " and ".join(sorted(rows["device"].unique()))  # where the rows were measured
         means, differences = summary(found)

@@ -27,7 +27,8 @@ def pointing_game(maps: Tensor, boxes: Sequence[Tensor], *, tolerance: float = 0
         hits, bool [B] on the maps' device. :func:`micro` and :func:`macro` average them.
 
     Raises:
-        ValueError: for shapes that disagree, NaN, boxes whose corners are swapped, a negative tolerance.
+        ValueError: for shapes that disagree, NaN, boxes whose corners are swapped or that lie outside the map, a
+            negative tolerance.
 
     Example:
         >>> hits = pointing_game(explanation.maps["fd_cam"], boxes)
@@ -85,7 +86,8 @@ def energy_pointing_game(maps: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         proportions [B] in 0..1, on the maps' device.
 
     Raises:
-        ValueError: for shapes that disagree, NaN, negative values, boxes whose corners are swapped.
+        ValueError: for shapes that disagree, NaN, negative values, boxes whose corners are swapped or that lie outside
+            the map.
 
     Example:
         >>> energy_pointing_game(explanation.maps["lift_cam"], boxes).mean()
@@ -126,3 +128,6 @@ def _check(maps: Tensor, boxes: Sequence[Tensor]) -> None:
         corners = rectangles.reshape(-1, 4)
         if not (corners[:, 2:] >= corners[:, :2]).all():  # also refuses NaN
             raise ValueError(f"boxes[{i}] has a box with x2 < x1 or y2 < y1 (or NaN); give corners x1, y1, x2, y2.")
+        height, width = maps.shape[1:]
+        if (corners[:, 0] > width).any() or (corners[:, 1] > height).any():
+            raise ValueError(f"boxes[{i}] has a box outside the map ({width} x {height}): boxes are in its pixels.")
