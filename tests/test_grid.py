@@ -145,7 +145,7 @@ def test_multiply_adds_of_a_step_are_those_of_the_layers() -> None:
 
 def test_the_whole_table_on_several_gpus(out: Path) -> None:
     frame = assumed_hours("reduced", "table2", gpus=4)
-    assert len(frame) == 18
+    assert len(frame) == len(cells("reduced", "table2"))
     assert (frame["gpu_hours"] == 4 * frame["hours"]).all()
 
 
@@ -168,7 +168,8 @@ def test_missing_data_are_told_before_anything_is_trained(out: Path, monkeypatch
     with pytest.raises(MissingData, match=r"imagenette_resnet18_plain.* needs imagenette"):
         train_cells(chosen)
     assert not chosen[0].done
-    assert "Left out are 18 trainings on data that are not here: imagenette, cats-dogs." in listing(chosen[1:])
+    left = f"Left out are {len(chosen) - 1} trainings on data that are not here: imagenette, cats-dogs."
+    assert left in listing(chosen[1:])
 
 
 def test_the_command_lists_what_notebooks_use(out: Path, capsys: pytest.CaptureFixture) -> None:
