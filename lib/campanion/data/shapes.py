@@ -20,14 +20,15 @@ def _polygon(points: list[tuple[float, float]]) -> Callable[[Array, Array], Arra
     """Signed distance to a closed polygon: the nearest edge, with the sign of the even-odd rule."""
     start = np.array(points)
     edge = np.roll(start, -1, axis=0) - start
-    (ax, ay), (ex, ey) = start.T[:, :, None, None], edge.T[:, :, None, None]
 
     def signed(x: Array, y: Array) -> Array:
-        px, py = x - ax, y - ay
-        along = np.clip((px * ex + py * ey) / (ex**2 + ey**2), 0.0, 1.0)
-        squared = ((px - ex * along) ** 2 + (py - ey * along) ** 2).min(axis=0)
-        crosses = ((py < 0) != (py < ey)) & ((px * ey < py * ex) == (ey > 0))
-        return np.where(crosses.sum(axis=0) % 2 == 1, -1.0, 1.0) * np.sqrt(squared)
+        squared, inside = np.full(x.shape, np.inf), np.zeros(x.shape, dtype=bool)
+        for (ax, ay), (ex, ey) in zip(start, edge, strict=True):
+            px, py = x - ax, y - ay
+            along = np.clip((px * ex + py * ey) / (ex**2 + ey**2), 0.0, 1.0)
+            squared = np.minimum(squared, (px - ex * along) ** 2 + (py - ey * along) ** 2)
+            inside ^= ((py < 0) != (py < ey)) & ((px * ey < py * ex) == (ey > 0))
+        return np.where(inside, -1.0, 1.0) * np.sqrt(squared)
 
     return signed
 

@@ -109,7 +109,10 @@ def initialise(net: nn.Module) -> None:
     """He initialisation of the convolutions (fan out), batch norm as the identity: as in torchvision's ResNet.
 
     For the 3x3 convolutions of CIFAR networks it is the N(0, sqrt(2 / (k k out))) of the authors' code.
+    A network on the meta device stays as it is: its weights have no values, and drawing none of them takes long.
     """
+    if all(parameter.is_meta for parameter in net.parameters()):
+        return
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
