@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from campanion.speed import this_machine
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -135,7 +136,7 @@ def machine(threads: int, device: str = "cpu") -> dict[str, object]:
     """What the times depend on."""
     card = {"card": torch.cuda.get_device_name()} if device == "cuda" else {}
     return {
-        "processor": _processor(), "cores": os.cpu_count(), "threads": threads, "python": platform.python_version(),
+        "processor": this_machine(), "cores": os.cpu_count(), "threads": threads, "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES}, **card,
     }  # fmt: skip
 
@@ -145,11 +146,3 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

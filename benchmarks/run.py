@@ -17,9 +17,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import torch  # noqa: E402
-from campanion import paths  # noqa: E402
 from campanion.atomic import write_whole  # noqa: E402
-from campanion.speed import method_table, ratio_table  # noqa: E402
+from campanion.speed import method_table, quick_file, ratio_table, results_file, this_machine  # noqa: E402
 from cases import CASES, Case  # noqa: E402
 from clock import high_water, machine, product_rate, summary, timed  # noqa: E402
 
@@ -38,17 +37,11 @@ def main() -> None:
         return
     both = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     for device in both if options.device == "auto" else (options.device,):
-        file = options.out or default_file(options.quick, device)
+        file = options.out or (quick_file(device) if options.quick else results_file(device, this_machine(device)))
         if options.show:
-            print(report(json.loads(file.read_text())))
+            print(report(json.loads((file if file.exists() else results_file(device)).read_text())))
         else:
             print(report(run(options, device, file)))
-
-
-def default_file(quick: bool, device: str) -> Path:
-    """Where the numbers go: the committed file, for a quick run one below ``out``."""
-    name = "results" if device == "cpu" else f"results_{device}"
-    return paths.out_dir() / "quick" / f"benchmarks_{name}.json" if quick else HERE / f"{name}.json"
 
 
 def run(options: argparse.Namespace, device: str, file: Path) -> dict:
@@ -196,7 +189,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="of all but the calls that take long")
     parser.add_argument("--limit", type=float, help=f"TFLOP that a call on the grid may take (default: {LIMIT})")
     parser.add_argument("--again", action="store_true", help="measure also what the file holds already")
-    parser.add_argument("--out", type=Path, help="the JSON file (default: results.json or results_cuda.json here)")
+    parser.add_argument("--out", type=Path, help="the JSON file (default: this machine's, here)")
     parser.add_argument("--show", action="store_true", help="print what the file holds; run nothing")
     parser.add_argument("--sample", nargs=2, metavar=("NAME", "SIDE"), help=argparse.SUPPRESS)
     return parser.parse_args()

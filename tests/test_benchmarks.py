@@ -21,6 +21,7 @@ import run
 import steps
 from campanion.data.scenes import scene
 from campanion.game import ChannelGame
+from campanion.speed import this_machine
 
 CHANNELS = 140  # more than one of the authors' batches of 128
 
@@ -183,6 +184,20 @@ def test_a_library_that_cannot_take_the_network_is_left_out_with_its_reason() ->
     assert failed == {"peer": "fails: modified in place"}
     with pytest.raises(RuntimeError, match="modified"):
         clock.in_turn({"campanion": cannot}, 1, failed=failed)
+
+
+def test_measuring_elsewhere_replaces_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMPANION_ROOT", str(tmp_path))
+    first = tmp_path / "benchmarks" / "results.json"
+    first.parent.mkdir()
+    first.write_text('{"machine": {"processor": "not this one"}, "cases": {"vgg16_fd": {}}}')
+    before = first.read_bytes()
+    monkeypatch.setattr("sys.argv", ["run.py", "--device", "cpu", "--only", "growth/orderings"])
+    monkeypatch.setattr(run, "jobs", lambda *_: {"growth/orderings": ("growth", lambda: {"lines": {}})})
+    run.main()
+    assert first.read_bytes() == before
+    (written,) = first.parent.glob("results_*.json")
+    assert run.json.loads(written.read_text())["machine"]["processor"] == this_machine()
 
 
 def test_jobs_are_found_by_pattern_and_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

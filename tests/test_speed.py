@@ -104,6 +104,63 @@ def test_names_of_the_tradeoff_do_not_overlap():
     plt.close(fig)
 
 
+def on(processor, **ratios):
+    """Results of another machine: our time 1, that of the authors' loop as given, by method."""
+    methods = {f"net/{m}/2": entry(m, {"campanion": side(1.0), "authors": side(ratio)}) for m, ratio in ratios.items()}
+    return {**RESULTS, "machine": {**RESULTS["machine"], "processor": processor}, "methods": methods, "metrics": {}}
+
+
+def test_machines_are_compared_where_both_were_measured():
+    first = {**RESULTS, "metrics": {}}
+    (row,) = speed.machines_table(first, [on("Q", fd_cam=4.0, rise=2.0)]).to_dict("records")
+    expected = {"network": "net", "batch": 2, "method": "fd_cam", "library": "authors", "ratio": 8.0, "there": 4.0}
+    assert row == {**expected, "machine": "Q"}
+    curves = {"insertion_deletion": {**RESULTS["metrics"]["insertion_deletion"], "network": "net", "pictures": 2}}
+    table = speed.machines_table({**RESULTS, "metrics": curves}, [{**on("Q", fd_cam=4.0), "metrics": curves}])
+    assert table[["method", "library", "ratio", "there"]].to_numpy().tolist() == [
+        ["fd_cam", "authors", 8.0, 4.0], ["curves", "quantus", 5.0, 5.0]
+    ]  # fmt: skip
+    assert speed.machines_table(first, []).empty
+
+
+def test_fixed_comparisons_of_two_machines_stand_side_by_side():
+    case = {"network": "net", "what": "fd_cam", "against": "the loop", "kind": "speed", "goal": 6}
+    here = {**RESULTS, "cases": {"a": {**case, "ratio": {"cpu": 7.0, "wall": 9.0}, "met": True}, "only here": case}}
+    there = {**on("Q"), "cases": {"a": {**case, "ratio": {"cpu": 5.0, "wall": 9.0}, "met": False}}}
+    (row,) = speed.cases_table(here, there).to_dict("records")
+    assert (row["goal"], row["P"], row["P, met"], row["Q"], row["Q, met"]) == ("at least 6", 7.0, "yes", 5.0, "no")
+
+
+def test_every_machine_has_a_file_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("CAMPANION_ROOT", str(tmp_path))
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    assert speed.results_file("cpu", "P") == folder / "results.json"  # the first that is measured
+    (folder / "results.json").write_text(json.dumps(RESULTS))
+    assert speed.results_file("cpu", "P") == speed.results_file() == folder / "results.json"
+    other = speed.results_file("cpu", "Intel(R) Xeon(R) Processor")
+    assert other == folder / "results_intel-r-xeon-r-processor.json"
+    other.write_text(json.dumps(on("Intel(R) Xeon(R) Processor")))
+    card = {**RESULTS, "machine": {**RESULTS["machine"], "card": "G"}}
+    (folder / "results_cuda.json").write_text(json.dumps(card))
+    (folder / "results_cuda_h.json").write_text(json.dumps({**card, "machine": {**card["machine"], "card": "H"}}))
+    assert speed.results_file("cuda", "G").name == "results_cuda.json"
+    assert speed.results_file("cuda", "H").name == "results_cuda_h.json"
+    assert [speed.place(r) for r in speed.other_machines(RESULTS)] == ["Intel(R) Xeon(R) Processor"]
+    assert [speed.place(r) for r in speed.other_machines(on("Intel(R) Xeon(R) Processor"))] == ["P"]
+    assert [speed.place(r) for r in speed.other_machines(card)] == ["H"]
+
+
+def test_a_machines_figure_has_a_mark_for_every_comparison():
+    table = speed.machines_table({**RESULTS, "metrics": {}}, [on("Q", fd_cam=4.0)])
+    fig = speed_figures.machines_figure(table, "P")
+    (ax,) = fig.axes
+    marks = [line for line in ax.lines if line.get_linestyle() == "None"]
+    assert [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in marks] == [([8.0], [4.0])]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("P", "Q")
+    plt.close(fig)
+
+
 def test_modes(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="Did you mean 'quick'"):
         speed.measured("quik")

@@ -58,6 +58,8 @@ POST_HOC = ("cam", "grad_cam", "grad_cam_pp", "score_cam", "lift_cam", "fd_cam")
 PROTOCOLS: dict[str, Protocol] = {
     # FD-CAM Table I, LIFT-CAM Tables 2, 3 and 5
     "cams": STANDARD,
+    # FD-CAM Table I alone, where other rows serve LIFT-CAM's tables
+    "fd": Protocol(compared=(), orderings=0),
     # FD-CAM Tables III and IV, the sweep that they lack, and what the paper leaves open
     "fd_ablation": Protocol(curves=FD_ABLATION, compared=(), orderings=0),
     "fd_sweep": Protocol(curves=FD_SWEEP, compared=(), orderings=0),

@@ -7,9 +7,11 @@ and of elapsed seconds on a GPU.
 from __future__ import annotations
 
 import json
+import platform
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +27,8 @@ def measured(mode: str, device: str = "auto") -> dict:
     """The results of the benchmarks, with the training's under ``"training"``.
 
     Args:
-        mode: ``"cached"`` reads the committed file; ``"quick"`` measures this project's small networks in about a
-            minute; ``"full"`` goes on with what the committed file lacks.
+        mode: ``"cached"`` reads the committed file of the first machine; ``"quick"`` measures this project's small
+            networks in about a minute; ``"full"`` goes on with what the file of this machine lacks.
         device: of a run; ``"auto"`` is the CPU and then a GPU where there is one. What is returned is the CPU's,
             unless ``"cuda"`` is asked for.
 
@@ -38,14 +40,58 @@ def measured(mode: str, device: str = "auto") -> dict:
     if mode not in ("cached", "quick", "full"):
         raise ValueError(unknown("mode", mode, ("cached", "quick", "full")))
     folder = paths.root() / "benchmarks"
-    name = "results_cuda" if device == "cuda" else "results"
-    file = paths.out_dir() / "quick" / f"benchmarks_{name}.json" if mode == "quick" else folder / f"{name}.json"
     if mode != "cached":
         options = ["--quick", "--device", "cpu" if device == "auto" else device] if mode == "quick" else []
         done = subprocess.run([sys.executable, str(folder / "run.py"), *options], capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"benchmarks/run.py {' '.join(options)} failed:\n{done.stderr[-2000:]}")
+    where = this_machine(device) if mode == "full" else None
+    file = quick_file(device) if mode == "quick" else results_file(device, where)
     return {**_read(file), "training": _read(folder / "training.json")}
+
+
+def quick_file(device: str) -> Path:
+    """Where a quick run's numbers go."""
+    return paths.out_dir() / "quick" / f"benchmarks_results{'_cuda' if device == 'cuda' else ''}.json"
+
+
+def results_file(device: str = "auto", where: str | None = None) -> Path:
+    """The committed file of the processor, or card, called ``where``; of the first that was measured where it is None.
+
+    The first has ``results.json`` (of GPUs ``results_cuda.json``), any other a file with its name at the end, so that
+    measuring elsewhere never replaces what was measured.
+    """
+    first = paths.root() / "benchmarks" / ("results_cuda.json" if device == "cuda" else "results.json")
+    if where is None or not first.exists() or place(_read(first)) == where:
+        return first
+    return first.with_name(f"{first.stem}_{re.sub('[^a-z0-9]+', '-', where.lower()).strip('-')}.json")
+
+
+def other_machines(results: Mapping) -> list[dict]:
+    """The committed results of every other processor, or card, than ``results`` are of; the first measured first."""
+    first = results_file("cuda" if "card" in results["machine"] else "cpu")
+    files = [first, *sorted(first.parent.glob(f"{first.stem}_*.json"))]
+    found = [_read(file) for file in files if file.exists()]
+    alike = [other for other in found if ("card" in other["machine"]) == ("card" in results["machine"])]
+    return [other for other in alike if place(other) != place(results)]
+
+
+def place(results: Mapping) -> str:
+    """Name of the card or processor that the numbers are of."""
+    return results["machine"].get("card") or results["machine"]["processor"]
+
+
+def this_machine(device: str = "auto") -> str:
+    """Name of this machine's card (``"cuda"``) or processor."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def _read(file: Path) -> dict:
@@ -59,7 +105,7 @@ def machine_line(results: Mapping) -> str:
     facts, rate = results["machine"], results["rate_gflops"]
     loads = [entry[key] for entry in _entries(results) for key in ("load_before", "load_after") if key in entry]
     versions = ", ".join(f"{k} {v}" for k, v in facts.items() if k not in ("processor", "cores", "threads", "card"))
-    where = facts.get("card") or f"{facts['processor']}, {facts['threads']} of {facts['cores']} cores"
+    where = place(results) if "card" in facts else f"{place(results)}, {facts['threads']} of {facts['cores']} cores"
     clock = _clock(results)
     return (
         f"{where}; {versions}; float32; a 2048 x 2048 matrix product runs at {rate[clock]:.0f} GFLOP/s; "
@@ -122,6 +168,48 @@ def ratio_table(results: Mapping) -> pd.DataFrame:
                     "their_mb": peer["added_mb"],
                 }
             )
+    return pd.DataFrame(rows)
+
+
+def machines_table(results: Mapping, others: Sequence[Mapping]) -> pd.DataFrame:
+    """The ratios of the first machine (``ratio``) beside those of each other (``there``), where both were measured.
+
+    A row is one comparison on one other machine (``machine``); scoring the curves is the method ``"curves"``.
+    """
+    keys = ["network", "batch", "method", "library"]
+    return pd.concat(
+        [
+            _all_ratios(results)
+            .merge(_all_ratios(other).rename(columns={"ratio": "there"}), on=keys)
+            .assign(machine=place(other))
+            for other in others
+        ]
+        or [pd.DataFrame(columns=[*keys, "ratio", "there", "machine"])]
+    )
+
+
+def _all_ratios(results: Mapping) -> pd.DataFrame:
+    keys = ["network", "batch", "method", "library", "ratio"]
+    parts = [ratio_table(results).reindex(columns=keys)]
+    if results.get("metrics"):
+        (entry,) = results["metrics"].values()
+        curves = curves_table(results).query("library != @OURS")
+        parts.append(curves.assign(network=entry["network"], batch=entry["pictures"], method="curves")[keys])
+    return pd.concat(parts)
+
+
+def cases_table(results: Mapping, other: Mapping) -> pd.DataFrame:
+    """The fixed comparisons that two machines share: their goals, and the ratio and whether it meets it on each."""
+    rows = []
+    for name, case in results["cases"].items():
+        if (there := other["cases"].get(name)) is not None:
+            sign = "at least" if case["kind"] == "speed" else "at most"
+            row = {"network": case["network"], "ours": case["what"], "beside": case["against"]}
+            row["goal"] = "-" if case["goal"] is None else f"{sign} {case['goal']}"
+            for machine, found in ((results, case), (other, there)):
+                row[place(machine)] = found["ratio"][_clock(machine)]
+                row[f"{place(machine)}, met"] = {True: "yes", False: "no", None: "-"}[found["met"]]
+            rows.append(row)
     return pd.DataFrame(rows)
 
 

@@ -46,6 +46,33 @@ def ratio_figure(ratios: pd.DataFrame, width: float = 7.16) -> Figure:
     return fig
 
 
+def machines_figure(table: pd.DataFrame, first: str, width: float = 3.5) -> Figure:
+    """Every comparison's ratio on one machine and on the others: on the diagonal it is the same on both.
+
+    Args:
+        table: of :func:`campanion.speed.machines_table`.
+        first: name of the machine whose ratios are ``table.ratio``.
+        width: in inches.
+    """
+    machines = list(dict.fromkeys(table.machine))
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(1, len(machines), figsize=(width * len(machines), width), squeeze=False)
+        for ax, machine in zip(axes[0], machines, strict=True):
+            part = table[table.machine == machine]
+            ends = [0.7 * part[["ratio", "there"]].min().min(), 1.4 * part[["ratio", "there"]].max().max()]
+            ax.plot(ends, ends, color="0.6", lw=0.7, ls="-")
+            ax.axhline(1, color="black", lw=0.7, ls=":")
+            ax.axvline(1, color="black", lw=0.7, ls=":")
+            for colour, (library, mark) in zip(PALETTE, {**_MARKS, "quantus": "v"}.items(), strict=False):
+                some = part[part.library == library]
+                if len(some):
+                    ax.plot(some.ratio, some.there, mark, ms=3.5, color=colour, ls="", label=library)
+            ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel=first, ylabel=machine)
+            ax.set_title("their time / ours", fontsize=8)
+            ax.legend(fontsize=7)
+    return fig
+
+
 def _ratio_axes(ax: Axes, part: pd.DataFrame, methods: Sequence[str]) -> None:
     for k, (library, mark) in enumerate(_MARKS.items()):
         rows = part[part.library == library]
