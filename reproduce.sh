@@ -178,7 +178,7 @@ run_tests() {
   "$python" -m campanion.notebooks check || failed=1
   "$python" -m campanion.scoreboard --check README.md || failed=1
   # The figures that nbval's run saves go elsewhere, so that testing leaves the checkout as it is.
-  CAMPANION_FIGURES="$PWD/out/test/figures" "$python" -m pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
+  CAMPANION_FIGURES="$PWD/out/test/figures" "$python" -m pytest -p tests.nbval_rounding --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
     --nbval-cell-timeout 600 -p no:cacheprovider notebooks || failed=1
   if [ $failed = 0 ]; then echo "All tests passed in $SECONDS s."; else echo "Some tests failed; see above." >&2; fi
   return $failed
