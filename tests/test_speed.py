@@ -125,10 +125,15 @@ def test_machines_are_compared_where_both_were_measured():
 
 def test_fixed_comparisons_of_two_machines_stand_side_by_side():
     case = {"network": "net", "what": "fd_cam", "against": "the loop", "kind": "speed", "goal": 6}
-    here = {**RESULTS, "cases": {"a": {**case, "ratio": {"cpu": 7.0, "wall": 9.0}, "met": True}, "only here": case}}
-    there = {**on("Q"), "cases": {"a": {**case, "ratio": {"cpu": 5.0, "wall": 9.0}, "met": False}}}
-    (row,) = speed.cases_table(here, there).to_dict("records")
-    assert (row["goal"], row["P"], row["P, met"], row["Q"], row["Q, met"]) == ("at least 6", 7.0, "yes", 5.0, "no")
+    met, missed = {"ratio": {"cpu": 7.0, "wall": 9.0}, "met": True}, {"ratio": {"cpu": 5.0, "wall": 9.0}, "met": False}
+    here = {**RESULTS, "cases": {"both": {**case, **met}, "here": {**case, **met}}}
+    there = {**on("Q"), "cases": {"both": {**case, **missed}, "there": {**case, **missed, "goal": None}}}
+    table = speed.cases_table(here, there).fillna(-1)[["goal", "P", "P, met", "Q", "Q, met"]]
+    assert table.to_numpy().tolist() == [
+        ["at least 6", 7.0, "yes", 5.0, "no"],
+        ["at least 6", 7.0, "yes", -1, "-"],
+        ["-", -1, "-", 5.0, "no"],
+    ]
 
 
 def test_every_machine_has_a_file_of_its_own(monkeypatch, tmp_path):

@@ -199,17 +199,17 @@ def _all_ratios(results: Mapping) -> pd.DataFrame:
 
 
 def cases_table(results: Mapping, other: Mapping) -> pd.DataFrame:
-    """The fixed comparisons that two machines share: their goals, and the ratio and whether it meets it on each."""
+    """The fixed comparisons of two machines: the goal, and each one's ratio and whether it meets it, where measured."""
     rows = []
-    for name, case in results["cases"].items():
-        if (there := other["cases"].get(name)) is not None:
-            sign = "at least" if case["kind"] == "speed" else "at most"
-            row = {"network": case["network"], "ours": case["what"], "beside": case["against"]}
-            row["goal"] = "-" if case["goal"] is None else f"{sign} {case['goal']}"
-            for machine, found in ((results, case), (other, there)):
-                row[place(machine)] = found["ratio"][_clock(machine)]
-                row[f"{place(machine)}, met"] = {True: "yes", False: "no", None: "-"}[found["met"]]
-            rows.append(row)
+    for name, case in {**results["cases"], **other["cases"]}.items():
+        sign = "at least" if case["kind"] == "speed" else "at most"
+        row = {"network": case["network"], "ours": case["what"], "beside": case["against"]}
+        row["goal"] = "-" if case["goal"] is None else f"{sign} {case['goal']}"
+        for machine in (results, other):
+            found = machine["cases"].get(name)
+            row[place(machine)] = found["ratio"][_clock(machine)] if found else np.nan
+            row[f"{place(machine)}, met"] = {True: "yes", False: "no", None: "-"}[found["met"] if found else None]
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
