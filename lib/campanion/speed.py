@@ -1,5 +1,7 @@
 """What ``benchmarks/run.py`` measured, as tables: every method's cost, the ratios to other libraries, how cost grows.
 
+Each machine that was measured has a file of its own (:func:`results_file`).
+
 Ratios and shares of the machine are of processor seconds on a CPU, which other work on the machine disturbs least,
 and of elapsed seconds on a GPU.
 """
