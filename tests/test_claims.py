@@ -248,9 +248,9 @@ def test_verdicts_keep_the_order_of_the_file():
     ],
 )
 def test_a_wrong_claims_file_is_told(tmp_path, monkeypatch, old, new, says):
-    text = (paths.papers_dir() / "claims.yml").read_text(encoding="utf-8")
+    text = (paths.papers_dir() / "claims_before.yml").read_text(encoding="utf-8")
     assert old in text
-    (tmp_path / "claims.yml").write_text(text.replace(old, new, 1), encoding="utf-8")
+    (tmp_path / "claims_before.yml").write_text(text.replace(old, new, 1), encoding="utf-8")
     monkeypatch.setattr(paths, "papers_dir", lambda: tmp_path)
     with pytest.raises(ValueError, match=says):
         load_claims()

@@ -70,7 +70,7 @@ def load_claims() -> list[Claim]:
     Raises:
         ValueError: a claim has a wrong field, kind of test, paper or metric; the sentence names the claim.
     """
-    path = paths.papers_dir() / "claims.yml"
+    path = paths.papers_dir() / "claims_before.yml"
     return list(_load(str(path), path.stat().st_mtime_ns))
 
 
