@@ -3,7 +3,7 @@
 #   snakemake --cores 2 --config mode=quick
 #   snakemake --cores 8 --resources gpu=1 --config mode=full limit=500 targets=21_fd_table1_faithfulness
 #
-# Every stage is also a plain command (python -m campanion.notebooks, campanion.train_scenes), so nothing needs Snakemake.
+# Every stage is also a plain command (python -m campanion.notebooks, campanion.training.scenes), so nothing needs Snakemake.
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ if unknown := sorted(set(KEYS) - set(ALL)):
 TRAININGS = os.path.join(os.path.relpath(os.environ.get("CAMPANION_OUT") or "out"), "training")
 GRID = {}  # the trainings that full runs of LFI-CAM's notebooks need, by notebook
 if MODE == "full" and any("_lfi_" in key for key in KEYS):
-    from campanion.grid import cells, default_scale, tables_of
+    from campanion.training.grid import cells, default_scale, tables_of
 
     SCALE = SCALE or default_scale()
     for key in KEYS:
@@ -120,7 +120,7 @@ if not all(Path(path).exists() for path in CHECKPOINTS):
         message:
             "{wildcards.arch}: training, log in {log}"
         shell:
-            "{sys.executable:q} -m campanion.train_scenes --arch {wildcards.arch} > {log:q} 2>&1"
+            "{sys.executable:q} -m campanion.training.scenes --arch {wildcards.arch} > {log:q} 2>&1"
 
 
 if not all(Path(path).exists() for path in LEARNED):
@@ -150,7 +150,7 @@ if not Path("data/checkpoints/vqa_scenes.safetensors").exists():
         message:
             "vqa_scenes: training, log in {log}"
         shell:
-            "{sys.executable:q} -m campanion.train_vqa > {log:q} 2>&1"
+            "{sys.executable:q} -m campanion.training.vqa > {log:q} 2>&1"
 
 
 if not all(Path(path).exists() for path in VOC_HEADS):
@@ -164,7 +164,7 @@ if not all(Path(path).exists() for path in VOC_HEADS):
         message:
             "voc_{wildcards.head}: training, log in {log}"
         shell:
-            "{sys.executable:q} -m campanion.train_voc --head {wildcards.head} > {log:q} 2>&1"
+            "{sys.executable:q} -m campanion.training.voc --head {wildcards.head} > {log:q} 2>&1"
 
 
 # One training of LFI-CAM's grid: it goes on where it was stopped. Several share the machine's cores, or one GPU.
@@ -182,7 +182,7 @@ rule cell:
         "{wildcards.cell}: training, log in {log}"
     shell:
         # Snakemake removes what a stopped job should have made: only the checkpoint, which is written last.
-        "OMP_NUM_THREADS={threads} {sys.executable:q} -m campanion.grid --scale {params.scale} --run"
+        "OMP_NUM_THREADS={threads} {sys.executable:q} -m campanion.training.grid --scale {params.scale} --run"
         " --only {wildcards.cell:q} > {log:q} 2>&1"
 
 

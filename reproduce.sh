@@ -176,7 +176,7 @@ run_tests() {
   "$python" -m ruff format --check . || failed=1
   "$python" -m pytest || failed=1 # also checks the results' files
   "$python" -m campanion.notebooks check || failed=1
-  "$python" -m campanion.scoreboard --check README.md || failed=1
+  "$python" -m campanion.report.scoreboard --check README.md || failed=1
   # The figures that nbval's run saves go elsewhere, so that testing leaves the checkout as it is.
   CAMPANION_FIGURES="$PWD/out/test/figures" "$python" -m pytest -p tests.nbval_rounding --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
     --nbval-cell-timeout 600 -p no:cacheprovider notebooks || failed=1
@@ -219,7 +219,7 @@ case "$command" in
     if [ "$dry" = yes ]; then
       echo "Would make the $command."
     elif [ "$command" = figures ]; then
-      "$python" -m campanion.figures_all ${cores:+--cores "$cores"}
+      "$python" -m campanion.notebooks.figures_all ${cores:+--cores "$cores"}
     else
       "$python" docs/build.py && echo "The site is out/site/index.html; it took $SECONDS s."
     fi
@@ -237,7 +237,7 @@ case "$command" in
       [ ${#wanted[@]} -gt 0 ] || wanted=("${all[@]}")
       "$python" -m campanion.notebooks ready "${wanted[@]}" || exit 2
       case "${wanted[*]}" in
-        *_lfi_*) "$python" -m campanion.grid ${scale:+--scale "$scale"} --notebooks "${wanted[@]}" || exit 2 ;;
+        *_lfi_*) "$python" -m campanion.training.grid ${scale:+--scale "$scale"} --notebooks "${wanted[@]}" || exit 2 ;;
       esac
     fi
     if ! run_workflow; then

@@ -11,8 +11,8 @@ import torch
 from campanion import explain, load_model
 from campanion.cams import explain_game
 from campanion.cams.fd import similarity_groups, switching_score
-from campanion.game import ChannelGame
-from campanion.split import find_layer, split
+from campanion.game.game import ChannelGame
+from campanion.game.split import find_layer, split
 from torch import Tensor, nn
 
 SEED = 0

@@ -15,7 +15,7 @@ import peers
 import torch
 from campanion import explain
 from campanion.cams import explain_game
-from campanion.game import ChannelGame
+from campanion.game.game import ChannelGame
 from cases import SEED, forward, fresh, network, pictures
 from torch import Tensor, nn
 

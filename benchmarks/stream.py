@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 from campanion import explain, load_model
-from campanion.game import ChannelGame
+from campanion.game.game import ChannelGame
 from clock import high_water, timed
 
 BATCH, SIDE = 20, 64

@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from campanion.data.arrays import augment, draw, normalise
 from campanion.models import build_model
 from campanion.models.fin import unit_range
 from campanion.models.lfi import LFICAM
 from campanion.models.network import Objective
+from campanion.training.batches import augment, draw, normalise
 from clock import machine
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode

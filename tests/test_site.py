@@ -15,9 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from campanion import METHODS
-from campanion.answers import answers
 from campanion.notebooks import keys
-from campanion.results import load_results
+from campanion.report.answers import answers
+from campanion.results.store import load_results
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("sphinx", "myst_nb", "furo", "latex2mathml", "bs4")

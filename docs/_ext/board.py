@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from campanion import paths
+from campanion.report.scoreboard import answers, counts, scoreboard, table
 from campanion.results import load_results
-from campanion.scoreboard import answers, counts, scoreboard, table
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective

@@ -10,9 +10,9 @@ campanion: the reproducible companion to LFI-CAM, FD-CAM and LIFT-CAM
   python -m campanion explain PICTURE          maps of a picture of yours, as PNG, PDF and NPZ (--help: its options)
   python -m campanion.data status              which data and weights are here; `fetch NAME` gets more
   python -m campanion.notebooks list           the notebooks; `run KEY` runs one, `check` looks at all
-  python -m campanion.scoreboard               every claim with its verdict
+  python -m campanion.report.scoreboard               every claim with its verdict
   python -m campanion.train CONFIG             train a network from a file of configs/
-  python -m campanion.trained ...              networks that were trained: look at them, measure them
+  python -m campanion.experiments.trained ...              networks that were trained: look at them, measure them
 
   ./reproduce.sh                               every notebook on generated scenes; --help: full runs, tests, JupyterLab
   notebooks/40_explore.ipynb                   the same as `explain`, by mouse"""

@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 from campanion.cams.variants import label, parse
+from campanion.experiments.gallery import percent
 from campanion.explorer.bench import Bench, find_class, search
 from campanion.explorer.figure import PALETTES, save
-from campanion.figures import MAP
-from campanion.gallery import percent
 from campanion.models import load_model
 from campanion.pictures import open_picture
+from campanion.report.figures import MAP
 
 DEFAULT = ("grad_cam", "fd_cam", "lift_cam")
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 
 from campanion.errors import MissingData
-from campanion.run_config import parse_changes, read_config
+from campanion.training.settings import parse_changes, read_config
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given.show:
             print(json.dumps({**config.settled(), "folder": str(config.place)}, indent=2))
             return
-        from campanion.training import train  # only here: accelerate takes seconds to import
+        from campanion.training.loop import train  # only here: accelerate takes seconds to import
 
         facts = train(config)
     except (MissingData, ValueError) as problem:

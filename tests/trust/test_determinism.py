@@ -21,9 +21,9 @@ THREADS_TOLERANCE = 1e-3
 STUDY = """
 import json, sys
 import torch
-from campanion import study
-from campanion.protocols import Protocol
-from campanion.results import result_path
+from campanion.experiments import study
+from campanion.experiments.protocols import Protocol
+from campanion.results.store import result_path
 
 study.QUICK_IMAGES, study.QUICK_MODELS = 2, ("scenes_resnet",)
 study.PROTOCOLS = {"cams": Protocol(curves=("grad_cam", "fd_cam", "score_cam"), compared=("lift_cam",), step=0.25)}

@@ -13,36 +13,26 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
-from campanion import (
-    METHODS,
-    convergence,
-    costs,
-    evaluation,
-    explain,
-    fin_study,
-    groups,
-    load_model,
-    metrics,
-    orderings,
-    pointing,
-    sanity_study,
-    training,
-    vqa_study,
-)
+from campanion import METHODS, explain, load_model, metrics
 from campanion.data import open_dataset
-from campanion.data.arrays import augment, draw, normalise
 from campanion.data.questions import SceneQuestions
 from campanion.data.samples import Dataset, Sample
 from campanion.data.scenes import scene
-from campanion.gallery import measure as measure_gallery
-from campanion.game import ChannelGame
+from campanion.experiments import convergence, costs, evaluation, groups, orderings, pointing
+from campanion.experiments import fin as fin_study
+from campanion.experiments import sanity as sanity_study
+from campanion.experiments import vqa as vqa_study
+from campanion.experiments.gallery import measure as measure_gallery
+from campanion.experiments.protocols import PROTOCOLS
+from campanion.experiments.stability import compare_maps, others
+from campanion.game.game import ChannelGame
 from campanion.inference import fast
 from campanion.metrics.randomisation import randomised, rank_correlation, structure
 from campanion.models.vqa import load_vqa
-from campanion.protocols import PROTOCOLS
-from campanion.run_config import make_config
-from campanion.run_data import evaluate
-from campanion.stability_study import compare_maps, others
+from campanion.training import loop as training
+from campanion.training.batches import augment, draw, normalise
+from campanion.training.parts import evaluate
+from campanion.training.settings import make_config
 from elsewhere import DEVICE, Elsewhere, moved, pretended
 from nets import NETS, net, pictures
 from torch import Tensor, nn

@@ -23,15 +23,15 @@ import json, os, random, shutil, signal, sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from campanion import figures
+from campanion.report import figures
 from campanion.data import open_dataset
-from campanion.evaluation import evaluate, settings_of
+from campanion.experiments.evaluation import evaluate, settings_of
 from campanion.models import load_model
-from campanion.papers import as_published
-from campanion.protocols import Protocol
-from campanion.provenance import REQUIRED
-from campanion.results import make_run, result_path, rows_path, save_result, write_rows
-from campanion.statistics import paired, summarise
+from campanion.report.papers import as_published
+from campanion.experiments.protocols import Protocol
+from campanion.results.provenance import REQUIRED
+from campanion.results.store import make_run, result_path, rows_path, save_result, write_rows
+from campanion.results.statistics import paired, summarise
 import matplotlib.pyplot as plt
 
 folder, storms, kills = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -95,7 +95,7 @@ bare.__path__ = [sys.argv[2]]
 sys.modules["campanion"] = bare
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
-from campanion.rows import RowStore
+from campanion.results.rows import RowStore
 try:
     with RowStore(sys.argv[1], settings={}) as store:
         for i in range(99):
@@ -106,8 +106,8 @@ except OSError as error:
 
 SAVER = """
 import os, sys
-from campanion.provenance import REQUIRED
-from campanion.results import load_result, make_run, save_result
+from campanion.results.provenance import REQUIRED
+from campanion.results.store import load_result, make_run, save_result
 record = {**dict.fromkeys(REQUIRED, "fixed"), "data": "d", "mode": "quick"}
 row = {"method": "cam", "metric": "ad", "mean": 0.5, "low": 0.4, "high": 0.6, "n": 5}
 children = []
@@ -146,7 +146,7 @@ def test_killed_at_twenty_random_moments_ends_as_undisturbed(tmp_path: Path) -> 
 
 @posix
 def test_a_full_disk_is_said_in_one_sentence_and_loses_no_finished_row(tmp_path: Path) -> None:
-    from campanion.rows import RowStore
+    from campanion.results.rows import RowStore
 
     path = tmp_path / "rows.jsonl"
     said = python(LIMIT, path, LIBRARY)
@@ -158,7 +158,7 @@ def test_a_full_disk_is_said_in_one_sentence_and_loses_no_finished_row(tmp_path:
 
 
 def test_a_folder_that_cannot_be_written_is_said_in_one_sentence(tmp_path: Path) -> None:
-    from campanion.rows import RowStore
+    from campanion.results.rows import RowStore
 
     (tmp_path / "file").touch()  # a user with all rights may write to a read-only folder, but not below a file
     with pytest.raises(OSError, match=r"Cannot write .*rows\.jsonl: .*CAMPANION_OUT"):

@@ -14,8 +14,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from campanion.notebooks import keys
-from campanion.provenance import sha256
-from campanion.scoreboard import main as scoreboard
+from campanion.report.scoreboard import main as scoreboard
+from campanion.results.provenance import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

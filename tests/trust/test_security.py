@@ -16,8 +16,8 @@ import torch
 from campanion.data import coco, imagenet, voc, vqa, weights
 from campanion.data.download import DownloadError
 from campanion.errors import MissingData
-from campanion.models.zoo import read_weights
-from campanion.run_state import load_state
+from campanion.models.load import read_weights
+from campanion.training.state import load_state
 from nbformat import read as read_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,7 +123,7 @@ FORBIDDEN = {"eval", "exec", "pickle.load", "pickle.loads", "dill.load", "joblib
 
 
 # What runs the project's own notebooks, as papermill does.
-RUNS_OWN = {"lib/campanion/figures_all.py": {"exec(compile(cell.source, path.name, 'exec'), names)"}}
+RUNS_OWN = {"lib/campanion/notebooks/figures_all.py": {"exec(compile(cell.source, path.name, 'exec'), names)"}}
 
 
 def dangers(source: str) -> list[str]:

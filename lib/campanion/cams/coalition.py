@@ -10,12 +10,12 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
+from campanion.cams.captum import captum_call, seed_from
 from campanion.cams.methods import method
-from campanion.game import ChannelGame
-from campanion.headgraph import flatten_by_function
-from campanion.heads import POINTWISE, LinearFirstHead
-from campanion.randomness import captum_call, seed_from
-from campanion.unitnorm import UnitNorm, deep_lift_rule
+from campanion.game.game import ChannelGame
+from campanion.game.headgraph import flatten_by_function
+from campanion.game.heads import POINTWISE, LinearFirstHead
+from campanion.game.unitnorm import UnitNorm, deep_lift_rule
 
 
 @method("Ablation-CAM", "Desai and Ramaswamy, WACV 2020")
@@ -50,7 +50,7 @@ def lift_cam(game: ChannelGame, target: Tensor) -> Tensor:
     """a_k = sum_ij of DeepLIFT's contributions (Rescale rule, baseline 0) of A_kij to the logit (LIFT-CAM eq. 7).
 
     Linear-first heads have them in closed form, a = C m with the rescale multipliers m of the first pre-activation
-    (:meth:`campanion.heads.LinearFirstHead.multipliers`); any other head goes through captum's DeepLift.
+    (:meth:`campanion.game.heads.LinearFirstHead.multipliers`); any other head goes through captum's DeepLift.
 
     Raises:
         ValueError: the head cannot be cut out of the network, or has a function that captum's DeepLift has no rule for.

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from campanion.cams.maps import min_max_map, upsample
 from campanion.cams.methods import METHODS, Method, get_method
-from campanion.cams.normalise import min_max_map, upsample
 from campanion.errors import unknown
-from campanion.game import ChannelGame, class_indices
+from campanion.game.game import ChannelGame, class_indices
 
 
 @dataclass

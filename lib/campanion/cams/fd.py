@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from campanion.cams.methods import choose, method
-from campanion.game import ChannelGame
+from campanion.game.game import ChannelGame
 
 
 @method("FD-CAM", "Li et al., ICPR 2022")

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from campanion.cams.methods import choose, method
-from campanion.game import ChannelGame
-from campanion.heads import LinearFirstHead
+from campanion.game.game import ChannelGame
+from campanion.game.heads import LinearFirstHead
 
 
 @method("CAM", "Zhou et al., CVPR 2016", rectified=False)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from campanion.cams.methods import method
-from campanion.game import ChannelGame
+from campanion.game.game import ChannelGame
 from campanion.inference import eval_mode
 from campanion.models.abn import ABN
 from campanion.models.lfi import LFICAM

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
 from campanion.cams.gradient import grad_cam
+from campanion.cams.maps import min_max_map, upsample
 from campanion.cams.methods import choose, method
-from campanion.cams.normalise import min_max_map, upsample
-from campanion.game import ChannelGame, probabilities
+from campanion.game.game import ChannelGame, probabilities
 from campanion.inference import pictures_at_once
 
 _DRAWN = 32  # RISE's masks drawn at once, on every device: another number would draw other masks

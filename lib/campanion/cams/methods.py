@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from campanion.errors import unknown
-from campanion.game import ChannelGame
+from campanion.game.game import ChannelGame
 
 METHODS: dict[str, Method] = {}
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from campanion.cams.captum import captum_call, seed_from
 from campanion.cams.methods import method
-from campanion.game import ChannelGame
+from campanion.game.game import ChannelGame
 from campanion.inference import eval_mode
-from campanion.randomness import captum_call, seed_from
 
 
 @method("Gradient", "Simonyan et al., ICLR Workshops 2014", gives="map")

@@ -15,7 +15,7 @@ from campanion import metrics
 from campanion.cams.explain import check_images, explain_game
 from campanion.cams.variants import parse
 from campanion.errors import unknown
-from campanion.game import ChannelGame, class_indices, probabilities
+from campanion.game.game import ChannelGame, class_indices, probabilities
 from campanion.inference import eval_mode
 from campanion.metrics.curves import CurveResult
 

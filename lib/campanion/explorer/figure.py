@@ -15,11 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
-from campanion.atomic import replacing, write_whole
 from campanion.cams.variants import label
+from campanion.experiments.gallery import percent
 from campanion.explorer.bench import Answer, Bench
-from campanion.figures import MAP, STYLE, heatmap
-from campanion.gallery import percent
+from campanion.files import replacing, write_whole
+from campanion.report.figures import MAP, STYLE, heatmap
 
 COLUMNS = 5
 CELL, ROW, CURVE, GAP = 1.8, 0.85, 2.4, 0.3  # inches: width of a map, heights of channels and curves, room for a title

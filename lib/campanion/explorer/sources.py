@@ -13,7 +13,7 @@ from campanion import paths
 from campanion.data.registry import find_entry
 from campanion.data.scenes import scene
 from campanion.errors import MissingData
-from campanion.gallery import PHOTOGRAPHS, photograph
+from campanion.experiments.gallery import PHOTOGRAPHS, photograph
 from campanion.models import load_model
 from campanion.pictures import open_picture
 

@@ -2,6 +2,6 @@
 
 from campanion import torchvision_start  # noqa: F401 - before any import of torchvision
 from campanion.models.build import build_model
-from campanion.models.zoo import load_model
+from campanion.models.load import load_model
 
 __all__ = ["build_model", "load_model"]

@@ -27,8 +27,8 @@ from campanion.models.backbones_densenet import DenseNet
 from campanion.models.backbones_resnet import ResNet, SEBasicBlock, SEBottleneck
 from campanion.models.fin import FINS, GENERATIONS
 from campanion.models.lfi import LFICAM
+from campanion.models.load import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from campanion.models.network import Backbone, Network
-from campanion.models.zoo import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 #: Mean and standard deviation of CIFAR-10's training pictures, as the authors' code has them (also for CIFAR-100).
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)

@@ -25,15 +25,15 @@ from torch.nn import functional as F
 
 from campanion.data.questions import words
 from campanion.errors import MissingData
+from campanion.models.load import Preprocess, load_model, read_weights
 from campanion.models.scene_nets import MEAN, SIZE, STD, SceneResNet
-from campanion.models.zoo import Preprocess, load_model, read_weights
 from campanion.paths import checkpoints_dir, data_dir
-from campanion.provenance import sha256
+from campanion.results.provenance import sha256
 
 #: Networks by name: how to train each is what the name's file says when it is missing.
 COMMANDS = {
-    "vqa_scenes": "python -m campanion.train_vqa",
-    "vqa_v2": "python -m campanion.train_vqa --data vqa-v2",
+    "vqa_scenes": "python -m campanion.training.vqa",
+    "vqa_v2": "python -m campanion.training.vqa --data vqa-v2",
 }
 _SCENE_CNN = "scenes"
 _PADDING, _UNKNOWN = 0, 1

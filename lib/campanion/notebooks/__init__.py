@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from campanion import paths
-from campanion.atomic import write_whole
 from campanion.errors import MissingData, unknown
+from campanion.files import write_whole
 from campanion.notebooks.rules import strip
 
 MODES = ("quick", "full", "cached")

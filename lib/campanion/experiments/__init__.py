@@ -1,0 +1,1 @@
+"""What the notebooks ask, one question per file."""

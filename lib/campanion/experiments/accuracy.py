@@ -1,0 +1,207 @@
+"""What notebooks 11, 12 and 13 do with their mode: top-1 errors of the grid's finished trainings, with intervals.
+
+A training's errors are known picture by picture. The error of a method is the mean over its trainings (seeds) and over
+pictures; its interval counts both sources of chance (:mod:`campanion.results.trainings`). With one training, what a
+second would have given is not known: its error has an interval over pictures alone, and its differences have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import torch
+
+from campanion.errors import MissingResult
+from campanion.experiments.modes import committed, pick_device
+from campanion.experiments.sizes import size_runs
+from campanion.models.trained import load_trained, read_card
+from campanion.progress import track
+from campanion.results import provenance
+from campanion.results.store import load_result, make_run, read_rows, rows_path, save_result, write_rows
+from campanion.results.trainings import combine
+from campanion.training.batches import Draw, normalise
+from campanion.training.grid import Cell, by_network, cells, default_scale, train_cells
+from campanion.training.parts import Part, open_part
+
+BATCH = 250  # as in training.evaluate: generation table3 looks at all pictures of a batch
+ROWS = "accuracy"
+#: Our names of what the paper calls otherwise.
+MODELS = {"resnext29_8x64d": "resnext29"}
+DATA = {"imagenette": "imagenette96"}
+_ORDER = ("paper", "published", "table3")
+ONE = "one training: the interval is over pictures alone"
+
+
+def accuracy_study(notebook: str, mode: str, table: str, scale: str | None = None, device: str = "auto") -> dict:
+    """The result of ``notebook``: see :mod:`campanion.results` for its form and :func:`summary` for what is in it.
+
+    Args:
+        mode: ``"cached"`` reads the committed result; ``"quick"`` trains the grid's smallest cells and tests them;
+            ``"full"`` tests those cells of ``scale`` that are trained already, and trains none.
+        table: ``table1``, ``table2`` or ``table3``; the last also has the sizes.
+        scale: of the grid, for ``"full"``; None is :func:`campanion.training.grid.default_scale`.
+
+    Raises:
+        MissingResult: cached, and there is no result; or full, and no cell is trained. The sentence names a command.
+        ValueError: unknown mode, scale or table.
+    """
+    if (result := committed(notebook, mode)) is not None:
+        return result
+    scale = "quick" if mode == "quick" else scale or default_scale()
+    chosen = cells(scale, table)
+    if mode == "quick":
+        train_cells(chosen)
+    runs = size_runs(mode) if table == "table3" else []
+    trained = by_network(cell for cell in chosen if cell.done and not cell.missing_data)
+    runs += [_run(group, mode, pick_device(device)) for group in trained]
+    if not runs:
+        raise MissingResult(
+            f"No training of scale {scale} is finished that {table} needs: "
+            f"`python -m campanion.training.grid --scale {scale} --table {table} --run` trains."
+        )
+    save_result(notebook, runs)
+    return load_result(notebook)
+
+
+def not_run(result: Mapping, table: str) -> list[str]:
+    """Names of the grid's trainings that a result lacks, of the scales that it has (of ``reduced``, if it has none)."""
+    trained = [cell for run in result["runs"] for cell in run.get("extra", {}).get("cells", ())]
+    scales = dict.fromkeys(cell["scale"] for cell in trained) or ["reduced"]
+    names = {cell["name"] for cell in trained}
+    return [cell.name for scale in scales for cell in cells(scale, table) if cell.name not in names]
+
+
+@torch.no_grad()
+def correct_of(cell: Cell, part: Part, device: str | torch.device = "cpu") -> np.ndarray:
+    """Whether the finished training is right about each picture of ``part``, bool [N]; its file's weights, float32."""
+    network = load_trained(cell.checkpoint, device)
+    mean, std = network.preprocess.mean, network.preprocess.std
+    batches = torch.arange(len(part.labels)).split(BATCH)
+    shown = track(part.pictures.batches(map(Draw, batches)), cell.name, total=len(batches), unit="batch")
+    found = [network(normalise(pixels.to(device), mean, std)).argmax(1).cpu() for pixels in shown]
+    return (torch.cat(found) == part.labels.cpu()).numpy()
+
+
+def correctness(group: Sequence[Cell], data: str, model: str, device: str | torch.device = "cpu") -> pd.DataFrame:
+    """One row per cell and test picture: ``cell``, ``image``, ``correct``; cells that were tested before are read.
+
+    The rows are kept in ``data/results/rows/accuracy_DATA_MODEL.parquet`` with the SHA-256 of each checkpoint.
+    """
+    path = rows_path(data, model, ROWS)
+    rows, settings = read_rows(path) if path.exists() else (pd.DataFrame(), {"checkpoints": {}})
+    known = settings["checkpoints"]
+    wanted = {cell.name: read_card(cell.checkpoint)["sha256"] for cell in group}
+    parts = [rows[rows["cell"] == name] for name in known if name not in wanted or known[name] == wanted[name]]
+    fresh = [cell for cell in group if known.get(cell.name) != wanted[cell.name]]
+    if fresh:
+        part = open_part(fresh[0].config, "test", device if torch.device(device).type == "cuda" else "cpu")
+        for cell in fresh:
+            right = correct_of(cell, part, device)
+            parts.append(pd.DataFrame({"cell": cell.name, "image": part.ids, "correct": right}))
+        rows = pd.concat(parts, ignore_index=True).sort_values(["cell", "image"], kind="stable", ignore_index=True)
+        write_rows(rows, path, {"checkpoints": {**known, **wanted}, "batch": BATCH})
+    return rows[rows["cell"].isin(list(wanted))]
+
+
+def summary(errors: Mapping[str, Mapping[int, np.ndarray]]) -> tuple[list[dict], list[dict], dict]:
+    """Rows, differences and the rest of a result.
+
+    Args:
+        errors: of each method, by seed: error of each picture in per cent (0 or 100), [N], pictures in the same order.
+
+    Returns:
+        Rows of ``top1_error`` (``sd``: over trainings); differences of every pair of methods; and a dictionary:
+        ``pictures``, the differences with intervals over pictures alone; ``per_seed``, the same for trainings of one
+        seed, which share the order of the pictures and their augmentations.
+    """
+    rows, differences, pictures, per_seed = [], [], [], []
+    for method, seeds in errors.items():
+        stacked = np.stack(list(seeds.values()))
+        found = combine([(1, stacked)])
+        row = {"method": method, "metric": "top1_error", "mean": found["mean"], "n": stacked.shape[1]}
+        if len(seeds) > 1:
+            row |= {
+                "low": max(0.0, found["low"]),
+                "high": min(100.0, found["high"]),
+                "sd": float(stacked.mean(1).std(ddof=1)),
+            }
+        else:
+            row |= {"low": found["low_pictures"], "high": found["high_pictures"], "note": ONE}
+        rows.append(row)
+    for other, one in combinations(errors, 2):
+        arms = [(1, np.stack(list(errors[one].values()))), (-1, np.stack(list(errors[other].values())))]
+        found = combine(arms)
+        head = {
+            "method": one,
+            "reference": other,
+            "metric": "top1_error",
+            "mean": found["mean"],
+            "n": arms[0][1].shape[1],
+        }
+        differences.append({**head, "low": found["low"], "high": found["high"]})
+        pictures.append({**head, "low": found["low_pictures"], "high": found["high_pictures"]})
+        for seed in sorted(set(errors[one]) & set(errors[other])):
+            found = combine([(1, errors[one][seed][None]), (-1, errors[other][seed][None])])
+            bounds = {"low": found["low_pictures"], "high": found["high_pictures"]}
+            per_seed.append({**head, "seed": seed, "mean": found["mean"], **bounds})
+    return rows, differences, {"pictures": pictures, "per_seed": per_seed}
+
+
+def names_of(group: Sequence[Cell]) -> dict[str, str]:
+    """The tables' names of the grid's methods: ``lfi_cam`` is the generation nearest to the paper that is there."""
+    there = [cell.config.generation for cell in group if cell.config.attention == "lfi"]
+    own = next((f"lfi-{generation}" for generation in _ORDER if generation in there), None)
+    named = {cell.method: cell.method for cell in group}
+    return {m: "lfi_cam" if m == own else f"lfi_cam:{m[4:].replace('-', ',')}" if m[:4] == "lfi-" else m for m in named}
+
+
+def _run(group: Sequence[Cell], mode: str, device: str) -> dict:
+    config, named = group[0].config, names_of(group)
+    model, data = MODELS.get(config.network, config.network), DATA.get(config.data_name, config.data_name)
+    rows = correctness(group, data, model, device)
+    by_cell = rows.pivot(index="image", columns="cell", values="correct")
+    cards = {cell.name: read_card(cell.checkpoint) for cell in group}
+    errors: dict[str, dict[int, np.ndarray]] = {}
+    trained = []
+    for cell in sorted(group, key=lambda cell: list(named).index(cell.method)):
+        wrong, card, method = 100.0 * ~by_cell[cell.name].to_numpy(bool), cards[cell.name], named[cell.method]
+        errors.setdefault(method, {})[cell.config.seed] = wrong
+        own = combine([(1, wrong[None])])
+        trained.append(
+            {
+                "name": cell.name,
+                "scale": cell.scale,
+                "method": method,
+                "generation": cell.config.generation if cell.config.attention == "lfi" else None,
+                "lr": cell.config.numbers.lr,
+                "seed": cell.config.seed,
+                "epochs": cell.config.numbers.epochs,
+                "error": own["mean"],
+                "low": own["low_pictures"],
+                "high": own["high_pictures"],
+                "parameters": card["parameters"] / 1e6,
+                "minutes": card["minutes"],
+                "device": card["device"],
+                "sha256": card["sha256"],
+            }
+        )
+    found, differences, extra = summary(errors)
+    for method in errors:
+        size = next(cell["parameters"] for cell in trained if cell["method"] == method)
+        found.append({"method": method, "metric": "parameters", "mean": size, "low": size, "high": size, "n": 1})
+    recipe = {"scale": group[0].scale, "name": config.recipe, "size": config.pixels, "precision": config.precision}
+    settings = {**recipe, **config.numbers.as_dict(), "train": cards[group[0].name]["data"]["train"]}
+    first, epochs = found[0], config.numbers.epochs
+    weights = {
+        "name": f"{model}, {len(group)} trainings of {epochs} epoch{'s' * (epochs != 1)}",
+        "accuracy": f"top-1 {100 - first['mean']:.1f} % {first['method']}",
+    }
+    minutes = sum(cell["minutes"] for cell in trained)
+    record = provenance.collect(mode, data, len(by_cell), weights, device, minutes, config.seed, settings)
+    # What takes the time is training, which may have been elsewhere and before.
+    record["device"] = " and ".join(dict.fromkeys(cell["device"] for cell in trained))
+    record["versions"]["torch"] = " and ".join(dict.fromkeys(card["versions"]["torch"] for card in cards.values()))
+    return make_run(found, differences, record, model, {"cells": trained, **extra})

@@ -1,0 +1,182 @@
+"""What notebook 16 measures: what LFI-CAM's Feature Importance Network is worth, to the accuracy and to the map.
+
+The paper's Fig. 5 shows pictures of the mean feature map of a network without FIN, of one with FIN, and the map that
+FIN weighs. Here networks that differ in nothing but FIN are measured: trained, frozen as it was initialised, absent
+(the map is then the mean feature map), and generation ``table3``, in which no gradient reaches it.
+
+Of each network, on the same pictures: the error; the insertion and deletion of three maps (:data:`MAPS`) for its
+predicted class; ``iou_with_mean``, the IoU of its map and its mean feature map at half height (per cent), which is 100
+where the weights change nothing; and ``unevenness``, the standard deviation of the weights w over their mean.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from campanion import metrics
+from campanion.cams.explain import explain
+from campanion.cams.maps import min_max_map, upsample
+from campanion.data import Dataset, Sample, open_dataset
+from campanion.errors import MissingData
+from campanion.experiments.accuracy import correct_of
+from campanion.experiments.modes import QUICK_IMAGES, committed, pick_device
+from campanion.experiments.resumed import per_image
+from campanion.experiments.trained import config_of
+from campanion.experiments.trained_series import set_name
+from campanion.models.lfi import LFICAM
+from campanion.models.trained import build_network, load_trained, read_card
+from campanion.results import provenance
+from campanion.results.rows import rows_path, write_rows
+from campanion.results.statistics import paired, summarise
+from campanion.results.store import load_result, make_run, save_result
+from campanion.training.grid import Cell, by_network
+from campanion.training.parts import SCENES, open_part
+
+#: L of eq. 9, the mean feature map (L with equal weights), and Grad-CAM of the same network.
+MAPS = ("lfi_cam", "mean_features", "grad_cam")
+STEP = 1 / 28
+QUICK_PICTURES = 200  # of which a quick run takes the error
+SEED = 0
+
+
+def own_maps(network: LFICAM, images: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Maps [B, H, W] in 0..1 by the names of :data:`MAPS`, FIN's weights w [B, K], and the predicted classes [B]."""
+    with torch.no_grad():
+        features = network.backbone.maps(images)
+        weights = network.importance(images, features)
+        raw = {"lfi_cam": network.activation_map(features, weights), "mean_features": features.mean(1)}
+    size = images.shape[-2:]
+    explained = explain(network, images, methods="grad_cam")
+    maps = {name: min_max_map(upsample(values, size))[0] for name, values in raw.items()}
+    return {**maps, "grad_cam": explained.maps["grad_cam"]}, weights, explained.targets
+
+
+def picture_rows(network: LFICAM, sample: Sample) -> list[dict[str, object]]:
+    """Rows of one picture, one for each map: insertion, deletion, overall; of the LFI-CAM map also what weighs it."""
+    image = network.preprocess(sample.image).unsqueeze(0).to(next(network.parameters()).device)
+    maps, weights, targets = own_maps(network, image)
+    curves = metrics.insertion_deletion(network, image, torch.stack(list(maps.values()), 1), targets, step=STEP)
+    rows: list[dict[str, object]] = []
+    for j, name in enumerate(maps):
+        areas = {key: float(getattr(curves, key)[0, j]) for key in ("insertion", "deletion", "overall")}
+        rows.append({"image": sample.id, "map": name, **areas})
+    rows[0]["iou_with_mean"] = 100 * float(metrics.stability_iou(maps["lfi_cam"], maps["mean_features"])[0])
+    rows[0]["unevenness"] = float(weights.std() / weights.mean())
+    return rows
+
+
+def errors(cell: Cell, limit: int | None = None, device: str = "cpu") -> pd.DataFrame:
+    """Whether each test picture is misclassified (0 or 100): columns image, top1_error."""
+    part = open_part(config_of(cell.checkpoint, limit), "test", device)
+    return pd.DataFrame({"image": part.ids, "top1_error": 100.0 * ~correct_of(cell, part, device)})
+
+
+@torch.no_grad()
+def moved(cell: Cell) -> float | None:
+    """How far training moved FIN's convolutions: ||theta - theta_0|| / ||theta_0||; None without FIN.
+
+    Weights are stored in half precision, so that a FIN that was not trained shows about 2e-4.
+    """
+    network, facts = load_trained(cell.checkpoint), read_card(cell.checkpoint)
+    if network.fin is None:
+        return None
+    start = build_network(facts["network"], facts["classes"], network.preprocess, facts["seed"])
+    now, before = (
+        torch.cat([p.flatten() for p in fin.parameters() if p.ndim == 4]) for fin in (network.fin, start.fin)
+    )
+    return float((now - before).norm() / before.norm())
+
+
+def fin_study(
+    notebook: str, mode: str, cells: Sequence[Cell] = (), limit: int | None = 300, device: str = "auto"
+) -> dict:
+    """The result of ``notebook``: see :mod:`campanion.results` for its form and the module's head for its metrics.
+
+    Rows of a network are called as its cell's method (``lfi-paper-finfrozen``), with the map's name behind a blank
+    where they are of a map (``lfi-paper-finfrozen grad_cam``).
+
+    Args:
+        mode: ``"cached"`` reads the committed result; ``"quick"`` and ``"full"`` measure the networks of ``cells``.
+        cells: trainings with LFI-CAM, from :func:`campanion.training.grid.cells`, a run for each data set and network;
+            those that are not done yet are named in the run's ``extra["missing"]``.
+        limit: pictures whose maps are measured (None: all; quick: 24 at most); the error is over all test pictures.
+
+    Raises:
+        MissingResult: cached, and there is no result.
+        MissingData: none of the cells is done.
+        ValueError: unknown mode.
+    """
+    if (result := committed(notebook, mode)) is not None:
+        return result
+    limit = min(limit or QUICK_IMAGES, QUICK_IMAGES) if mode == "quick" else limit
+    groups = by_network(cell for cell in cells if cell.config.attention == "lfi" and cell.config.seed == SEED)
+    runs = [_run(mode, group, limit, pick_device(device)) for group in groups]
+    if not any(runs):
+        raise MissingData(
+            "None of these networks is trained: `python -m campanion.training.grid --table fig5` lists them, and "
+            "trains them with `--run`."
+        )
+    save_result(notebook, [run for run in runs if run])
+    return load_result(notebook)
+
+
+def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> dict | None:
+    start, done = time.monotonic(), [cell for cell in cells if cell.done]
+    if not done:
+        return None
+    config = config_of(done[0].checkpoint)
+    data = _dataset(done[0])
+    maps, wrong = [], []
+    for cell in done:
+        wrong.append(errors(cell, QUICK_PICTURES if mode == "quick" else None, device).assign(method=cell.method))
+        network = load_trained(cell.checkpoint, device)
+        facts = {"model": cell.name, "weights": network.weights["sha256"], "data": data.name}
+        settings = {**facts, "step": STEP, "baseline": "blur", "seed": SEED}
+        rows = per_image(
+            lambda sample, network=network: picture_rows(network, sample),
+            network, data, settings, "fin", limit, ("image", "map"), fresh=mode == "quick",
+        )  # fmt: skip
+        maps.append(rows.assign(method=cell.method))
+    pictures, error = pd.concat(maps, ignore_index=True), pd.concat(wrong, ignore_index=True)
+    name, settings = set_name(config.data, config.pixels), {"step": STEP, "baseline": "blur", "limit": limit}
+    settings["checkpoints"] = {cell.name: read_card(cell.checkpoint)["sha256"] for cell in done}
+    write_rows(pictures, rows_path(name, config.network, "fin"), settings)
+    top1 = [100 - part["top1_error"].mean() for _, part in error.groupby("method")]
+    weights = {
+        "name": f"of {len(done)} trainings of {config.network}",
+        "accuracy": f"top-1 {min(top1):.1f} to {max(top1):.1f} % on {error['image'].nunique():,} test pictures",
+    }
+    minutes = (time.monotonic() - start) / 60
+    record = provenance.collect(mode, name, pictures["image"].nunique(), weights, device, minutes, SEED, settings)
+    extra = {
+        "networks": {cell.method: cell.name for cell in done},
+        "moved": {cell.method: moved(cell) for cell in done},
+        "missing": [cell.name for cell in cells if not cell.done],
+    }
+    return make_run(*summary(pictures, error), record, config.network, extra)
+
+
+def summary(pictures: pd.DataFrame, error: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Means and paired differences of the error, of each map's areas, and of what weighs the LFI-CAM map."""
+    named = pictures.assign(method=pictures["method"] + " " + pictures["map"])
+    weighed = pictures[pictures["map"] == "lfi_cam"]
+    areas = ["insertion", "deletion", "overall"]
+    means = [
+        summarise(error, "top1_error"),
+        summarise(named, areas),
+        summarise(weighed, ["iou_with_mean", "unevenness"]),
+    ]
+    differences = [paired(error, "top1_error"), paired(named, areas)]
+    return pd.concat(means, ignore_index=True), pd.concat(differences, ignore_index=True)
+
+
+def _dataset(cell: Cell) -> Dataset:
+    config = config_of(cell.checkpoint)
+    if config.data == "scenes":
+        return open_dataset("scenes", split="test", n=SCENES["test"], size=config.pixels)
+    return open_dataset(config.data, split="test")

@@ -1,0 +1,234 @@
+"""Pictures explained by many methods, kept so small that a committed figure needs no weights to be drawn again.
+
+scikit-image packages a few photographs that are free of copyright, so that a figure may show them. The networks that
+explain them may not be passed on, but their maps may: a row here is one map (picture x class x method) with its score.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import skimage.data
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from campanion import metrics
+from campanion.cams.explain import check_images, explain_game
+from campanion.cams.maps import min_max_map, upsample
+from campanion.cams.variants import parse
+from campanion.errors import MissingResult, unknown
+from campanion.game.game import ChannelGame, class_indices, probabilities
+from campanion.models import load_model
+from campanion.progress import track
+from campanion.results.rows import read_rows, rows_path, write_rows
+
+#: Photographs inside scikit-image's package, public domain or CC0, with ImageNet classes of what they show.
+PHOTOGRAPHS: dict[str, tuple[str, ...]] = {
+    "camera": ("tripod", "trench coat"),
+    "astronaut": ("crash helmet", "space shuttle"),
+    "rocket": ("missile",),
+    "chelsea": ("Egyptian cat",),
+    "coffee": ("espresso",),
+}
+
+LARGEST = 112  # side in pixels of a kept map: more than a small picture in a figure can show
+CURVES = ("insertion_curve", "deletion_curve")
+STEP = 1 / 28  # of the curves: FD-CAM's 3.6 % of the pixels
+
+
+def photograph(name: str) -> Image.Image:
+    """The photograph called ``name``, RGB.
+
+    Raises:
+        ValueError: it is not among :data:`PHOTOGRAPHS`.
+
+    >>> photograph("chelsea").size
+    (451, 300)
+    """
+    if name not in PHOTOGRAPHS:
+        raise ValueError(unknown("photograph", name, PHOTOGRAPHS))
+    return Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
+
+
+def measure(
+    model: nn.Module,
+    pictures: Mapping[str, Image.Image],
+    classes: Mapping[str, Sequence[str]],
+    methods: Sequence[str],
+    step: int | float = STEP,
+) -> pd.DataFrame:
+    """Explain every class of every picture by every method.
+
+    Args:
+        model: from :func:`campanion.load_model`; its ``class_names`` name the classes.
+        pictures: by name.
+        classes: names of the classes to explain, by the picture's name.
+        methods: as :func:`campanion.cams.variants.parse` reads them.
+        step: of insertion (from a blurred picture) and deletion (to zeros), see
+            :func:`campanion.metrics.insertion_deletion`.
+
+    Returns:
+        Rows image, class_name, target, method, probability, rank (1: the predicted class), variation (mean absolute
+        difference between neighbouring pixels of the map in 0..1 at the input's size), height, width, pixels (of the
+        map, see :func:`stacked`), insertion, deletion, overall, the two curves, and seconds (the method's share of the
+        wall time of its picture and class).
+
+    Raises:
+        ValueError: a picture without classes, a class that the model does not have, or an unknown method; before any
+            work.
+
+    >>> rows = measure(model, {"chelsea": photograph("chelsea")}, PHOTOGRAPHS, ["grad_cam", "fd_cam"])
+    """
+    parsed = {name: parse(name) for name in methods}
+    targets = {name: _indices(model, name, classes) for name in pictures}
+    device = next(model.parameters()).device
+    rows = []
+    for name, picture in pictures.items():
+        image = model.preprocess(picture).unsqueeze(0).to(device)
+        check_images(model, image)
+        game = ChannelGame.of(model, image)
+        chances = probabilities(model, game.logits)[0]
+        for target in targets[name]:
+            start = time.perf_counter()
+            index = class_indices(target, 1, len(model.class_names), device)
+            explained = {n: explain_game(game, index, [m], {m: options}) for n, (m, options) in parsed.items()}
+            maps = torch.stack([e.maps[parsed[n][0]] for n, e in explained.items()], 1)
+            shared = {
+                "image": name, "class_name": model.class_names[target], "target": target,
+                "probability": float(chances[target]), "rank": int((chances > chances[target]).sum()) + 1,
+            }  # fmt: skip
+            score = getattr(model, "activation", "softmax")
+            result = metrics.insertion_deletion(game.network, image, maps, index, step=step, score=score)
+            shared["seconds"] = round((time.perf_counter() - start) / len(methods), 3)
+            for j, (n, e) in enumerate(explained.items()):
+                areas = {k: float(getattr(result, k)[0, j]) for k in ("insertion", "deletion", "overall")}
+                drawn = {k: [round(v, 4) for v in getattr(result, k)[0, j].tolist()] for k in CURVES}
+                own = {"variation": _variation(maps[0, j]), **packed(e.raw[parsed[n][0]][0])}
+                rows.append({**shared, "method": n, **own, **areas, **drawn})
+    return pd.DataFrame(rows)
+
+
+def photographs(
+    model: str,
+    mode: str,
+    methods: Sequence[str],
+    classes: Mapping[str, Sequence[str]] = PHOTOGRAPHS,
+    device: str = "cpu",
+) -> pd.DataFrame:
+    """:func:`measure` of photographs, kept in ``data/results/rows/gallery_photographs_<model>.parquet``.
+
+    All figures share the file: what one of them has measured, with the same weights, is not measured again.
+
+    Args:
+        model: name of the network.
+        mode: ``"cached"`` reads what was kept, ``"full"`` measures what is missing.
+        methods: the rows' order too.
+        classes: those to explain, by the photograph's name.
+
+    Raises:
+        MissingResult: cached, and a map is not there.
+        ValueError: another mode (in a quick run scenes stand in for photographs), photograph, class or method.
+    """
+    if mode not in ("cached", "full"):
+        raise ValueError(f"Photographs are measured in mode 'full' and read in mode 'cached', not {mode!r}.")
+    for method in methods:
+        parse(method)
+    pictures = {name: photograph(name) for name in classes}
+    path = rows_path("photographs", model, "gallery")
+    if mode == "full":
+        network = load_model(model, device=device)
+        settings = {"model": model, "weights_sha256": network.weights["sha256"], "step": STEP}
+        kept, old = read_rows(path) if path.exists() else (None, None)
+        kept = kept if old == settings else None
+        for name in track(classes, f"{model} on photographs", unit="picture"):
+            for one in classes[name]:
+                todo = _missing(kept, name, one, methods)
+                if todo:
+                    new = measure(network, {name: pictures[name]}, {name: [one]}, todo)
+                    kept = new if kept is None else pd.concat([kept, new], ignore_index=True)
+                    write_rows(kept, path, settings)
+    kept = read_rows(path)[0]
+    places = [(name, one, m) for name in classes for one in classes[name] for m in methods]
+    for name, one, m in places:
+        if _missing(kept, name, one, [m]):
+            raise MissingResult(f"{path} has no map of {one} in {name} by {m}: make it with `./reproduce.sh full`.")
+    return kept.set_index(["image", "class_name", "method"], drop=False).loc[places].reset_index(drop=True)
+
+
+def _missing(kept: pd.DataFrame | None, name: str, one: str, methods: Sequence[str]) -> list[str]:
+    """Those of ``methods`` that ``kept`` lacks for class ``one`` of picture ``name``."""
+    if kept is None:
+        return list(methods)
+    done = set(kept[(kept["image"] == name) & (kept["class_name"] == one)]["method"])
+    return [m for m in methods if m not in done]
+
+
+def stacked(rows: pd.DataFrame, size: tuple[int, int] = (224, 224)) -> dict[str, Tensor]:
+    """The maps of rows of :func:`measure`, by method: [B, H, W] of ``size`` in 0..1, in the order of the rows.
+
+    They are enlarged and normalised as :func:`campanion.explain` does it. A map as large as the picture was kept at
+    :data:`LARGEST` pixels a side.
+    """
+    return {
+        method: torch.cat([unpacked(row, size) for row in part.itertuples()])
+        for method, part in rows.groupby("method", sort=False)
+    }
+
+
+def unpacked(row: object, size: tuple[int, int] = (224, 224)) -> Tensor:
+    """The map [1, H, W] in 0..1 of one row (attributes height, width, pixels)."""
+    raw = torch.tensor(np.frombuffer(row.pixels, dtype="<f2").astype(np.float32)).reshape(1, row.height, row.width)
+    return min_max_map(upsample(raw, size))[0]
+
+
+def packed(raw: Tensor) -> dict[str, object]:
+    """Height, width and float16 bytes of a raw map [h, w], divided by its largest magnitude; :func:`unpacked` reads it.
+
+    The factor is lost in the normalisation anyway.
+    """
+    if max(raw.shape) > LARGEST:
+        raw = F.adaptive_avg_pool2d(raw[None, None], LARGEST)[0, 0]
+    largest = raw.abs().max()
+    scaled = raw / largest if largest > 0 else raw
+    return {
+        "height": raw.shape[0],
+        "width": raw.shape[1],
+        "pixels": scaled.cpu().numpy().astype("<f2").tobytes(),
+    }
+
+
+def captions(rows: pd.DataFrame) -> list[str]:
+    """``"tripod 88 %"`` for each picture and class of ``rows``, in their order."""
+    one = rows.drop_duplicates(["image", "target"])
+    return [f"{r.class_name} {percent(r.probability)}" for r in one.itertuples()]
+
+
+def percent(probability: float) -> str:
+    r"""A probability in per cent, small ones with one digit that counts; the space before the sign does not break.
+
+    >>> percent(0.876), percent(0.0014)
+    ('88\xa0%', '0.1\xa0%')
+    """
+    value = 100 * probability
+    number = f"{value:.0f}" if value >= 1 else f"{value:.1g}" if value >= 1e-4 else "< 0.0001"
+    return f"{number}\u00a0%"
+
+
+def _indices(model: nn.Module, name: str, classes: Mapping[str, Sequence[str]]) -> list[int]:
+    """Indices of the classes of picture ``name``; of two classes of one name (ImageNet's cranes) the first."""
+    if not classes.get(name):
+        raise ValueError(f"Say which classes of the picture {name!r} are to be explained.")
+    strange = [c for c in classes[name] if c not in model.class_names]
+    if strange:
+        raise ValueError(unknown("class", strange[0], model.class_names))
+    return [list(model.class_names).index(c) for c in classes[name]]
+
+
+def _variation(map: Tensor) -> float:
+    across, down = map.diff(dim=1).abs(), map.diff(dim=0).abs()
+    return float((across.sum() + down.sum()) / (across.numel() + down.numel()))

@@ -1,0 +1,206 @@
+"""FD-CAM's groups of similar channels, looked at: how large, how alike, and what dead channels do to them (Fig. 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from campanion.cams.fd import cosines, similarity_groups, switching_score
+from campanion.data import Dataset
+from campanion.errors import unknown
+from campanion.experiments.gallery import packed
+from campanion.game.game import ChannelGame
+from campanion.progress import track
+
+#: Ways to read the paper's sentence on the percentile, see :func:`campanion.cams.fd.similarity_groups`.
+RULES = ("channel", "all")
+PERCENTILES = (1.0, 2.5, 5.0, 10.0, 20.0)
+BINS = 50  # of a histogram of cosines, over 0..1
+
+
+def nominal_size(channels: int, percentile: float) -> int:
+    """How many of ``channels`` lie strictly above the (100 - percentile)th percentile when no two cosines are equal.
+
+    >>> nominal_size(512, 5)
+    26
+    """
+    return channels - 1 - int((1 - percentile / 100) * (channels - 1))
+
+
+def group_statistics(activations: Tensor, percentile: float = 5.0, rule: str = "channel") -> dict[str, float]:
+    """What the groups of one picture look like.
+
+    Args:
+        activations: [1, K, h, w] of the target layer.
+        percentile: theta.
+        rule: ``percentile_of``, one of :data:`RULES`.
+
+    Returns:
+        ``dead``: channels that are zero everywhere. Of the live ones: ``size_mean, size_min, size_median, size_max`` of
+        their groups, ``small`` (share of groups below :func:`nominal_size`, as ties make them), ``empty`` (share of
+        groups without a member), ``distinct`` (different non-empty groups over live channels), ``within`` (mean cosine
+        of a channel with the other members of its group) and ``between`` (with all other live channels). A statistic
+        that no channel defines is NaN.
+
+    Raises:
+        ValueError: not one picture, or a percentile or rule that :func:`similarity_groups` refuses.
+
+    >>> group_statistics(game.activations)["size_median"]
+    26.0
+    """
+    if activations.ndim != 4 or len(activations) != 1:
+        raise ValueError(f"activations must be those of one picture, [1, K, h, w], not {list(activations.shape)}.")
+    groups = similarity_groups(activations, percentile, rule)[0]
+    live = activations[0].flatten(1).any(1)
+    count, channels = int(live.sum()), len(live)
+    result = {"channels": channels, "dead": channels - count}
+    if not count:
+        names = ("size_mean", "size_min", "size_median", "size_max", "small", "empty", "distinct", "within", "between")
+        return result | dict.fromkeys(names, float("nan"))
+    matrix = cosines(activations)[0]
+    own = torch.eye(channels, dtype=torch.bool, device=groups.device)
+    others, pairs = groups & ~own, live & live[:, None] & ~own
+    sizes = groups[live].sum(1).double()
+    filled = groups[live][sizes > 0]
+    return result | {
+        "size_mean": float(sizes.mean()),
+        "size_min": float(sizes.min()),
+        "size_median": float(sizes.quantile(0.5)),
+        "size_max": float(sizes.max()),
+        "small": float((sizes < nominal_size(channels, percentile)).double().mean()),
+        "empty": float((sizes == 0).double().mean()),
+        "distinct": len(torch.unique(filled, dim=0)) / count if len(filled) else float("nan"),
+        "within": _mean(matrix, others),
+        "between": _mean(matrix, pairs),
+    }
+
+
+def cosine_histogram(activations: Tensor, percentile: float = 5.0) -> dict[str, list[float]]:
+    """Shares of pairs of live channels of one picture by cosine, in :data:`BINS` bins of 0..1, that sum to 1.
+
+    ``all``: every ordered pair; ``group``: a channel and another member of its group.
+    """
+    matrix, groups = cosines(activations)[0], similarity_groups(activations, percentile)[0]
+    live = activations[0].flatten(1).any(1)
+    pairs = live & live[:, None] & ~torch.eye(len(live), dtype=torch.bool, device=live.device)
+    return {"all": _histogram(matrix[pairs]), "group": _histogram(matrix[pairs & groups])}
+
+
+def overlap(groups_a: Tensor, groups_b: Tensor) -> float:
+    """Mean over channels of |G and G'| / |G or G'| for two groupings [K, K] of the same channels, empty pairs left out.
+
+    How much the groups of the last ReLU and those of the pooling after it agree, for instance: the authors' code takes
+    the latter's maps.
+
+    Raises:
+        ValueError: the two are not of one shape [K, K].
+    """
+    if groups_a.shape != groups_b.shape or groups_a.ndim != 2:
+        shapes = f"{list(groups_a.shape)} and {list(groups_b.shape)}"
+        raise ValueError(f"Two groupings of the same channels are both [K, K], not {shapes}.")
+    both, either = (groups_a & groups_b).sum(1).double(), (groups_a | groups_b).sum(1).double()
+    return float((both / either)[either > 0].mean())
+
+
+def dead_is_lowest(game: ChannelGame, percentile: float = 5.0) -> float:
+    """1 where a dead channel has the lowest switching score of the predicted class, 0 where not, NaN without dead ones.
+
+    A dead channel's weight multiplies zeros, but its score (v of no channel at all, halved) takes part in the min-max
+    normalisation of eq. 10: as the lowest it squeezes the scores of the live channels.
+    """
+    dead = ~game.activations[0].flatten(1).any(1)
+    if not bool(dead.any()) or bool(dead.all()):
+        return float("nan")
+    groups = similarity_groups(game.activations, percentile)
+    scores = switching_score(game, game.target(None), groups)[0]
+    return float(scores[dead].min() < scores[~dead].min())
+
+
+def measure(
+    model: nn.Module,
+    data: Dataset,
+    limit: int | None = None,
+    percentiles: Sequence[float] = PERCENTILES,
+    rules: Sequence[str] = RULES,
+    other_layer: str | None = None,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, dict[str, list[float]]]:
+    """:func:`group_statistics` of the first ``limit`` images of ``data.order(seed)``, and their cosine histogram.
+
+    Args:
+        other_layer: a layer with the same channels (the pooling after the target layer), to compare groups with.
+
+    Returns:
+        Rows image, method (``fd_cam:percentile=5,percentile_of=channel``), percentile, rule and the statistics; for the
+        paper's percentile and the authors' rule also ``dead_is_lowest``, and with ``other_layer`` ``layer_overlap``.
+        The histogram is the mean over images.
+
+    Raises:
+        ValueError: unknown rule; ``other_layer`` has other channels.
+    """
+    for rule in rules:
+        if rule not in RULES:
+            raise ValueError(unknown("rule", rule, RULES))
+    device = next(model.parameters()).device
+    rows, histograms = [], []
+    for i in track(data.order(seed)[:limit], f"groups of {model.weights['name']}", unit="image"):
+        image = model.preprocess(data[i].image).unsqueeze(0).to(device)
+        game = ChannelGame.of(model, image)
+        maps = game.activations
+        other = ChannelGame.of(model, image, other_layer).activations if other_layer else None
+        if other is not None and other.shape[1] != maps.shape[1]:
+            raise ValueError(f"{other_layer} has {other.shape[1]} channels, the target layer {maps.shape[1]}.")
+        histograms.append(cosine_histogram(maps))
+        for rule in rules:
+            for theta in percentiles:
+                row = {
+                    "image": data.ids[i], "method": f"fd_cam:percentile={theta:g},percentile_of={rule}",
+                    "percentile": theta, "rule": rule, **group_statistics(maps, theta, rule),
+                }  # fmt: skip
+                if (theta, rule) == (5.0, "channel"):
+                    row["dead_is_lowest"] = dead_is_lowest(game)
+                    if other is not None:
+                        row["layer_overlap"] = overlap(similarity_groups(maps)[0], similarity_groups(other)[0])
+                rows.append(row)
+    mean = {name: list(np.mean([h[name] for h in histograms], axis=0)) for name in histograms[0]}
+    return pd.DataFrame(rows), mean
+
+
+def examples(game: ChannelGame, channels: int = 3, members: int = 4) -> pd.DataFrame:
+    """Channels of one picture with the most similar members of their groups, as Fig. 3 shows them.
+
+    The channels are those that add most to the predicted class by the switching score, each outside the groups of those
+    before it. (The paper does not say how it chose its three.)
+
+    Returns:
+        Rows channel, member (the channel itself first), cosine, size (of the group), height, width and pixels (of the
+        member's activations; see :func:`campanion.experiments.gallery.packed`).
+    """
+    groups = similarity_groups(game.activations)[0]
+    scores = switching_score(game, game.target(None), groups.unsqueeze(0))[0]
+    matrix, taken, rows = cosines(game.activations)[0], torch.zeros(len(groups), dtype=torch.bool), []
+    for k in scores.argsort(descending=True).tolist():
+        if taken[k] or not bool(groups[k, k]):
+            continue
+        taken |= groups[k].cpu()
+        near = matrix[k].masked_fill(~groups[k], -1.0)
+        near[k] = 2.0  # itself first, also where another has cosine 1
+        for member in near.topk(min(members + 1, int(groups[k].sum()))).indices.tolist():
+            similarity = {"cosine": float(matrix[k, member]), "size": int(groups[k].sum())}
+            rows.append({"channel": k, "member": member, **similarity, **packed(game.activations[0, member])})
+        if len({row["channel"] for row in rows}) == channels:
+            break
+    return pd.DataFrame(rows)
+
+
+def _mean(matrix: Tensor, where: Tensor) -> float:
+    return float(matrix[where].double().mean()) if bool(where.any()) else float("nan")
+
+
+def _histogram(values: Tensor) -> list[float]:
+    counts = torch.histc(values.clamp(0, 1), bins=BINS, min=0, max=1)  # a cosine of 1 may round to just above it
+    return (counts / counts.sum().clamp_min(1)).tolist()

@@ -1,0 +1,151 @@
+"""Networks that were trained alike but for one thing, and the maps that they learned to make of all test pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from campanion import paths
+from campanion.cams.maps import min_max_map, upsample
+from campanion.data.scenes import scene
+from campanion.experiments.gallery import photograph
+from campanion.experiments.trained import LEARNED, config_of, read_maps, save_maps
+from campanion.inference import eval_mode
+from campanion.models.trained import load_trained, read_card, weights_of
+from campanion.progress import track
+from campanion.training.batches import Draw, normalise
+from campanion.training.parts import open_part
+
+VARIED = ("lr", "seed")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished checkpoint: what map it learned to make, what tells it from its likes, its accuracy on test pictures.
+
+    ``form`` is LFI-CAM's generation and what became of its FIN.
+    """
+
+    path: Path
+    name: str
+    method: str
+    data: str
+    network: str
+    form: str
+    lr: float
+    seed: int
+    top1: float
+    sha256: str
+
+    @property
+    def about(self) -> str:
+        """``lr 0.07, seed 0``."""
+        return f"lr {self.lr:g}, seed {self.seed}"
+
+
+def finished(checkpoints: Iterable[str | Path]) -> list[Trained]:
+    """Those of ``checkpoints`` that are there and learn a map of their own, by method, learning rate and seed.
+
+    Raises:
+        ValueError: they are of several data sets or networks, or of several forms of LFI-CAM.
+    """
+    found = [_read(path) for path in map(weights_of, checkpoints) if path.is_file()]
+    found = [network for network in found if network.method in LEARNED.values()]
+    for what, values in (
+        ("data sets", {n.data for n in found}),
+        ("networks", {n.network for n in found}),
+        ("forms of LFI-CAM", {n.form for n in found if n.form}),
+    ):
+        if len(values) > 1:
+            raise ValueError(f"These checkpoints are of several {what}: {', '.join(sorted(values))}. Compare one.")
+    return sorted(found, key=lambda n: (n.method, n.lr, n.seed))
+
+
+def _read(path: Path) -> Trained:
+    facts = read_card(path)
+    network = facts["network"]
+    attention = network["attention"]
+    return Trained(
+        path,
+        facts["name"],
+        LEARNED.get(attention, "none"),
+        set_name(facts["data"]["name"], facts["input"]["size"]),
+        network["network"],
+        f"{network['generation']}, FIN {network.get('fin', 'trained')}" if attention == "lfi" else "",
+        facts["recipe"]["lr"],
+        facts["seed"],
+        facts["accuracy"]["test"]["top1"],
+        facts["sha256"],
+    )
+
+
+def set_name(data: str, size: int) -> str:
+    """Name of a data set in results: Imagenette goes with the size at which it is given, as in ``imagenette96``."""
+    return f"{data}{size}" if data == "imagenette" else data
+
+
+def series(networks: Sequence[Trained], varied: str) -> list[Trained]:
+    """The longest series that differs in ``varied`` (``"lr"`` or ``"seed"``) alone, the most accurate first: the base.
+
+    Empty where no two networks differ so. Of equally long ones that with the smaller seed or learning rate.
+    """
+    fixed = "seed" if varied == "lr" else "lr"
+    groups: dict[float, list[Trained]] = {}
+    for network in sorted(networks, key=lambda n: (n.lr, n.seed)):
+        groups.setdefault(getattr(network, fixed), []).append(network)
+    longest = max((groups[value] for value in sorted(groups)), key=len, default=[])
+    return sorted(longest, key=lambda n: -n.top1) if len(longest) > 1 else []
+
+
+@torch.no_grad()
+def learned_maps(network: Trained, limit: int | None = None, device: str = "cpu") -> tuple[Tensor, list[str], int]:
+    """Maps [N, h, w] as the network makes them, ids of the test pictures, and the side that they are enlarged to.
+
+    They are kept in ``out/maps``, and read from there while checkpoint and pictures are the same.
+    """
+    config = config_of(network.path, limit)
+    file = paths.out_dir() / "maps" / f"{network.name}.safetensors"
+    known = {"sha256": network.sha256, "limit": limit, "size": config.pixels}
+    if file.is_file():
+        maps, about = read_maps(file)
+        if {key: about.get(key) for key in known} == known:
+            return maps, about["ids"], config.pixels
+    part = open_part(config, "test", device)
+    model = load_trained(network.path, device)
+    draws = [Draw(indices) for indices in torch.arange(len(part.labels)).split(250)]
+    found, preprocess = [], model.preprocess
+    with eval_mode(model):
+        for pixels in track(part.pictures.batches(draws), f"maps of {network.name}", total=len(draws), unit="batch"):
+            images = normalise(pixels.to(device), preprocess.mean, preprocess.std)
+            found.append(model.attention_map(images).float().cpu())
+    save_maps(torch.cat(found), part.ids, known, file)
+    return torch.cat(found), list(part.ids), config.pixels
+
+
+@torch.no_grad()
+def maps_to_show(networks: Sequence[Trained], device: str = "cpu") -> dict[str, dict[str, list]]:
+    """Maps [h, w] of pictures that may be shown, rounded, by picture and network: see :func:`pictures_to_show`."""
+    found: dict[str, dict[str, list]] = {}
+    for network in networks:
+        model = load_trained(network.path, device)
+        for name, picture in pictures_to_show(network.data).items():
+            maps = model.attention_map(model.preprocess(picture)[None].to(device))
+            found.setdefault(name, {})[network.name] = [[round(v, 4) for v in row] for row in maps[0].tolist()]
+    return found
+
+
+def pictures_to_show(data: str) -> dict[str, Image.Image]:
+    """Generated scenes for networks of those, for others three photographs of scikit-image, by name."""
+    if data == "scenes":
+        return {f"scene {seed}": scene(seed, n_objects=2).image for seed in (28, 31, 40)}
+    return {name: photograph(name) for name in ("chelsea", "coffee", "astronaut")}
+
+
+def enlarged(maps: Tensor, side: int) -> Tensor:
+    """Maps [N, side, side] in 0..1 as :func:`campanion.explain` gives them: enlarged, then stretched to 0..1."""
+    return min_max_map(upsample(maps, (side, side)))[0]

@@ -1,0 +1,252 @@
+"""Heads: what a network does after the target layer, recognised by its form.
+
+For each kind below, the first thing the head computes is linear in the channels' presence. With g the channel-wise
+part (ReLU, pooling), one number or vector per channel
+
+    C_k = W_k (g(A_k) - g(0)),   k = 1..K        (K x D "contributions")
+
+and the offset ``z_0 = b + sum_k W_k g(0)``, the coalition S of channels gives the first pre-activation
+``z(S) = z_0 + sum_{k in S} C_k``: a 0/1 row times one matrix. What follows (:meth:`finish`) is cheap or nothing.
+
+=========  ==========================================================  ===================  =======================
+kind       form                                                        D                    seen in
+=========  ==========================================================  ===================  =======================
+linear     channel-wise, flatten, Linear                               1 (the class)        ResNet, ResNeXt, DenseNet,
+                                                                                            MobileNetV2
+mlp        channel-wise, flatten, Linear, pointwise, Linear, ...       width of layer one   VGG, AlexNet, MobileNetV3
+pixel      channel-wise, 1x1 convolution, pointwise, mean over pixels  pixels (the class)   SqueezeNet
+generic    anything else: batched forwards of the head                 -                    ResNet cut at layer3, ...
+=========  ==========================================================  ===================  =======================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from campanion.game.headgraph import SpatialMean
+
+# Element-wise functions: they act on a channel alone, whatever its shape.
+POINTWISE = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid,
+    nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout,
+)  # fmt: skip
+_POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.BatchNorm2d, SpatialMean)
+_RESCALE_EPSILON = 1e-10  # below this difference DeepLIFT's rescale rule takes the derivative (captum's constant)
+
+
+@dataclass(frozen=True)
+class GenericHead:
+    """F as a plain function of (A [N, K, h, w], images [N, 3, H, W]); ``module`` is F as a module, where it was cut."""
+
+    function: Callable[[Tensor, Tensor], Tensor]
+    module: nn.Module | None
+    kind: str = "generic"
+
+    def __call__(self, activations: Tensor, images: Tensor) -> Tensor:
+        """Logits [N, C]."""
+        return self.function(activations, images)
+
+
+@dataclass(frozen=True)
+class LinearFirstHead:
+    """A head of kind linear, mlp or pixel: ``channelwise``, then ``first`` (linear in the channels), then ``rest``."""
+
+    kind: str
+    module: nn.Module
+    channelwise: tuple[nn.Module, ...]
+    first: nn.Linear | nn.Conv2d
+    rest: tuple[nn.Module, ...]
+
+    def __call__(self, activations: Tensor, images: Tensor | None = None) -> Tensor:
+        """Logits [N, C] of activations [N, K, h, w]."""
+        return self.module(activations)
+
+    def pooled(self, activations: Tensor) -> Tensor:
+        """g(A): what the channel-wise part gives, one row of P numbers per channel, [N, K, P]."""
+        for step in self.channelwise:
+            activations = step(activations)
+        return activations.flatten(2) if activations.ndim > 2 else activations.unsqueeze(2)
+
+    def logit(self, activations: Tensor, target: Tensor) -> Tensor:
+        """Logit [B] of class ``target`` [B], from that class's weights alone: what a gradient needs, and less work."""
+        if self.kind == "mlp":  # its first layer, most of the work, serves every class
+            return self.module(activations).gather(1, target.unsqueeze(1)).squeeze(1)
+        present = self.pooled(activations)  # [B, K, P]
+        rows = self.first.weight.reshape(len(self.first.weight), present.shape[1], -1)[target]  # [B, K, P or 1]
+        bias = 0 if self.first.bias is None else self.first.bias[target].unsqueeze(1)
+        if self.kind == "linear":
+            z = (rows * present).sum((1, 2)).unsqueeze(1)  # [B, 1]
+        else:
+            z = torch.bmm(rows.mT, present).squeeze(1)  # [B, P]
+        return self.finish((z + bias).unsqueeze(1), target).squeeze(1)
+
+    def contributions(self, activations: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """C [B, K, D] and z_0 [B, D] (see the module's head) of activations [B, K, h, w] for classes ``target`` [B]."""
+        nothing = self.pooled(torch.zeros_like(activations[:1]))  # [1, K, P], zeros unless g(0) != 0
+        present = self.pooled(activations) - nothing  # [B, K, P]
+        weight, bias = self.first.weight, self.first.bias
+        if self.kind == "mlp":
+            weight = weight.reshape(len(weight), present.shape[1], present.shape[2])  # [D, K, P]
+            each = torch.einsum("dkp,bkp->bkd", weight, present)  # the weights are read once, in place
+            offset = weight.new_zeros(len(weight))
+            if bool(nothing.any()):  # else spare a pass over the weights
+                offset = torch.einsum("dkp,kp->d", weight, nothing[0])
+            return each, (offset + (0 if bias is None else bias)).expand(len(each), -1)
+        rows = weight.reshape(len(weight), present.shape[1], -1)[target]  # [B, K, P] (linear) or [B, K, 1] (pixel)
+        each, offset = rows * present, (rows * nothing).sum(1)  # [B, K, P], [B, P]
+        if self.kind == "linear":
+            each, offset = each.sum(2, keepdim=True), offset.sum(1, keepdim=True)
+        return each, offset + (0 if bias is None else bias[target].unsqueeze(1))
+
+    def finish(self, z: Tensor, target: Tensor) -> Tensor:
+        """Logit of class ``target`` [B] from first pre-activations z [B, M, D]: [B, M]."""
+        if self.kind == "linear":
+            return z.squeeze(2)
+        if self.kind == "pixel":
+            for step in self.rest:
+                z = step(z)
+            return z.mean(2)
+        *hidden, last = self.rest
+        for step in hidden:
+            z = _linear(step, z) if isinstance(step, nn.Linear) else step(z)
+        logit = torch.einsum("bmd,bd->bm", z, last.weight[target])
+        return logit if last.bias is None else logit + last.bias[target].unsqueeze(1)
+
+    def multipliers(self, z: Tensor, baseline: Tensor, target: Tensor) -> Tensor:
+        """DeepLIFT-Rescale multipliers m [B, D] of the first pre-activation, from ``baseline`` z_0 to z, both [B, D].
+
+        ``sum_d m_d (z_d - z_0d) = F^c(A) - F^c(0)``: the summation to delta of LIFT-CAM eq. 4.
+        """
+        if self.kind == "linear":
+            return torch.ones_like(z)
+        if self.kind == "pixel":
+            return _rescale(self.rest, z, baseline) / z.shape[1]
+        pairs = []
+        for step in self.rest[:-1]:
+            pairs.append((step, z, baseline))
+            z, baseline = step(z), step(baseline)
+        multiplier = self.rest[-1].weight[target]
+        for step, before, before0 in reversed(pairs):
+            linear = isinstance(step, nn.Linear)
+            multiplier = multiplier @ step.weight if linear else multiplier * _rescale((step,), before, before0)
+        return multiplier
+
+
+Head = GenericHead | LinearFirstHead
+
+
+def _linear(layer: nn.Linear, z: Tensor) -> Tensor:
+    """``layer(z)`` of z [..., D] without inputs that are 0 in every row, as a ReLU makes many: exact to rounding."""
+    rows = z.flatten(0, -2)
+    used = (rows != 0).any(0).nonzero().flatten()
+    # Gathering one unit's weights takes as long as multiplying about 100 rows by them.
+    if len(rows) * (rows.shape[1] - len(used)) < 128 * len(used):
+        return layer(z)
+    short = nn.functional.linear(rows.index_select(1, used), layer.weight.index_select(1, used), layer.bias)
+    return short.unflatten(0, z.shape[:-1])
+
+
+def _rescale(steps: tuple[nn.Module, ...], z: Tensor, baseline: Tensor) -> Tensor:
+    """Slopes (f(z) - f(z_0)) / (z - z_0) of element-wise ``steps`` in turn; the derivative where z = z_0 nearly."""
+    total = torch.ones_like(z)
+    for step in steps:
+        delta = z - baseline
+        near = delta.abs() < _RESCALE_EPSILON
+        after, after0 = step(z), step(baseline)
+        slope = (after - after0) / torch.where(near, torch.ones_like(delta), delta)
+        if bool(near.any()):
+            with torch.enable_grad():
+                point = z.detach().requires_grad_(True)
+                (derivative,) = torch.autograd.grad(step(point).sum(), point)
+            slope = torch.where(near, derivative, slope)
+        total, z, baseline = total * slope, after, after0
+    return total
+
+
+def recognise(graph: fx.GraphModule) -> Head:
+    """The head's kind from its graph (:func:`campanion.game.headgraph.cut`)."""
+    generic = GenericHead(lambda activations, _images: graph(activations), graph)
+    steps = _chain(graph)
+    if steps is None:
+        return generic
+    split = next((i for i, s in enumerate(steps) if isinstance(s, (nn.Linear, nn.Conv2d))), None)
+    if split is None:
+        return generic
+    before, first, rest = steps[:split], steps[split], tuple(s for s in steps[split + 1 :] if not _is_identity(s))
+    flat = bool(before) and isinstance(before[-1], (nn.Flatten, SpatialMean, *POINTWISE))
+    channelwise = tuple(s for s in before if not isinstance(s, nn.Flatten) and not _is_identity(s))
+    if not all(isinstance(s, (*POINTWISE, *_POOLING)) for s in channelwise):
+        return generic
+    if isinstance(first, nn.Linear) and flat and any(isinstance(s, (nn.Flatten, SpatialMean)) for s in before):
+        if not rest:
+            return LinearFirstHead("linear", graph, channelwise, first, ())
+        if isinstance(rest[-1], nn.Linear) and all(
+            isinstance(s, (nn.Linear, nn.BatchNorm1d, *POINTWISE)) for s in rest
+        ):
+            return LinearFirstHead("mlp", graph, channelwise, first, tuple(_rowwise(s) for s in rest))
+    if isinstance(first, nn.Conv2d) and _is_pixelwise(first):
+        pooling = next((i for i, s in enumerate(rest) if _is_global_mean(s)), None)
+        after = rest[pooling + 1 :] if pooling is not None else ()
+        acts = rest[:pooling]
+        if (
+            pooling is not None
+            and all(isinstance(s, POINTWISE) for s in acts)
+            and all(isinstance(s, nn.Flatten) for s in after)
+        ):
+            return LinearFirstHead("pixel", graph, channelwise, first, acts)
+    return generic
+
+
+def _chain(graph: fx.GraphModule) -> list[nn.Module] | None:
+    """The graph's modules in order when it is one chain from input to output, else None."""
+    steps, previous = [], None
+    for node in graph.graph.nodes:
+        if node.op == "placeholder":
+            previous = node
+        elif node.op == "output":
+            return steps if node.args[0] is previous else None
+        elif node.op == "call_module" and node.args == (previous,) and not node.kwargs:
+            steps.append(graph.get_submodule(node.target))
+            previous = node
+        else:
+            return None
+    return None
+
+
+class _RowNorm(nn.Module):
+    """BatchNorm1d in eval mode on [..., D]: the module itself takes at most three dimensions, with D second."""
+
+    def __init__(self, norm: nn.BatchNorm1d) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Normalise each of D features of z [..., D]."""
+        return self.norm(z.reshape(-1, z.shape[-1])).reshape(z.shape)
+
+
+def _rowwise(step: nn.Module) -> nn.Module:
+    return _RowNorm(step) if isinstance(step, nn.BatchNorm1d) else step
+
+
+def _is_identity(step: nn.Module) -> bool:
+    return isinstance(step, (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout))
+
+
+def _is_pixelwise(conv: nn.Conv2d) -> bool:
+    return (
+        conv.kernel_size == (1, 1)
+        and conv.stride == (1, 1)
+        and conv.groups == 1
+        and conv.padding in ((0, 0), "valid", "same")
+    )
+
+
+def _is_global_mean(step: nn.Module) -> bool:
+    return isinstance(step, SpatialMean) or (
+        isinstance(step, nn.AdaptiveAvgPool2d) and step.output_size in (1, (1, 1), [1, 1])
+    )

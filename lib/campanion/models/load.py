@@ -1,0 +1,259 @@
+"""``load_model``: torchvision's CNNs and this project's small networks, ready to be explained."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image, ImageOps
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.transforms import functional as T
+
+from campanion.errors import MissingData, unknown
+from campanion.paths import checkpoints_dir, data_dir, out_dir
+from campanion.pictures import to_rgb
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+#: Networks of generated scenes with an attention branch, made by ``python -m campanion.train NAME``.
+LEARNED_SCENES = ("scenes_lfi", "scenes_lfi_nofin", "scenes_abn")
+
+# The last layer whose channels the papers weigh, by family; ReLUs come after, so that channels are not negative.
+_TARGET_LAYERS = {
+    "vgg11": "features.19", "vgg11_bn": "features.27", "vgg13": "features.23", "vgg13_bn": "features.33",
+    "vgg16": "features.29", "vgg16_bn": "features.42", "vgg19": "features.35", "vgg19_bn": "features.51",
+    "alexnet": "features.11", "squeezenet1_0": "features.12", "squeezenet1_1": "features.12",
+    "densenet": "features.relu5", "mobilenet_v2": "features", "mobilenet_v3": "features", "efficientnet": "features",
+    "resnet": "layer4", "resnext": "layer4", "wide_resnet": "layer4", "regnet": "trunk_output", "convnext": "features",
+    "googlenet": "inception5b", "inception_v3": "Mixed_7c", "shufflenet": "conv5", "mnasnet": "layers",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """PIL picture -> [3, H, W]: the whole picture squashed to ``size`` x ``size`` (as the papers do), normalised."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __call__(self, picture: Image.Image) -> Tensor:
+        """A normalised float32 tensor [3, size, size] of ``picture``, turned upright and made RGB."""
+        if not isinstance(picture, Image.Image):
+            raise ValueError(f"preprocess takes a PIL picture, not {type(picture).__name__}.")
+        upright = to_rgb(ImageOps.exif_transpose(picture))
+        return T.normalize(T.to_tensor(T.resize(upright, [self.size, self.size], antialias=True)), self.mean, self.std)
+
+    def invert(self, image: Tensor) -> Tensor:
+        """The picture [..., 3, H, W] in 0..1 of a preprocessed tensor, for showing it."""
+        mean, std = (torch.tensor(v, device=image.device).view(3, 1, 1) for v in (self.mean, self.std))
+        return (image * std + mean).clamp(0, 1)
+
+
+def load_model(
+    name: str, weights: str | Path | None = "auto", num_classes: int | None = None, seed: int = 0, device: str = "cpu"
+) -> nn.Module:
+    """A CNN in eval mode with ``.preprocess``, ``.class_names``, ``.target_layer`` and ``.weights`` (a dict of facts).
+
+    ``.activation`` says how its logits become probabilities: ``"softmax"`` over the classes, or ``"sigmoid"`` for each
+    class of a multi-label network.
+
+    Args:
+        name: any torchvision classification CNN, or one that this project trained: ``scenes_vgg``, ``scenes_resnet``,
+            those of :data:`LEARNED_SCENES`, and the heads of ``voc_mlp`` and ``voc_linear`` (whose trunk takes the
+            weights of ``resnet18``), or the name of any checkpoint that ``python -m campanion.train`` exported
+            (``imagenette_vgg``) or left in ``out/training``.
+        weights: ``"auto"`` looks for ``CAMPANION_DATA/weights/NAME.npz`` and ``.safetensors``, then downloads
+            torchvision's own (hash checked); a path takes that file; ``"random"`` or None initialises from ``seed``.
+        num_classes: width of the classifier, for random weights.
+
+    Raises:
+        ValueError: unknown name, or a weights file that does not fit or is damaged (named).
+        MissingData: no weights found and none can be downloaded; the message says both ways to get them.
+
+    Example:
+        >>> model = load_model("resnet50")
+        >>> model.target_layer  # 'layer4'
+    """
+    if name.startswith("voc_"):
+        return _voc_model(name, weights, seed, device)
+    plain_scenes = name in ("scenes_vgg", "scenes_resnet")
+    if name in ("imagenette_vgg", *LEARNED_SCENES) or (weights == "auto" and not plain_scenes and _finished(name)):
+        return _trained_model(name, weights, seed, device)
+    if name.startswith("scenes_"):
+        return _scene_model(name, weights, seed, device)
+    if name not in torchvision.models.list_models(module=torchvision.models) or _target_layer(name) is None:
+        cnns = [n for n in torchvision.models.list_models(module=torchvision.models) if _target_layer(n)]
+        raise ValueError(unknown("model", name, [*cnns, "scenes_vgg", "scenes_resnet", "voc_mlp", "voc_linear"]))
+    classes = num_classes or 1000
+    random = weights in (None, "random")
+    if weights == "auto" and classes != 1000:
+        raise ValueError("ImageNet weights have 1000 classes; pass weights='random' or a file for another number.")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        extra = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+        if name in ("googlenet", "inception_v3"):
+            extra["aux_logits"] = False
+        model = torchvision.models.get_model(name, weights=None, num_classes=classes, **extra)
+    facts: dict[str, object] = {"name": name, "origin": f"random, seed {seed}", "sha256": None}
+    if not random:
+        state, facts = _find_weights(name, weights)
+        _load(model, state, facts)
+    if name.startswith("densenet"):
+        # Its last ReLU is a function call without a name; one before it changes nothing.
+        model.features.add_module("relu5", _Relu5())
+    size = 299 if name == "inception_v3" else 224
+    names = _imagenet_classes() if classes == 1000 else [str(i) for i in range(classes)]
+    return _dress(model, Preprocess(size, IMAGENET_MEAN, IMAGENET_STD), names, _target_layer(name), facts, device)
+
+
+class _Relu5(nn.Module):
+    """max(x, 0), whose gradient does not need its output: the network changes that in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp_min(0)
+
+
+def _dress(
+    model: nn.Module, preprocess: Callable, names: list[str], layer: str, facts: dict, device: str,
+    activation: str = "softmax",
+) -> nn.Module:  # fmt: skip
+    model.preprocess, model.class_names, model.target_layer, model.weights = preprocess, names, layer, facts
+    model.activation = activation
+    return model.to(device).eval()
+
+
+def _scene_model(name: str, weights: str | Path | None, seed: int, device: str) -> nn.Module:
+    from campanion.data.scenes import CLASS_NAMES
+    from campanion.models import scene_nets
+
+    if name not in scene_nets.TARGET_LAYER:
+        raise ValueError(unknown("model", name, scene_nets.TARGET_LAYER))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = scene_nets.build_scene_net(name)
+    facts: dict[str, object] = {"name": name, "origin": f"random, seed {seed}", "sha256": None}
+    if weights not in (None, "random"):
+        path = checkpoints_dir() / f"{name}.safetensors" if weights == "auto" else Path(weights)
+        if not path.exists():
+            raise MissingData(f"{path} is not there: run `python -m campanion.training.scenes --arch {name}`.")
+        state, facts = read_weights(path), {"name": name, "origin": path.name, "sha256": _sha256(path)}
+        _load(model, state, facts)
+    preprocess = Preprocess(scene_nets.SIZE, scene_nets.MEAN, scene_nets.STD)
+    return _dress(model, preprocess, list(CLASS_NAMES), scene_nets.TARGET_LAYER[name], facts, device)
+
+
+def _trained_model(name: str, weights: str | Path | None, seed: int, device: str) -> nn.Module:
+    """A network that ``python -m campanion.train`` made, by the name of its checkpoint."""
+    from campanion.data.classification import IMAGENETTE_NAMES
+    from campanion.models.trained import build_network, load_trained
+
+    if weights in (None, "random"):
+        pictures = Preprocess(96, IMAGENET_MEAN, IMAGENET_STD)
+        net = build_network({"network": name}, IMAGENETTE_NAMES, pictures, seed)
+        return _dress(net, net.preprocess, net.class_names, net.target_layer, net.weights, device)
+    path = _finished(name) if weights == "auto" else Path(weights)
+    if path is None or not path.exists():
+        said = path or checkpoints_dir() / f"{name}.safetensors"
+        raise MissingData(f"{said} is not there: run `python -m campanion.train {name}`.")
+    return load_trained(path, device)
+
+
+def _finished(name: str) -> Path | None:
+    """The checkpoint of that name which is committed, or which a training (also of a quick run) has left in ``out``."""
+    runs = (out_dir() / "training" / name, out_dir() / "quick" / "training" / name)
+    return next((p for folder in (checkpoints_dir(), *runs) if (p := folder / f"{name}.safetensors").is_file()), None)
+
+
+def _voc_model(name: str, weights: str | Path | None, seed: int, device: str) -> nn.Module:
+    from campanion.models import voc_nets
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = voc_nets.build_voc_net(name).eval()
+    facts: dict[str, object] = {"name": name, "origin": f"random, seed {seed}", "sha256": None}
+    if weights not in (None, "random"):
+        path = checkpoints_dir() / f"{name}.safetensors" if weights == "auto" else Path(weights)
+        if not path.exists():
+            raise MissingData(f"{path} is not there: run `python -m campanion.training.voc --head {name[4:]}`.")
+        head, (trunk, under) = read_weights(path), _find_weights(voc_nets.TRUNK, "auto")
+        facts = {
+            "name": name,
+            "origin": f"{path.name} on {under['origin']}",
+            # of both files: the head alone does not decide the logits
+            "sha256": hashlib.sha256(f"{_sha256(path)} {under['sha256']}".encode()).hexdigest(),
+        }
+        _load(model, {**{k: v for k, v in trunk.items() if not k.startswith(voc_nets.HEAD)}, **head}, facts)
+    preprocess = Preprocess(224, IMAGENET_MEAN, IMAGENET_STD)
+    names = list(voc_nets.CLASS_NAMES)
+    return _dress(model, preprocess, names, voc_nets.TARGET_LAYER, facts, device, activation="sigmoid")
+
+
+def _target_layer(name: str) -> str | None:
+    fits = [family for family in _TARGET_LAYERS if name == family or (name.startswith(family) and "vgg" not in family)]
+    return _TARGET_LAYERS[max(fits, key=len)] if fits else None
+
+
+def _imagenet_classes() -> list[str]:
+    return list(torchvision.models.ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def _find_weights(name: str, weights: str | Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+    folder = data_dir() / "weights"
+    paths = [folder / f"{name}.npz", folder / f"{name}.safetensors"] if weights == "auto" else [Path(weights)]
+    path = next((p for p in paths if p.exists()), None)
+    if path is None and weights != "auto":
+        raise MissingData(f"Weights file {weights} is not there.")
+    if path is None:
+        path = _download(name, paths[1])
+    return read_weights(path), {"name": name, "origin": path.name, "sha256": _sha256(path)}
+
+
+def _download(name: str, path: Path) -> Path:
+    ways = (
+        f"No weights of {name} under {path.parent}. Either run `python -m campanion.data fetch weights/{name}` with a "
+        f"network connection, or put {path.stem}.npz or {path.name} there (torchvision's parameter names)."
+    )
+    if os.environ.get("CAMPANION_OFFLINE"):
+        raise MissingData(ways)
+    from campanion.data.download import DownloadError
+    from campanion.data.weights import fetch_weights
+
+    try:
+        return fetch_weights(name, path.parent)
+    except (OSError, DownloadError) as error:
+        raise MissingData(f"{ways} The download failed: {error}") from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Parameters from ``.npz`` (no pickles) or ``.safetensors``, floats as float32; ValueError names a bad file."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                state = {key: torch.from_numpy(np.array(file[key])) for key in file.files}
+        elif path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            raise ValueError("only .npz and .safetensors are read (a .pth may hold code)")
+    except Exception as error:  # zip, zlib, safetensors and NumPy each raise their own
+        raise ValueError(f"Weights file {path} cannot be read: {error}") from error
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def _load(model: nn.Module, state: dict[str, Tensor], facts: dict) -> None:
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if len(str(error).splitlines()) > 1 else error
+        raise ValueError(f"Weights file {facts['origin']} does not fit {facts['name']}: {first}") from error
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

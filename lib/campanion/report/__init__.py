@@ -1,0 +1,1 @@
+"""The papers beside what was measured: tables, claims, scoreboard, figures. Reads results and measures nothing."""

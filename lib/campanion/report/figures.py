@@ -1,0 +1,225 @@
+"""One style for every figure, and files whose bytes do not change from run to run."""
+
+from __future__ import annotations
+
+import logging
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from campanion import paths
+from campanion.report.papers import DIRECTION, TITLES
+from campanion.report.tables import Table, label
+
+# Files that are the same on every run have no dates, and fontTools would remark on that for every embedded font.
+logging.getLogger("fontTools").setLevel(logging.ERROR)
+
+# Wong's palette (Nature Methods 8, 441, 2011), told apart with every common colour-vision deficiency and in grey
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MAP = "viridis"
+# inches: the column and the full width of the papers' formats (LFI-CAM and LIFT-CAM: CVF; FD-CAM: IEEE)
+WIDTHS = {"lfi": (3.25, 6.875), "lift": (3.25, 6.875), "fd": (3.5, 7.16)}
+
+STYLE = {
+    "axes.prop_cycle": cycler(color=PALETTE) + cycler(linestyle=["-", "--", "-.", ":"] * 2),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 110,
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "image.cmap": MAP,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "savefig.dpi": 220,
+    "svg.hashsalt": "campanion",
+}
+
+
+def use_style() -> None:
+    """Set this module's style for all figures that follow (a notebook's first cell)."""
+    from IPython import get_ipython  # for notebooks only, as this function: a command line need not wait for it
+    from matplotlib_inline.config import InlineBackend
+
+    mpl.rcParams.update(STYLE)
+    if (kernel := get_ipython()) is not None:
+        # Constrained layout fits the figure already; cutting it to what is drawn would draw it once more to find that.
+        InlineBackend.instance(parent=kernel).print_figure_kwargs = {"bbox_inches": None}
+
+
+def width(paper: str, columns: int = 1) -> float:
+    """Width in inches of one or both columns of the paper's format.
+
+    >>> width("fd", 2)
+    7.16
+    """
+    return WIDTHS[paper][columns - 1]
+
+
+def save(fig: Figure, name: str) -> tuple[Path, Path]:
+    """Write ``figures/<name>.pdf`` and ``.png``, the same bytes for the same picture, fonts embedded.
+
+    Nothing may be added afterwards: the places of the axes are found once, here, for both files and for the notebook.
+
+    Returns:
+        The two paths.
+    """
+    folder = paths.figures_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    pdf, png = folder / f"{name}.pdf", folder / f"{name}.png"
+    if (layout := fig.get_layout_engine()) is not None:
+        layout.execute(fig)
+    rules = {"figure.autolayout": False, "figure.constrained_layout.use": False, "pdf.fonttype": 42}
+    with mpl.rc_context({**rules, "savefig.dpi": STYLE["savefig.dpi"]}):
+        # None, not "none": with any engine each file, and the notebook's picture, would be drawn twice.
+        fig.set_layout_engine(None)
+        fig.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
+        fig.savefig(png, metadata={"Software": None})
+    return pdf, png
+
+
+def picture(image: object) -> np.ndarray:
+    """``[H, W, 3]`` floats in 0..1 from a PIL image, a ``[3, H, W]`` or ``[H, W, 3]`` array or tensor."""
+    array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+    if array.ndim == 2:
+        array = np.stack([array] * 3, axis=-1)
+    if array.ndim != 3 or 3 not in (array.shape[0], array.shape[-1]):
+        raise ValueError(f"A picture is [3, H, W], [H, W, 3] or [H, W]; got {list(array.shape)}.")
+    array = array if array.shape[-1] == 3 else array.transpose(1, 2, 0)
+    return array / 255 if array.dtype == np.uint8 else np.clip(array.astype(float), 0, 1)
+
+
+def heatmap(ax: Axes, image: object | None, map: object, alpha: float = 0.55, cmap: str = MAP) -> mpl.image.AxesImage:
+    """Draw a map (values in 0..1) over a picture, or alone where ``image`` is None.
+
+    Args:
+        image: what :func:`picture` takes, not normalised by mean and standard deviation.
+        map: ``[H, W]``.
+        alpha: 0 shows the picture alone, 1 the map alone.
+        cmap: a perceptual map by default; ``"jet"`` is how the papers print theirs.
+
+    Returns:
+        The drawn map, for a colour bar.
+    """
+    values = np.asarray(map.detach().cpu() if hasattr(map, "detach") else map, dtype=float)
+    if values.ndim != 2:
+        raise ValueError(f"A map is [H, W]; got {list(values.shape)}.")
+    height, length = values.shape
+    if image is not None:
+        shown = picture(image)
+        height, length = shown.shape[:2]
+        ax.imshow(shown)
+    # the map is stretched over the picture, whatever its own size
+    extent = (-0.5, length - 0.5, height - 0.5, -0.5)
+    drawn = ax.imshow(
+        values, cmap=cmap, vmin=0, vmax=1, alpha=1 if image is None else alpha, extent=extent, interpolation="bilinear"
+    )
+    _bare(ax)
+    return drawn
+
+
+def panel(
+    images: Sequence[object],
+    maps: Mapping[str, Sequence[object]],
+    rows: Sequence[str] = (),
+    titles: Mapping[str, str] | None = None,
+    width: float = 7.16,
+    alpha: float = 0.55,
+    cmap: str = MAP,
+) -> Figure:
+    """A gallery: one row per image, first the picture, then one column per method.
+
+    Args:
+        images: B pictures.
+        maps: by method, ``[B, H, W]`` each.
+        rows: B names beside the pictures, such as the class that is explained.
+        titles: heads of the columns, by method, where they are not to be the methods' printed names.
+        width: of the figure in inches.
+
+    Raises:
+        ValueError: a method has another number of maps than there are images.
+
+    >>> panel(images, e.maps, rows=["dog", "cat"])
+    """
+    for name, each in maps.items():
+        if len(each) != len(images):
+            raise ValueError(f"{name} has {len(each)} maps for {len(images)} images.")
+    columns = 1 + len(maps)
+    side = width / columns
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(len(images), columns, figsize=(width, side * len(images) + 0.3), squeeze=False)
+        size = min(8.0, 72 * side / 7)  # the longest word of a head must fit its column
+        for i, image in enumerate(images):
+            axes[i, 0].imshow(picture(image))
+            _bare(axes[i, 0])
+            if rows:
+                axes[i, 0].set_ylabel(_wrapped(rows[i], 14), fontsize=size)
+            for j, (name, each) in enumerate(maps.items(), start=1):
+                heatmap(axes[i, j], image, each[i], alpha, cmap)
+                if i == 0:
+                    axes[0, j].set_title(_wrapped((titles or {}).get(name, label(name)), 9), fontsize=size)
+    return fig
+
+
+def paper_vs_ours_plot(table: Table, width: float = 7.16) -> Figure:
+    """Dots of a table: the printed number hollow, ours filled with its 95 % interval; one axes per metric and data.
+
+    Above them stands the table's title, which says whose network ours is.
+
+    Args:
+        table: from :func:`campanion.report.tables.paper_vs_ours`.
+        width: of the figure in inches.
+    """
+    keys = ["metric", "data", "model"] if table.frame.model.nunique() > 1 else ["metric", "data"]
+    groups = list(table.frame.groupby(keys, sort=False))
+    columns = max(1, min(len(groups), 3, int(width / 2.2)))  # narrower axes would crowd their ticks
+    lines = -(-len(groups) // columns)
+    tallest = max(len(g) for _, g in groups)
+    with mpl.rc_context(STYLE):
+        size = (width, lines * (0.2 * tallest + 0.8) + 0.5)
+        fig, axes = plt.subplots(lines, columns, figsize=size, squeeze=False)
+        letters = int(16 * (width - 1) / columns)  # of 7 points over an axes, beside the names of the methods
+        for k, ((metric, data, *model), rows) in enumerate(groups):
+            ax = axes.flat[k]
+            _dots(ax, rows, labelled=k % columns == 0 or list(rows.label) != list(groups[k - 1][1].label))
+            where = f"{', '.join([*model, data])} ({DIRECTION[metric]} is better)"
+            ax.set_title(
+                "\n".join(textwrap.fill(t, letters, break_on_hyphens=False) for t in (TITLES[metric], where)),
+                fontsize=7,
+            )
+        for ax in axes.flat[len(groups) :]:
+            ax.remove()
+        handles, labels = axes.flat[0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside lower center", ncols=2)
+        fig.suptitle(_wrapped(table.title, int(13 * width)), fontsize=8)
+    return fig
+
+
+def _dots(ax: Axes, rows: object, labelled: bool) -> None:
+    y = np.arange(len(rows))
+    mean, low, high = (rows[c].astype(float).to_numpy() for c in ("ours", "low", "high"))
+    reach = np.nan_to_num(np.stack([mean - low, high - mean]))
+    ring = {"mfc": "none", "ms": 8, "zorder": 3}  # around our mark where the two agree
+    ax.plot(rows.paper.astype(float), y, "o", color=PALETTE[1], label="paper", **ring)
+    ax.errorbar(mean, y, xerr=reach, fmt="D", ms=4, color=PALETTE[0], capsize=2, label="ours, 95 % interval")
+    ax.set_yticks(y, rows.label if labelled else [])
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
+    ax.grid(axis="y", lw=0.3)
+
+
+def _bare(ax: Axes) -> None:
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def _wrapped(text: str, length: int) -> str:
+    return "\n".join(textwrap.wrap(text, length, break_long_words=False)) or text

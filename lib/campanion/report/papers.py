@@ -1,0 +1,158 @@
+"""The numbers that the three papers print, one CSV per table in ``data/papers``.
+
+A row of a CSV is one printed number: ``value`` as printed (a string), ``row`` and ``column`` the printed labels,
+``method``, ``model``, ``metric`` and ``data`` our names for them, ``direction`` whether higher or lower is better,
+``note`` what is known to be wrong with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+
+import pandas as pd
+
+from campanion import paths
+from campanion.errors import unknown
+
+PAPERS: Mapping[str, str] = MappingProxyType(
+    {
+        "lfi": "LFI-CAM: Learning Feature Importance for Better Visual Explanation (ICCV 2021)",
+        "fd": "FD-CAM: Improving Faithfulness and Discriminability of Visual Explanation for CNNs (ICPR 2022)",
+        "lift": "LIFT-CAM: Towards Better Explanations for Class Activation Mapping (ICCV 2021)",
+    }
+)
+
+DIRECTION: Mapping[str, str] = MappingProxyType(
+    {
+        "insertion": "higher",
+        "deletion": "lower",
+        "overall": "higher",
+        "pointing_accuracy": "higher",
+        "iic": "higher",
+        "ad": "lower",
+        "add": "higher",
+        "shap_cosine": "higher",
+        "energy_proportion": "higher",
+        "iou": "higher",
+        "top1_error": "lower",
+        "parameters": "lower",
+        "seconds_per_image": "lower",
+    }
+)
+
+TITLES: Mapping[str, str] = MappingProxyType(
+    {
+        "insertion": "Insertion AUC",
+        "deletion": "Deletion AUC",
+        "overall": "Insertion - deletion",
+        "pointing_accuracy": "Pointing game accuracy (%)",
+        "iic": "Increase in confidence (%)",
+        "ad": "Average drop (%)",
+        "add": "Average drop in deletion (%)",
+        "shap_cosine": "Cosine with SHAP values",
+        "energy_proportion": "Energy in the box (%)",
+        "iou": "IoU between models (%)",
+        "top1_error": "Top-1 error (%)",
+        "parameters": "Parameters (M)",
+        "seconds_per_image": "Seconds per image",
+    }
+)
+
+_SAME = MappingProxyType(
+    {
+        "imagenet-val": "imagenet",
+        "coco-val2014": "coco",
+        "coco-val2017": "coco",
+        "coco-voc": "coco",
+        "vqa": "vqa-v2",
+        "voc2007-val": "voc2007",
+        "voc2007-test": "voc2007",
+    }
+)
+
+_PERCENT = MappingProxyType({"increase": "iic", "drop": "ad", "drop_in_deletion": "add", "energy": "energy_proportion"})
+
+
+def tables() -> list[tuple[str, str]]:
+    """Every transcribed table as ``(paper, table)``, such as ``("fd", "table1")``."""
+    return [tuple(p.stem.split("_", 1)) for p in sorted(paths.papers_dir().glob("*.csv"))]
+
+
+def published(paper: str, table: str) -> pd.DataFrame:
+    """Printed numbers of a table, in printed order.
+
+    Args:
+        paper: ``"lfi"``, ``"fd"`` or ``"lift"``.
+        table: such as ``"table1"``, ``"supplement_table1"`` or ``"fig6"``.
+
+    Returns:
+        The columns of the CSV as strings, and ``number``: ``value`` as a float, NaN where text is printed.
+
+    Raises:
+        ValueError: there is no such table; the sentence lists those there are.
+
+    >>> published("fd", "table1").query("method == 'fd_cam' and metric == 'overall'").number.item()
+    0.4533
+    """
+    path = paths.papers_dir() / f"{paper}_{table}.csv"
+    if not path.exists():
+        raise ValueError(unknown("table", f"{paper} {table}", (" ".join(t) for t in tables())))
+    return _read(str(path), path.stat().st_mtime_ns).copy()
+
+
+def title(paper: str, table: str) -> str:
+    """The table's name as the paper has it.
+
+    >>> title("fd", "table4")
+    'FD-CAM Table IV'
+    """
+    words = table.replace("supplement_", "supplement ").replace("fig", "Fig. ").replace("table", "Table ")
+    if paper == "fd":
+        for number, roman in (("4", "IV"), ("3", "III"), ("2", "II"), ("1", "I")):
+            words = words.replace(f"Table {number}", f"Table {roman}")
+    return f"{PAPERS[paper].partition(':')[0]} {words}"
+
+
+def paper_data(name: str) -> str:
+    """The papers' data set of which ours is (a part of): ``imagenet-val`` is ``imagenet``; others are themselves."""
+    return _SAME.get(name, name)
+
+
+def as_published(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per-image rows of ``evaluation.evaluate`` with the metrics in the papers' names and units.
+
+    Args:
+        rows: with any of the columns ``insertion, deletion, increase, drop, drop_in_deletion, energy``.
+
+    Returns:
+        The same rows with ``overall`` (insertion - deletion) beside these two, and ``iic, ad, add,
+        energy_proportion`` in per cent in place of the fractions.
+
+    >>> summarise(as_published(rows), ["overall", "iic"])
+    """
+    rows = rows.copy()
+    if {"insertion", "deletion"} <= set(rows.columns):
+        rows["overall"] = rows["insertion"] - rows["deletion"]
+    for column, metric in _PERCENT.items():
+        if column in rows:
+            rows[metric] = 100 * rows.pop(column).astype(float)
+    return rows
+
+
+def better(metric: str) -> int:
+    """1 where higher values of ``metric`` are better, -1 where lower ones are.
+
+    Raises:
+        ValueError: the metric is not known.
+    """
+    if metric not in DIRECTION:
+        raise ValueError(unknown("metric", metric, DIRECTION))
+    return 1 if DIRECTION[metric] == "higher" else -1
+
+
+@cache
+def _read(path: str, _changed: int) -> pd.DataFrame:
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return frame.assign(number=pd.to_numeric(frame["value"], errors="coerce"))

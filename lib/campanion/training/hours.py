@@ -1,0 +1,143 @@
+"""How long the missing cells of the grid will take, from pictures per second that were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from campanion.models import build_model
+from campanion.training.grid import Cell, attention_of, cells, read_grid
+
+#: Network, method and side of the pictures: trainings that are alike in these are equally fast.
+Kind = tuple[str, str, int]
+#: Pictures per second, and where the number is from.
+Speed = tuple[float, str]
+
+
+def device_kind(cell: Cell) -> str:
+    """``"gpu"`` or ``"cpu"``: where a training will run on this machine."""
+    return "cpu" if cell.config.device == "cpu" or not torch.cuda.is_available() else "gpu"
+
+
+@cache
+def multiply_adds(network: str, method: str, size: int, classes: int = 10) -> float:
+    """Multiply-adds of convolutions and matrix products for one picture of a training step.
+
+    The backward pass costs twice the forward one, which is counted on tensors without storage.
+
+    Args:
+        network: of :func:`campanion.models.build_model`.
+        method: of the grid, such as ``lfi-paper``.
+        size: side of the pictures.
+        classes: C.
+    """
+    with torch.device("meta"):
+        model = build_model(network, **attention_of(method), num_classes=classes)
+        pictures = torch.empty(2, 3, size, size)
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.forward = nn.Identity().forward  # slow on tensors without storage, and no product to count
+    with FlopCounterMode(display=False) as counter:
+        model(pictures)
+    return 3 * counter.get_total_flops() / 2 / 2
+
+
+def kind_of(cell: Cell) -> Kind:
+    """What decides a cell's speed on a device."""
+    return cell.config.network, cell.method, cell.config.pixels
+
+
+def measured(device: str) -> dict[Kind, Speed]:
+    """Speeds of one process on ``"cpu"`` or ``"gpu"``: of the grid's trainings here, else those of the YAML file."""
+    grid = read_grid()
+    speeds: dict[Kind, Speed] = {
+        (row["network"], row["method"], row["size"]): (float(row["images_per_s"]), "measured before")
+        for row in grid["speeds"].get(device, ())
+    }
+    seen: dict[Kind, list[float]] = {}
+    for scale in grid["scales"]:
+        for cell in cells(scale) if scale != "quick" else ():
+            if (history := cell.history) is not None:
+                here = history[history["device"].str.startswith("CPU") == (device == "cpu")]
+                seen.setdefault(kind_of(cell), []).extend(here["images_per_s"] / here["processes"])
+    for kind, rates in seen.items():
+        if rates:
+            speeds[kind] = float(np.median(rates)), f"{len(rates)} epoch{'s' if len(rates) > 1 else ''} trained here"
+    return speeds
+
+
+def speed(kind: Kind, device: str, known: dict[Kind, Speed]) -> Speed:
+    """Training pictures per second of one process, and where the number is from.
+
+    Measured on the same network, method and size; else told from all that were measured on such a device, by the
+    multiply-adds of a step; else assumed, in words that say so.
+
+    Args:
+        kind: from :func:`kind_of`.
+        device: ``"cpu"`` or ``"gpu"``.
+        known: from :func:`measured`.
+    """
+    if kind in known:
+        return known[kind]
+    if known:
+        per_second = [rate * multiply_adds(*other) for other, (rate, _) in known.items()]
+        return float(np.exp(np.mean(np.log(per_second)))) / multiply_adds(*kind), "by multiply-adds from other networks"
+    assumed = read_grid()["assumed"][device]
+    rate = assumed["multiply_adds_per_s"] / multiply_adds(*kind)
+    return min(rate, assumed["images_per_s"]), "assumed, not measured"
+
+
+def hours(chosen: Sequence[Cell]) -> list[tuple[Cell, float, str]]:
+    """Each cell that is not done with the hours that it will take in one process, and where the speed is from."""
+    known = {device: measured(device) for device in {device_kind(cell) for cell in chosen}}
+    rows = []
+    for cell in chosen:
+        if not cell.done:
+            rate, source = speed(kind_of(cell), device_kind(cell), known[device_kind(cell)])
+            rows.append((cell, cell.images / rate / 3600, source))
+    return rows
+
+
+def listing(chosen: Sequence[Cell]) -> str:
+    """What is missing, as text: a line per cell, and the sum."""
+    todo, absent = [], []
+    for cell, time, source in hours(chosen):
+        (absent if cell.missing_data else todo).append((cell, time, source))
+    done = len(chosen) - len(todo) - len(absent)
+    lines = [f"Trainings of scale {chosen[0].scale}: {len(chosen)}, of which {done} are done."]
+    if todo:
+        wide = max(len(cell.name) for cell, _, _ in todo)
+        lines += ["", f"{'missing':{wide}s}  epochs   pictures left   hours  speed"]
+        for cell, time, source in todo:
+            ended = f"{cell.epochs}/{cell.config.numbers.epochs}"
+            rate = f"{cell.images / time / 3600:,.0f}/s" if time else "-"  # trained, but its checkpoint is not written
+            lines.append(f"{cell.name:{wide}s}  {ended:>6s}  {cell.images:14,}  {time:6.2f}  {rate}, {source}")
+        on = {"cpu": "one CPU core", "gpu": "one GPU"}[device_kind(todo[0][0])]
+        lines += ["", f"{sum(time for _, time, _ in todo):.1f} hours on {on}, one after another."]
+    if absent:
+        names = ", ".join(dict.fromkeys(cell.missing_data for cell, _, _ in absent))
+        lines.append(f"Left out are {len(absent)} trainings on data that are not here: {names}.")
+    return "\n".join(lines)
+
+
+def assumed_hours(scale: str, table: str, gpus: int = 8) -> pd.DataFrame:
+    """Hours that a whole table would take on ``gpus`` GPUs: an estimate from the YAML file's assumption.
+
+    Returns:
+        One row per training: ``network``, ``method``, ``size``, ``epochs``, ``multiply_adds`` (10^9 of a step, per
+        picture), ``gpu_hours`` and ``hours``.
+    """
+    rows = []
+    for cell in cells(scale, table):
+        rate, _ = speed(kind_of(cell), "gpu", {})
+        epochs = cell.config.numbers.epochs
+        own = epochs * read_grid()["pictures"][cell.config.data] / rate / 3600
+        cost = multiply_adds(*kind_of(cell)) / 1e9
+        rows.append((*kind_of(cell), epochs, cost, own, own / gpus))
+    return pd.DataFrame(rows, columns=["network", "method", "size", "epochs", "multiply_adds", "gpu_hours", "hours"])

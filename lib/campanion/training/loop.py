@@ -1,0 +1,278 @@
+"""One training loop for every network: on a CPU, a GPU or many, stopped and continued without a trace.
+
+The order of the pictures, the augmentations and dropout of an epoch are drawn from generators that are seeded with
+(seed, epoch), and the learning rate is a function of the step. So a run that was killed goes on after its last whole
+epoch as if nothing had been, and the state to keep is weights, momenta and the number of epochs done.
+
+With several processes (``torchrun``) each takes its share of every batch and of the test pictures; sums, not means, are
+added up, so that shares of unequal size count right. Batch norm is the one thing that sees a process's share only: on
+GPUs it is replaced by ``SyncBatchNorm``, on CPUs, where torch has none, its statistics are of the share.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from campanion.files import locked
+from campanion.models.load import Preprocess
+from campanion.models.network import Objective
+from campanion.models.trained import build_network
+from campanion.progress import terminal_bar, track
+from campanion.results.provenance import device_name
+from campanion.training.batches import Draw, draw, normalise
+from campanion.training.card import write_checkpoint
+from campanion.training.parts import evaluate, open_part
+from campanion.training.recipes import learning_rate
+from campanion.training.settings import Config
+from campanion.training.state import load_state, open_tensorboard, save_state, write_history
+
+
+def make_accelerator(config: Config) -> Accelerator:
+    """accelerate's view of the device, the processes and the precision.
+
+    Raises:
+        ValueError: ``compile`` without a GPU.
+    """
+    cpu = config.device == "cpu" or not torch.cuda.is_available()
+    if config.compile and cpu:
+        raise ValueError("compile=true needs a CUDA GPU; leave it out here.")
+    # accelerate keeps one state for the whole process and refuses a second run of another precision.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(
+        cpu=cpu,
+        mixed_precision={"fp32": "no", "bf16": "bf16"}[config.precision],
+        dynamo_backend="inductor" if config.compile else None,
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+    )
+
+
+def seed_of(*numbers: int) -> int:
+    """A seed of 63 bits that differs for different numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+class Run:
+    """One training; :func:`train` is what a user calls."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.recipe = config, config.numbers
+        self.accelerator = make_accelerator(config)
+        self.device, self.rank = self.accelerator.device, self.accelerator.process_index
+        self.processes = self.accelerator.num_processes
+        kept = self.device if self.device.type == "cuda" else "cpu"
+        self.train, self.test = (open_part(config, split, kept) for split in ("train", "test"))
+        mean, std = config.statistics
+        preprocess = Preprocess(config.pixels, tuple(mean), tuple(std))
+        self.network = build_network(config.spec, self.train.class_names, preprocess, config.seed)
+        if self.processes > 1 and self.device.type == "cuda":
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+        self.network.to(memory_format=torch.channels_last)
+        for name, parameter in self.network.named_parameters():
+            # what no gradient reaches is not trained, and distributed training would wait for its gradient
+            parameter.requires_grad_(name not in self.network.unused)
+        optimiser = torch.optim.SGD(
+            [p for p in self.network.parameters() if p.requires_grad],
+            lr=self.recipe.lr,
+            momentum=self.recipe.momentum,
+            nesterov=self.recipe.nesterov,
+            weight_decay=self.recipe.weight_decay,
+        )
+        self.objective, self.optimiser = self.accelerator.prepare(Objective(self.network), optimiser)
+        self.history: list[dict[str, object]] = []
+        self.best: dict[str, object] = {"epoch": 0, "top1": -1.0}
+        self.batches = len(self._order(0))
+        if not self.batches:
+            raise ValueError(f"{len(self.train.labels)} training pictures are too few for {self.processes} processes.")
+        self.settled = json.dumps(
+            {**config.settled(), "train": self.train.card, "test": self.test.card}, sort_keys=True, default=list
+        )
+
+    def _order(self, epoch: int) -> tuple[Tensor, ...]:
+        """The batches of an epoch, each over all processes.
+
+        A last batch with fewer than two pictures per process is left out: batch norm cannot be trained on one.
+        """
+        generator = torch.Generator().manual_seed(seed_of(self.config.seed, epoch, 0))
+        batches = torch.randperm(len(self.train.labels), generator=generator).split(self.recipe.batch)
+        return batches if len(batches[-1]) >= 2 * self.processes else batches[:-1]
+
+    def _draws(self, batches: tuple[Tensor, ...], epoch: int) -> Iterator[Draw]:
+        generator = torch.Generator().manual_seed(seed_of(self.config.seed, epoch, 1))
+        r = self.recipe
+        for indices in batches:
+            drawn = draw(indices, r.augment, self.config.pixels, generator, r.padding, r.min_area)
+            yield drawn.part(self.rank, self.processes)
+
+    def epoch(self, epoch: int) -> dict[str, float]:
+        """Train one epoch (counted from 0); mean loss and accuracy over all training pictures seen."""
+        batches = self._order(epoch)
+        torch.manual_seed(seed_of(self.config.seed, epoch, 2, self.rank))  # dropout
+        self.network.train()
+        preprocess, smoothing = self.network.preprocess, self.recipe.label_smoothing
+        sums = torch.zeros(3, device=self.device)
+        steps = self.recipe.epochs * self.batches
+        label = f"epoch {epoch + 1} of {self.recipe.epochs}"
+        shown = track(batches, label, unit="batch") if self.accelerator.is_main_process else batches
+        pictures = self.train.pictures.batches(self._draws(batches, epoch))
+        for step, (whole, pixels) in enumerate(zip(shown, pictures, strict=True), start=epoch * self.batches):
+            for group in self.optimiser.param_groups:
+                group["lr"] = learning_rate(self.recipe, step, steps)
+            images = normalise(pixels.to(self.device), preprocess.mean, preprocess.std)
+            labels = self.train.labels[whole.tensor_split(self.processes)[self.rank]].to(self.device)
+            loss, logits = self.objective(images, smooth(labels, len(self.train.class_names), smoothing))
+            # Gradients are averaged over the processes: shares of unequal size count by their size.
+            self.accelerator.backward(loss * (len(labels) * self.processes / len(whole)))
+            self.optimiser.step()
+            self.optimiser.zero_grad()
+            right = (logits.detach().argmax(1) == labels).sum()
+            sums += torch.stack([loss.detach().float() * len(labels), right, right.new_tensor(len(labels))])
+        loss, right, count = self.accelerator.reduce(sums, "sum").tolist()
+        if not np.isfinite(loss):
+            raise ValueError(
+                f"The loss is not a finite number in epoch {epoch + 1}: a lower lr than {self.recipe.lr:g} may help."
+            )
+        for buffer in self.network.buffers():  # batch norm's running statistics: the first process's are kept
+            broadcast(buffer)
+        return {"loss": loss / count, "top1": right / count, "n": count}
+
+    def restore(self) -> None:
+        """Go on from the run's last whole state, if it has one.
+
+        Raises:
+            ValueError: it was made with other settings; names them.
+        """
+        state = load_state(self.config.place)
+        if state is None:
+            return
+        before, now = json.loads(state["settled"]), json.loads(self.settled)
+        if differing := sorted(key for key in {*before, *now} if before.get(key) != now.get(key)):
+            said = "; ".join(f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in differing)
+            raise ValueError(f"{self.config.place} holds a run with other settings ({said}): give this one a name.")
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.history, self.best = state["history"], state["best"]
+
+    def keep(self) -> None:
+        """Write the state after an epoch (the first process)."""
+        save_state(
+            self.config.place,
+            {
+                "settled": self.settled,
+                "network": weights_of(self.network),
+                "optimiser": self.optimiser.state_dict(),
+                "history": self.history,
+                "best": self.best,
+            },
+        )
+        write_history(self.config.place, self.history)
+
+    def go(self) -> dict[str, object]:
+        """Train what is missing and write the checkpoint; its facts (in the first process; others: an empty dict)."""
+        main = self.accelerator.is_main_process
+        with locked(self.config.place / "lock") if main else nullcontext():  # another training of this run is awaited
+            return self._go(main)
+
+    def _go(self, main: bool) -> dict[str, object]:
+        self.accelerator.wait_for_everyone()
+        self.restore()
+        first = len(self.history)
+        curves = open_tensorboard(self.config.place, self.config.tensorboard, first) if main else None
+        if main and first:
+            self.accelerator.print(f"{self.config.run}: goes on after epoch {first}", flush=True)
+        for epoch in range(first, self.recipe.epochs):
+            start, cpu = time.monotonic(), time.process_time()
+            trained = self.epoch(epoch)
+            seconds = time.monotonic() - start
+            tested = evaluate(self.network, self.test, accelerator=self.accelerator)
+            row = {
+                "epoch": epoch + 1,
+                "lr": self.optimiser.param_groups[0]["lr"],
+                "train_loss": trained["loss"],
+                "train_top1": trained["top1"],
+                "test_loss": tested["loss"],
+                "test_top1": tested["top1"],
+                "images_per_s": trained["n"] / seconds,
+                "seconds": time.monotonic() - start,
+                "cpu_seconds": time.process_time() - cpu,
+                "device": device_name(self.device),
+                "processes": self.processes,
+            }
+            self.history.append(row)
+            if tested["top1"] > self.best["top1"]:
+                self.best = {"epoch": epoch + 1, "top1": tested["top1"], "network": weights_of(self.network, copy=True)}
+            if main:
+                self.keep()
+                self._say(row, first)
+                if curves is not None:
+                    for name in ("lr", "train_loss", "train_top1", "test_loss", "test_top1", "images_per_s"):
+                        curves.add_scalar(name, row[name], epoch + 1)
+                    curves.flush()
+        self.accelerator.wait_for_everyone()
+        return self._finish() if main else {}
+
+    def _say(self, row: dict, first: int) -> None:
+        left = (self.recipe.epochs - row["epoch"]) * float(np.mean([r["seconds"] for r in self.history[first:]]))
+        print(
+            f"{self.config.run}: epoch {row['epoch']}/{self.recipe.epochs}, loss {row['train_loss']:.4f}, "
+            f"train {100 * row['train_top1']:.2f} %, test {100 * row['test_top1']:.2f} %, "
+            f"{row['images_per_s']:.0f} images/s, {terminal_bar.format_interval(left)} left",
+            flush=True,
+        )
+
+    def _finish(self) -> dict[str, object]:
+        chosen = self.best["network"] if self.config.select == "best_on_test" else weights_of(self.network)
+        history = {"rows": self.history, "best": {key: self.best[key] for key in ("epoch", "top1")}}
+        return write_checkpoint(
+            self.config,
+            chosen,
+            history,
+            {"train": self.train.card, "test": self.test.card, "classes": list(self.train.class_names)},
+            lambda network: evaluate(network.to(self.device), self.test),
+        )
+
+
+def smooth(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """``labels`` [B] as they are, or as probabilities [B, C] with a share ``smoothing`` spread over all classes."""
+    if not smoothing:
+        return labels
+    return F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
+
+
+def weights_of(network: nn.Module, copy: bool = False) -> dict[str, Tensor]:
+    """Parameters and buffers on the CPU."""
+    return {name: t.detach().cpu().clone() if copy else t.detach().cpu() for name, t in network.state_dict().items()}
+
+
+def train(config: Config) -> dict[str, object]:
+    """Train, or go on with a training that was stopped, and write the checkpoint.
+
+    Into ``config.place`` go ``history.csv`` (learning curves), ``state.pt`` (to go on from), ``tensorboard/`` and, in
+    the end, ``RUN.safetensors`` with its facts ``.json`` and card ``.md``.
+
+    Args:
+        config: from ``read_config`` or ``make_config`` of :mod:`campanion.training.settings`.
+
+    Returns:
+        The facts of the checkpoint (in the first of several processes; an empty dictionary in the others).
+
+    Raises:
+        ValueError: settings that do not fit, a run of that name with others, or a loss that is no longer finite.
+        MissingData: the data are not there.
+
+    Example:
+        >>> facts = train(make_config({"data": "cifar10", "network": "resnet20", "attention": "lfi"}))
+        >>> facts["accuracy"]["test"]["top1"]
+    """
+    with torch.random.fork_rng():  # dropout's seeds are the run's own
+        return Run(config).go()

@@ -1,0 +1,95 @@
+"""The pictures of a training run, and the accuracy of a network on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from campanion import paths
+from campanion.data import Dataset, open_dataset
+from campanion.data.classification import open_folder
+from campanion.inference import eval_mode
+from campanion.training.batches import Draw, MemoryPictures, StreamedPictures, normalise
+from campanion.training.settings import Config
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator  # takes seconds to import
+
+MEMORY = 8e9  # bytes of pictures that are kept without being asked
+SCENES = {"train": 5000, "test": 1000}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Training or test pictures with their labels [N], as a run uses them."""
+
+    pictures: MemoryPictures | StreamedPictures
+    labels: Tensor
+    ids: tuple[str, ...]
+    card: str
+    class_names: tuple[str, ...]
+
+
+def open_part(config: Config, split: str, device: str | torch.device = "cpu") -> Part:
+    """The pictures of ``split`` (``"train"`` or ``"test"``) that ``config`` asks for.
+
+    Raises:
+        MissingData: the set is not there; says how to get it.
+    """
+    limit = config.limit if split == "train" else config.limit_test
+    data: Dataset
+    if config.folder_of_classes is not None:
+        data = open_folder(paths.data_dir(), config.folder_of_classes, split)
+    elif config.data == "scenes":
+        data = open_dataset("scenes", split=split, n=limit or SCENES[split], size=config.pixels)
+    else:
+        data = open_dataset(config.data, split=split)
+    indices = data.order()[:limit] if limit and limit < len(data) else list(range(len(data)))
+    memory = config.memory
+    if memory is None:
+        memory = len(indices) * config.pixels**2 * 3 <= MEMORY
+    kind = MemoryPictures if memory else StreamedPictures
+    pictures = kind(data, config.pixels, indices, device, config.threads)
+    labels = torch.tensor([data.labels[i] for i in indices])
+    used = "" if len(indices) == len(data) else f", {len(indices):,} of them"
+    ids = tuple(data.ids[i] for i in indices)
+    return Part(pictures, labels, ids, f"{data.card.rstrip('.')}{used}", tuple(data.class_names))
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, part: Part, batch: int = 250, accelerator: Accelerator | None = None) -> dict:
+    """Top-1 accuracy and cross-entropy of ``network`` on ``part``, in eval mode; over all processes.
+
+    Args:
+        network: with ``.preprocess``; on the accelerator's device.
+        part: the pictures.
+        batch: pictures at a time in one process.
+        accelerator: of the run, which shares the pictures out and sets the precision; None: this process alone, fp32.
+
+    Returns:
+        ``top1`` in 0..1, ``loss``, ``n``.
+
+    Example:
+        >>> evaluate(load_trained(path), open_part(config, "test"))["top1"]
+    """
+    device = next(network.parameters()).device
+    rank, processes = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    shares = torch.arange(len(part.labels)).tensor_split(processes)[rank].split(batch)
+    batches = [share for share in shares if len(share)]
+    sums = torch.zeros(3, device=device)
+    with eval_mode(network), torch.autocast(device.type, torch.bfloat16, enabled=_is_bf16(accelerator)):
+        for indices, pixels in zip(batches, part.pictures.batches(map(Draw, batches)), strict=True):
+            images = normalise(pixels.to(device), network.preprocess.mean, network.preprocess.std)
+            logits, targets = network(images).float(), part.labels[indices].to(device)
+            loss, right = F.cross_entropy(logits, targets, reduction="sum"), (logits.argmax(1) == targets).sum()
+            sums += torch.stack([loss, right, right.new_tensor(len(images))])
+    loss, right, count = (accelerator.reduce(sums, "sum") if accelerator else sums).tolist()
+    return {"top1": right / count, "loss": loss / count, "n": int(count)}
+
+
+def _is_bf16(accelerator: Accelerator | None) -> bool:
+    return accelerator is not None and accelerator.mixed_precision == "bf16"

@@ -1,0 +1,249 @@
+"""What one training run is: a YAML file of settings, completed by its recipe and checked before any work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import yaml
+
+from campanion import paths
+from campanion.errors import MissingData, unknown
+from campanion.models.build import CIFAR_MEAN, CIFAR_STD
+from campanion.models.load import IMAGENET_MEAN, IMAGENET_STD
+from campanion.training.recipes import SETTINGS, Recipe, recipe
+
+#: Side in pixels at which a set's pictures are given to a network, and colour statistics, where not ImageNet's.
+SIZES = {"cifar10": 32, "cifar100": 32, "scenes": 64, "imagenette": 96}
+TRAINABLE = ("cifar10", "cifar100", "stl10", "imagenette", "cats-dogs", "scenes")
+FOLDER = "folder:"  # before the path of any folder of classes
+# These change how fast a run is or what is kept of it, and may be changed when it is continued.
+_FREE = ("device", "compile", "memory", "threads", "tensorboard", "select", "folder", "export")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of a run; ``python -m campanion.train`` takes each as ``key=value``.
+
+    Attributes:
+        data: ``cifar10``, ``cifar100``, ``stl10``, ``imagenette``, ``cats-dogs``, ``scenes``, or ``folder:PATH``.
+        network: a name that :func:`campanion.models.trained.build_network` knows.
+        attention, generation, stem, block, fin: of the network (:func:`campanion.models.build_model`).
+        options: of ``imagenette_vgg``.
+        size: side of the pictures; default: the set's own, 224 where it has none.
+        recipe: ``"short"`` or ``"paper"``; every number of ``recipes.Recipe`` may be set beside it.
+        seed: of the initialisation, the order, the augmentations and dropout.
+        limit, limit_test: train or test on so many pictures only (those that come first in the set's fixed order).
+        precision: ``"fp32"`` or ``"bf16"`` (automatic mixed precision).
+        device: ``"auto"`` (a GPU if there is one) or ``"cpu"``.
+        compile: ``torch.compile``, on a GPU only.
+        memory: all pictures as bytes in memory (True) or decoded when needed (False); None: in memory up to 8 GB.
+        threads: that decode pictures.
+        tensorboard: write learning curves for TensorBoard; None: if it is installed.
+        select: which epoch's weights are written in the end: ``"last"``, or ``"best_on_test"`` as the authors do, which
+            chooses by the pictures that the accuracy is then reported on.
+        name: of the run; default: data, network, attention, learning rate, seed and recipe.
+        folder: where runs are kept; default ``out/training``.
+        export: a folder that also gets the finished checkpoint, under the run's name.
+        changes: numbers of the recipe that were set.
+    """
+
+    data: str
+    network: str
+    attention: str | None = None
+    generation: str = "paper"
+    stem: str | None = None
+    block: str = "auto"
+    fin: str = "trained"
+    options: dict = field(default_factory=dict)
+    size: int | None = None
+    recipe: str = "short"
+    seed: int = 0
+    limit: int | None = None
+    limit_test: int | None = None
+    precision: str = "fp32"
+    device: str = "auto"
+    compile: bool = False
+    memory: bool | None = None
+    threads: int = 4
+    tensorboard: bool | None = None
+    select: str = "last"
+    name: str | None = None
+    folder: str | None = None
+    export: str | None = None
+    changes: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.folder_of_classes is None and self.data not in TRAINABLE:
+            raise ValueError(unknown("data set to train on", self.data, [*TRAINABLE, f"{FOLDER}PATH"]))
+        for name, value, known in (
+            ("precision", self.precision, ("fp32", "bf16")),
+            ("device", self.device, ("auto", "cpu")),
+            ("select", self.select, ("last", "best_on_test")),
+        ):
+            if value not in known:
+                raise ValueError(unknown(name, value, known))
+        for name, least in (("limit", 2), ("limit_test", 1), ("size", 16), ("threads", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, not {value}.")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, not {self.seed}.")
+        if self.name is not None and not re.fullmatch(r"[\w.\-]+", self.name):
+            raise ValueError(f"name may hold letters, digits, '.', '-' and '_', not {self.name!r}.")
+        _ = self.numbers  # a recipe that makes no sense is refused now
+
+    @property
+    def pixels(self) -> int:
+        """Side of the pictures that the network is given."""
+        return self.size or SIZES.get(self.data, 224)
+
+    @property
+    def folder_of_classes(self) -> str | None:
+        """PATH of ``folder:PATH``; None for a set with a name."""
+        return self.data.removeprefix(FOLDER) if self.data.startswith(FOLDER) else None
+
+    @property
+    def data_name(self) -> str:
+        """The set's name, or the folder's."""
+        return self.data if self.folder_of_classes is None else Path(self.folder_of_classes).name
+
+    @property
+    def numbers(self) -> Recipe:
+        """The recipe with what was changed."""
+        imagenet = self.folder_of_classes is not None and self.data_name.upper().startswith(("ILSVRC", "IMAGENET"))
+        return recipe(self.recipe, self.pixels, imagenet, **self.changes)
+
+    @property
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of the colours; CIFAR's for STL-10 too, as in the authors' code."""
+        cifar = self.data in ("cifar10", "cifar100", "stl10")
+        return (CIFAR_MEAN, CIFAR_STD) if cifar else (IMAGENET_MEAN, IMAGENET_STD)
+
+    @property
+    def spec(self) -> dict[str, object]:
+        """What :func:`campanion.models.trained.build_network` is given."""
+        keys = ("network", "attention", "generation", "stem", "block", "options", *self._fin)
+        return {key: getattr(self, key) for key in keys}
+
+    @property
+    def _fin(self) -> tuple[str, ...]:
+        """The key ``fin`` where it is not the default: runs and checkpoints from before the setting lack it."""
+        return () if self.fin == "trained" else ("fin",)
+
+    @property
+    def run(self) -> str:
+        """The run's name; different data, networks, rates, seeds and recipes never share one."""
+        if self.name:
+            return self.name
+        lfi = f"lfi-{self.generation}" + (f"-fin{self.fin}" if self._fin else "")
+        attention = {None: "plain", "abn": "abn", "lfi": lfi}.get(self.attention, self.attention)
+        return f"{self.data_name}_{self.network}_{attention}_lr{self.numbers.lr:g}_seed{self.seed}_{self.recipe}"
+
+    @property
+    def place(self) -> Path:
+        """The run's folder."""
+        return (Path(self.folder).expanduser() if self.folder else paths.out_dir() / "training") / self.run
+
+    def settled(self) -> dict[str, object]:
+        """What decides the weights: a run is continued only with the same."""
+        left_out = {*_FREE, "changes", "name", "size", "fin"} - {*self._fin}
+        own = {key: value for key, value in asdict(self).items() if key not in left_out}
+        return {**own, "size": self.pixels, **{f"recipe.{k}": v for k, v in self.numbers.as_dict().items()}}
+
+
+_KINDS = {
+    **dict.fromkeys(("size", "seed", "limit", "limit_test", "threads", "epochs", "batch"), int),
+    **dict.fromkeys(("compile", "memory", "tensorboard", "nesterov"), bool),
+    **dict.fromkeys(("lr", "warm_up", "momentum", "weight_decay", "label_smoothing", "padding", "min_area"), float),
+    "options": dict,
+    "drops": tuple,
+}
+_MAY_BE_NONE = tuple(f.name for f in fields(Config) if f.default is None)
+
+
+def make_config(settings: Mapping[str, object]) -> Config:
+    """A :class:`Config` of plain settings, as YAML or a notebook has them, numbers of the recipe among them.
+
+    Raises:
+        ValueError: an unknown setting or a value of the wrong kind; names it.
+
+    >>> make_config({"data": "cifar10", "network": "resnet20", "epochs": 2}).run
+    'cifar10_resnet20_plain_lr0.1_seed0_short'
+    """
+    own = [f.name for f in fields(Config) if f.name != "changes"]
+    for name in settings:
+        if name not in own and name not in SETTINGS:
+            raise ValueError(unknown("setting", name, [*own, *SETTINGS]))
+    for name in ("data", "network"):
+        if not settings.get(name):
+            raise ValueError(f"The settings lack {name}.")
+    values = {name: _convert(name, value) for name, value in settings.items()}
+    changes = {name: value for name, value in values.items() if name in SETTINGS}
+    return Config(**{name: value for name, value in values.items() if name in own}, changes=changes)
+
+
+def _convert(name: str, value: object) -> object:
+    kind = _KINDS.get(name, str)
+    if value is None:
+        if name in _MAY_BE_NONE:
+            return None
+        raise ValueError(f"{name} must have a value.")
+    good = {
+        bool: isinstance(value, bool),
+        int: isinstance(value, int) and not isinstance(value, bool),
+        dict: isinstance(value, Mapping),
+        tuple: isinstance(value, list | tuple),
+        str: isinstance(value, str | int | float) and not isinstance(value, bool),
+    }
+    if kind is float:
+        try:
+            return float(value)  # YAML reads 1e-4 as a text
+        except (TypeError, ValueError):
+            raise ValueError(f"{name} must be a number, not {value!r}.") from None
+    if not good[kind]:
+        words = {bool: "true or false", int: "a whole number", dict: "a mapping", tuple: "a list", str: "a word"}
+        raise ValueError(f"{name} must be {words[kind]}, not {value!r}.")
+    return kind(value)
+
+
+def read_config(path: str | Path, changes: Mapping[str, object] | None = None) -> Config:
+    """The settings of a YAML file; ``changes`` come on top.
+
+    Raises:
+        MissingData: there is no such file; lists the files beside it.
+        ValueError: not a mapping, or see :func:`make_config`.
+    """
+    path = Path(path)
+    if not path.is_file() and not path.is_absolute() and (paths.root() / "configs" / f"{path.stem}.yaml").is_file():
+        path = paths.root() / "configs" / f"{path.stem}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in (paths.root() / "configs").glob("*.yaml")))
+        raise MissingData(f"There is no settings file {path}. In configs/: {known}.")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise ValueError(f"{path} is not YAML: {problem}") from problem
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold settings, one 'name: value' a line.")
+    return make_config({**settings, **(changes or {})})
+
+
+def parse_changes(arguments: list[str]) -> dict[str, object]:
+    """``key=value`` words as settings; values as in YAML.
+
+    Raises:
+        ValueError: a word without ``=``.
+
+    >>> parse_changes(["epochs=2", "attention=lfi", "options={width: 0.25}"])
+    {'epochs': 2, 'attention': 'lfi', 'options': {'width': 0.25}}
+    """
+    changes = {}
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise ValueError(f"{word!r} is not of the form setting=value.")
+        changes[name] = yaml.safe_load(value) if value else None
+    return changes

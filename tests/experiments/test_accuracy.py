@@ -1,0 +1,116 @@
+"""Errors of finished trainings: known picture by picture, with intervals that count pictures and trainings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from campanion.experiments.accuracy import accuracy_study, correctness, names_of, not_run, summary
+from campanion.experiments.sizes import NETWORKS, TABLE3, parameters, size_runs
+from campanion.models.trained import read_card
+from campanion.report.grid_figures import printed_differences, study_figure
+from campanion.results.store import read_rows, rows_path
+from campanion.training.grid import Cell, attention_of, train_cells
+from campanion.training.settings import make_config
+
+TINY = {"data": "scenes", "network": "resnet20", "size": 16, "limit": 20, "limit_test": 12, "epochs": 1, "batch": 10,
+        "lr": 0.01, "device": "cpu"}  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("OUT", "RESULTS", "FIGURES"):
+        monkeypatch.setenv(f"CAMPANION_{name}", str(tmp_path / name.lower()))
+    return tmp_path
+
+
+def tiny(folder: Path, method: str, seed: int = 0) -> Cell:
+    name = f"tiny_{method}_{seed}"
+    settings = {**TINY, **attention_of(method), "seed": seed, "name": name, "folder": str(folder)}
+    return Cell(make_config(settings), ("table1",), "quick")
+
+
+def errors(seed: int, shares: list[float], n: int = 2000) -> np.ndarray:
+    """Errors of some trainings on pictures of which some are hard for all of them."""
+    generator = np.random.default_rng(seed)
+    hard = generator.random(n) < 0.1
+    return np.stack([100.0 * (hard | (generator.random(n) < share)) for share in shares])
+
+
+def test_one_training_of_a_method_gives_no_interval_of_a_difference() -> None:
+    plain, abn = errors(1, [0.1, 0.1, 0.2]), errors(1, [0.05])
+    rows, differences, extra = summary({"plain": dict(enumerate(plain)), "abn": {1: abn[0]}})
+    by_method = {row["method"]: row for row in rows}
+    assert by_method["plain"]["sd"] == pytest.approx(plain.mean(1).std(ddof=1))
+    assert "note" in by_method["abn"]
+    (difference,) = differences
+    assert (difference["method"], difference["reference"]) == ("abn", "plain")
+    assert np.isnan(difference["low"])
+    assert extra["pictures"][0]["low"] < difference["mean"] < extra["pictures"][0]["high"]
+    (same,) = extra["per_seed"]
+    assert (same["seed"], same["mean"]) == (1, pytest.approx(abn[0].mean() - plain[1].mean()))
+
+
+def test_errors_are_those_of_the_cards_and_are_kept(place: Path) -> None:
+    group = [tiny(place, "plain"), tiny(place, "lfi-paper")]
+    train_cells(group[:1])
+    correctness(group[:1], "scenes", "tiny")
+    train_cells(group)
+    rows = correctness(group, "scenes", "tiny")
+    for cell in group:
+        own = rows[rows["cell"] == cell.name]
+        assert own["image"].nunique() == len(own) == 12
+        assert own["correct"].mean() == pytest.approx(read_card(cell.checkpoint)["accuracy"]["test"]["top1"])
+    path = rows_path("scenes", "tiny", "accuracy")
+    kept, settings = read_rows(path)
+    assert settings["checkpoints"] == {cell.name: read_card(cell.checkpoint)["sha256"] for cell in group}
+    before = path.stat().st_mtime_ns
+    assert correctness(group[1:], "scenes", "tiny").equals(kept[kept["cell"] == group[1].name])
+    assert path.stat().st_mtime_ns == before
+
+
+def test_names_of_the_tables() -> None:
+    folder = Path("nowhere")
+    methods = ["plain", "abn", "lfi-table3", "lfi-paper"]
+    assert names_of([tiny(folder, m) for m in methods]) == {
+        "plain": "plain",
+        "abn": "abn",
+        "lfi-table3": "lfi_cam:table3",
+        "lfi-paper": "lfi_cam",
+    }
+    assert names_of([tiny(folder, "lfi-table3")]) == {"lfi-table3": "lfi_cam"}
+
+
+def test_printed_differences_are_the_tables_changes() -> None:
+    frame = printed_differences("table1", "cifar10").set_index(["model", "method", "reference"])["mean"]
+    assert frame["resnet110", "lfi_cam", "plain"] == pytest.approx(-0.7)
+    assert frame["resnext29", "lfi_cam", "plain"] == pytest.approx(0.43)
+    assert frame["resnet110", "lfi_cam", "abn"] == pytest.approx(5.73 - 4.91)
+    assert len(printed_differences("table2", "cats-dogs")) == 1
+
+
+def test_quick_study_and_its_figure(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = [tiny(place, method, seed) for method in ("plain", "abn") for seed in (0, 1)]
+    monkeypatch.setattr("campanion.experiments.accuracy.cells", lambda scale, table: group)
+    result = accuracy_study("11_lfi_table1_cifar", "quick", "table1")
+    (run,) = result["runs"]
+    assert (run["model"], run["data"], run["mode"]) == ("resnet20", "scenes", "quick")
+    assert [cell["name"] for cell in run["extra"]["cells"]] == [cell.name for cell in group]
+    found = {row["method"]: row for row in run["rows"] if row["metric"] == "top1_error"}
+    for method in ("plain", "abn"):
+        own = [cell["error"] for cell in run["extra"]["cells"] if cell["method"] == method]
+        assert found[method]["mean"] == pytest.approx(np.mean(own), rel=1e-4)
+        assert 0 <= found[method]["low"] <= found[method]["high"] <= 100
+    assert not_run(result, "table1") == []
+    group.append(tiny(place, "lfi-paper"))
+    assert not_run(result, "table1") == ["tiny_lfi-paper_0"]
+    figure = study_figure(run, "table1")
+    assert [text.get_text() for text in figure.axes[1].get_yticklabels()] == ["ABN - plain"]
+
+
+def test_sizes_are_exact() -> None:
+    runs = size_runs("full")
+    assert [run["model"] for run in runs] == list(NETWORKS)
+    assert parameters("resnet50", **TABLE3["lfi_cam"]) == pytest.approx(43.047, abs=5e-4)
+    assert all(row["low"] == row["mean"] == row["high"] for run in runs for row in run["rows"])

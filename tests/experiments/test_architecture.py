@@ -1,0 +1,82 @@
+"""The network taken apart says what the network does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from campanion.experiments.architecture import draw, layers, parts, steps
+from campanion.models import build_model
+from matplotlib import pyplot as plt
+from torch import nn
+from torch.nn import functional as F
+
+
+@pytest.fixture(scope="module", params=["paper", "published", "table3"])
+def network(request):
+    return build_model("resnet20", attention="lfi", generation=request.param, num_classes=5, seed=3).eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_steps_end_where_the_network_does(network, images):
+    found = steps(network, images)
+    logits, attention = network.forward_with_map(images)
+    assert torch.allclose(found["logits"], logits, atol=1e-5)
+    assert torch.allclose(found["attention"], attention, atol=1e-5)
+    assert found["M"].shape == found["F"].shape == found["F'"].shape
+    low, high = found["M"].aminmax()
+    assert low >= found["I~"].min() - 1e-6 or low >= 0
+    assert high <= found["I~"].max() + 1e-6
+
+
+def test_the_masks_are_what_fin_is_given(network, images):
+    given = []
+    handle = network.fin.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
+    found = steps(network, images)
+    handle.remove()
+    assert torch.equal(found["M"], given[0])
+
+
+def test_layers_of_a_small_module():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    table = layers(module, torch.zeros(1, 3, 8, 8))
+    assert table["kind"].tolist() == ["Conv 3x3 / 2, BatchNorm, ReLU", "Conv 1x1"]
+    assert table["out"].tolist() == [(4, 4, 4), (2, 4, 4)]
+    assert table["parameters"].sum() == sum(p.numel() for p in module.parameters())
+    assert not any(m._forward_hooks for m in module.modules())
+
+
+def test_parts_add_up():
+    network = build_model("resnet20", attention="lfi", num_classes=5)
+    plain = build_model("resnet20", num_classes=5)
+    found = parts(network)
+    assert found["backbone"] == sum(p.numel() for p in plain.parameters())
+    assert found["all"] == found["backbone"] + found["FIN"]
+    assert found["FIN"] == 4 * (64 * 64 * 9 + 2 * 64)
+
+
+def test_the_drawing_names_the_shapes(images):
+    network = build_model("resnet20", attention="lfi", num_classes=5)
+    fig = draw(network, images)
+    text = " ".join(t.get_text() for t in fig.axes[0].texts)
+    for shape in ("3 x 32 x 32", "64 x 8 x 8", "1 x 8 x 8", "5 logits"):
+        assert shape in text
+    plt.close(fig)
+
+
+def test_other_networks_are_refused(images):
+    with pytest.raises(ValueError, match="Only LFI-CAM networks"):
+        steps(build_model("resnet20", num_classes=5), images)
+
+
+def test_eq_5_is_an_average_of_the_luma(images):
+    """Against torchvision's own gray of the picture in 0..1."""
+    from torchvision.transforms.functional import rgb_to_grayscale
+
+    network = build_model("resnet20", attention="lfi", num_classes=5).eval()
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (network.preprocess.mean, network.preprocess.std))
+    gray = steps(network, (images - mean) / std)["I~"]
+    assert torch.allclose(gray, F.avg_pool2d(rgb_to_grayscale(images), 4), atol=2e-3)

@@ -1,0 +1,102 @@
+"""What FIN is worth: the three maps of a network, what training moved, and a study of networks trained in a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from campanion import explain, paths
+from campanion.data import open_dataset
+from campanion.errors import MissingData, MissingResult
+from campanion.experiments import fin as fin_study
+from campanion.experiments.fin import MAPS
+from campanion.models import build_model, load_model
+from campanion.models.load import LEARNED_SCENES
+from campanion.results.rows import read_rows, rows_path
+from campanion.training import parts as run_data
+from campanion.training.grid import Cell
+from campanion.training.loop import train
+from campanion.training.settings import make_config
+from nets import pictures
+
+KEY = "16_lfi_fig5_fin_effect"
+SETTINGS = {
+    "data": "scenes", "network": "resnet20", "attention": "lfi", "size": 16, "limit": 16, "limit_test": 9, "epochs": 3,
+    "batch": 8, "device": "cpu",
+}  # fmt: skip
+
+
+def cell(folder: Path, **more: object) -> Cell:
+    return Cell(make_config({**SETTINGS, **more, "folder": str(folder)}), ("fig5",), "quick")
+
+
+@pytest.mark.parametrize("fin", ["trained", "none"])
+def test_the_three_maps_are_those_of_explain(fin: str) -> None:
+    network = build_model("resnet20", "lfi", num_classes=5, fin=fin, seed=1).eval()
+    images = pictures(2, 16, dtype=torch.float32)
+    maps, weights, targets = fin_study.own_maps(network, images)
+    e = explain(network, images, methods=("lfi_cam", "grad_cam"))
+    assert tuple(maps) == MAPS
+    for name in ("lfi_cam", "grad_cam"):
+        torch.testing.assert_close(maps[name], e.maps[name], atol=1e-4, rtol=1e-4)
+    assert torch.equal(targets, e.targets)
+    torch.testing.assert_close(weights.sum(1), torch.ones(2))
+    # the activations of ReLU are not negative, so that without FIN the map is their mean
+    assert torch.allclose(maps["lfi_cam"], maps["mean_features"], atol=1e-5) == (fin == "none")
+
+
+def test_from_cells_to_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMPANION_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr(paths, "out_dir", lambda: tmp_path / "out")
+    monkeypatch.setitem(run_data.SCENES, "test", 9)
+    monkeypatch.setattr(fin_study, "QUICK_PICTURES", 9)
+    cells = [
+        cell(tmp_path, fin="frozen"),
+        cell(tmp_path, fin="none"),
+        cell(tmp_path),
+        cell(tmp_path, generation="table3"),
+    ]
+    with pytest.raises(MissingResult, match=KEY):
+        fin_study.fin_study(KEY, "cached")
+    with pytest.raises(MissingData, match="None of these networks is trained"):
+        fin_study.fin_study(KEY, "quick", cells)
+    for one in cells[:3]:
+        train(one.config)
+    (run,) = fin_study.fin_study(KEY, "quick", cells, limit=3)["runs"]
+    assert run["extra"]["missing"] == [cells[3].name]
+    means = {(r["method"], r["metric"]): (r["mean"], r["n"]) for r in run["rows"]}
+    methods = ("lfi-paper", "lfi-paper-finfrozen", "lfi-paper-finnone")
+    for method in methods:
+        error, n = means[method, "top1_error"]
+        wrong = fin_study.errors(next(c for c in cells if c.method == method), 9)
+        assert (error, n) == (pytest.approx(wrong["top1_error"].mean(), rel=1e-5), 9)
+        for name in MAPS:
+            assert means[f"{method} {name}", "insertion"][1] == 3
+    assert means["lfi-paper-finnone", "iou_with_mean"][0] == 100
+    assert means["lfi-paper-finnone", "unevenness"][0] == pytest.approx(0, abs=1e-5)
+    assert means["lfi-paper-finfrozen", "unevenness"][0] > 0
+    same = [means[f"lfi-paper-finnone {name}", "insertion"][0] for name in ("lfi_cam", "mean_features")]
+    assert same[0] == pytest.approx(same[1])
+    moved = run["extra"]["moved"]
+    assert moved["lfi-paper-finnone"] is None
+    assert moved["lfi-paper-finfrozen"] < 1e-3 < moved["lfi-paper"]  # half precision
+    rows, _ = read_rows(rows_path("scenes", "resnet20", "fin"))
+    assert isinstance(rows, pd.DataFrame)
+    assert len(rows) == 3 * 3 * 3
+    differences = {(d["method"], d["reference"], d["metric"]) for d in run["differences"]}
+    assert ("lfi-paper-finfrozen", "lfi-paper-finnone", "top1_error") in differences
+
+
+@pytest.mark.parametrize("name", LEARNED_SCENES)
+def test_committed_networks_know_scenes_and_their_maps_fit_them(name: str) -> None:
+    model = load_model(name)
+    scenes = open_dataset("scenes", split="test", n=60, size=32)
+    images = torch.stack([model.preprocess(s.image) for s in scenes])
+    with torch.no_grad():
+        right = model(images).argmax(1) == torch.tensor(scenes.labels)
+    assert right.float().mean() > 0.35  # of ten classes
+    e = explain(model, images[:2], methods="abn" if name == "scenes_abn" else "lfi_cam")
+    assert not any(degenerate.any() for degenerate in e.degenerate.values())
+    assert paths.checkpoints_dir().joinpath(f"{name}.safetensors").stat().st_size < 1e6

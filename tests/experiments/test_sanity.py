@@ -1,0 +1,104 @@
+"""Randomised networks and the similarity of maps, against scipy's definition by hand and Quantus."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from campanion.data import open_dataset
+from campanion.experiments import sanity as sanity_study
+from campanion.experiments.sanity import METRICS, Sanity, at_ends, curves, evaluate_sanity
+from campanion.metrics.randomisation import learned_layers, randomised, rank_correlation, structure
+from campanion.models import load_model
+from campanion.results.store import load_result
+from torch import nn
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("scenes_resnet")
+
+
+def differing(a: nn.Module, b: nn.Module) -> set[str]:
+    return {
+        n.rsplit(".", 1)[0] for (n, p), q in zip(a.named_parameters(), b.parameters(), strict=True) if not p.equal(q)
+    }
+
+
+def test_cascading_goes_from_the_output_down_and_leaves_the_model_alone(model):
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    names = learned_layers(model)
+    copies = list(randomised(model, "cascading"))
+    assert [name for name, _ in copies] == names
+    assert isinstance(model.get_submodule(names[0]), nn.Linear)
+    for i, (_, network) in enumerate(copies, start=1):
+        assert differing(model, network) == set(names[:i])
+    assert all(p.equal(before[name]) for name, p in model.named_parameters())
+
+
+def test_independent_changes_one_layer_with_the_same_weights(model):
+    cascade, alone = dict(randomised(model, "cascading")), dict(randomised(model, "independent"))
+    for name, network in alone.items():
+        assert differing(model, network) == {name}
+        assert network.get_submodule(name).weight.equal(cascade[name].get_submodule(name).weight)
+
+
+def test_the_layers_are_those_that_quantus_randomises(model):
+    pytest.importorskip("quantus")
+    from quantus.helpers.model.pytorch_model import PyTorchModel
+
+    theirs = [name for name, _ in PyTorchModel(model, channel_first=True).get_random_layer_generator("independent", 0)]
+    ours = learned_layers(model)
+    assert [name for name in theirs if name in ours] in (ours, ours[::-1])
+    assert all(isinstance(model.get_submodule(name), nn.BatchNorm2d) for name in set(theirs) - set(ours))
+
+
+def test_rank_correlation_by_hand():
+    a = torch.tensor([[[0.1, 0.2], [0.3, 0.4]], [[0.1, 0.2], [0.3, 0.4]], [[0.5, 0.5], [0.5, 0.5]]])
+    b = torch.tensor([[[1.0, 4.0], [9.0, 16.0]], [[4.0, 3.0], [2.0, 1.0]], [[4.0, 3.0], [2.0, 1.0]]])
+    assert rank_correlation(a, b).tolist() == pytest.approx([1, -1, 0])
+    # one swap of neighbours among four: 1 - 6 * 2 / (4 * 15)
+    swapped = torch.tensor([[[0.2, 0.1], [0.3, 0.4]]])
+    assert float(rank_correlation(a[:1], swapped)) == pytest.approx(0.8)
+
+
+def test_structure_of_equal_and_of_inverted_maps():
+    maps = torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert structure(maps, maps).tolist() == pytest.approx([1, 1])
+    assert structure(maps, 1 - maps).max() < 0
+    with pytest.raises(ValueError, match="7 x 7"):
+        structure(maps[:, :5], maps[:, :5])
+    with pytest.raises(ValueError, match="one size"):
+        rank_correlation(maps, maps[:1])
+
+
+def test_rows_know_what_was_randomised(model, out):
+    protocol = Sanity(methods=("lift_cam", "ablation_cam"))
+    rows = evaluate_sanity(model, open_dataset("scenes", n=2), protocol)
+    layers = learned_layers(model)
+    assert len(rows) == 2 * 2 * (2 * len(layers) + 1)
+    ends = at_ends(rows)
+    assert (ends["rank_output"] < 0.999).all()
+    # On a linear head LIFT-CAM is Ablation-CAM, whatever the weights.
+    both = rows.pivot(index=["image", "order", "depth"], columns="method", values="rank")
+    assert (both["lift_cam"] - both["ablation_cam"]).abs().max() < 1e-3
+    drawn = curves(rows)
+    assert drawn["layers"] == layers
+    mean = rows[(rows.method == "lift_cam") & (rows.order == "cascading") & (rows.depth == 1)]["rank"].mean()
+    assert drawn["cascading"]["rank"]["lift_cam"][0] == pytest.approx(mean, abs=1e-4)
+
+
+def test_a_study_has_a_result_and_a_figure(out, monkeypatch):
+    monkeypatch.setattr(sanity_study, "QUICK_MODELS", ("scenes_resnet",))
+    result = sanity_study.sanity_study("42_test", "quick", [], limit=2, methods=["cam"])
+    assert load_result("42_test") == result
+    (run,) = result["runs"]
+    assert {r["metric"] for r in run["rows"]} == set(METRICS)
+    axes = sanity_study.figure(run).axes
+    assert axes[0].lines[0].get_ydata()[0] == 1.0
+
+
+def test_bad_input(model):
+    with pytest.raises(ValueError, match="cascading"):
+        next(randomised(model, "downwards"))
+    with pytest.raises(ValueError, match="no convolution"):
+        next(randomised(nn.ReLU()))

@@ -1,0 +1,237 @@
+"""The stability study: against brute force, with networks whose maps are known, and a few trained in a second."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from campanion import explain, paths
+from campanion.errors import MissingData, MissingResult
+from campanion.experiments import stability as stability_study
+from campanion.experiments import trained_series
+from campanion.experiments.trained import config_of
+from campanion.experiments.trained_series import Trained, finished, learned_maps, series
+from campanion.models.trained import load_trained
+from campanion.results.rows import read_rows, rows_path
+from campanion.results.store import load_result
+from campanion.training.batches import normalise
+from campanion.training.grid import Cell
+from campanion.training.loop import train
+from campanion.training.parts import open_part
+from campanion.training.settings import make_config
+from scipy import stats
+from torch import Tensor
+
+KEY = "14_lfi_fig1_fig6_stability"
+
+
+def network(lr: float = 0.1, seed: int = 0, top1: float = 0.5, method: str = "lfi_cam") -> Trained:
+    name = f"{method}_lr{lr}_seed{seed}"
+    return Trained(Path(f"{name}.safetensors"), name, method, "scenes", "resnet20", "", lr, seed, top1, name)
+
+
+def random_maps(count: int, side: int, seed: int) -> Tensor:
+    return torch.rand(count, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_iou_of_independent_masks() -> None:
+    """By lot: masks of fixed areas, put anywhere."""
+    pixels, a, b = 4096, 1500, 700
+    generator = torch.Generator().manual_seed(0)
+    drawn = []
+    for _ in range(200):
+        one, two = torch.zeros(2, pixels, dtype=torch.bool)
+        one[torch.randperm(pixels, generator=generator)[:a]] = True
+        two[torch.randperm(pixels, generator=generator)[:b]] = True
+        drawn.append(float((one & two).sum() / (one | two).sum()))
+    expected = float(stability_study.independent_iou(torch.tensor(a / pixels), torch.tensor(b / pixels)))
+    assert torch.tensor(drawn).mean() == pytest.approx(expected, abs=1e-3)
+    nothing = torch.zeros(())
+    assert stability_study.independent_iou(nothing, nothing) == 1  # as the IoU of two empty masks
+    assert stability_study.independent_iou(nothing, torch.tensor(0.5)) == 0
+
+
+def test_every_picture_has_another() -> None:
+    other = stability_study.others(7)
+    assert sorted(other.tolist()) == list(range(7))
+    assert (other != torch.arange(7)).all()
+    with pytest.raises(ValueError, match="at least two"):
+        stability_study.others(1)
+
+
+def test_metrics_of_a_pair_pixel_by_pixel() -> None:
+    a, b, far = (random_maps(3, 4, seed) for seed in range(3))
+    found = stability_study.compare_maps(a, b, far, 8)
+
+    def mask(maps: Tensor, i: int, side: int) -> set[tuple[int, int]]:
+        large = maps[i]
+        if side != 4:
+            large = torch.nn.functional.interpolate(maps[i][None, None], (side, side), mode="bilinear")[0, 0]
+        large = (large - large.min()) / (large.max() - large.min()) * 255
+        return {(r, c) for r in range(side) for c in range(side) if large[r, c] >= 127}
+
+    for i in range(3):
+        for metric, other, side in (("iou", b, 8), ("iou_shuffled", far, 8), ("iou_map_size", b, 4)):
+            one, two = mask(a, i, side), mask(other, i, side)
+            assert float(found[metric][i]) == pytest.approx(100 * len(one & two) / len(one | two), abs=1e-4)
+        assert float(found["area"][i]) == pytest.approx(100 * len(mask(a, i, 8)) / 64)
+    torch.testing.assert_close(found["above_shuffled"], found["iou"] - found["iou_shuffled"])
+    assert not found["constant"].any()
+    flat = stability_study.compare_maps(a, torch.ones(3, 4, 4), far, 8)
+    assert (flat["constant"] == 100).all()
+    assert not flat["iou"].any()
+
+
+def test_series_vary_in_one_thing_and_start_with_the_most_accurate() -> None:
+    networks = [network(lr, 0, top1) for lr, top1 in ((0.07, 0.5), (0.1, 0.6), (0.12, 0.7))]
+    networks += [network(0.1, 1, 0.65), network(0.12, 1, 0.1)]
+    assert [n.about for n in series(networks, "lr")] == ["lr 0.12, seed 0", "lr 0.1, seed 0", "lr 0.07, seed 0"]
+    assert [n.about for n in series(networks, "seed")] == ["lr 0.1, seed 1", "lr 0.1, seed 0"]
+    assert series(networks[:3], "seed") == []
+    assert series([], "lr") == []
+
+
+def test_rows_of_networks_whose_maps_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two networks look at the left half of even pictures and the right half of odd ones, the third at the top half."""
+    left = torch.zeros(40, 8, 8)
+    left[::2, :, :4] = 1
+    left[1::2, :, 4:] = 1
+    top = torch.zeros(40, 8, 8)
+    top[:, :4] = 1
+    networks = [network(0.07, top1=0.9), network(0.1), network(0.12)]
+    maps = dict(zip([n.name for n in networks], (left, left, top), strict=True))
+    monkeypatch.setattr(stability_study, "CHUNK", 7)
+    ids = [f"p{i}" for i in range(40)]
+    monkeypatch.setattr(stability_study, "learned_maps", lambda n, limit, device: (maps[n.name], ids, 8))
+    monkeypatch.setattr(stability_study, "maps_to_show", lambda *_: {})
+    rows, extra = stability_study.method_rows(networks)
+    assert len(rows) == 80
+    by_other = rows.groupby("other")["iou"].agg(["min", "max"])
+    assert by_other.loc[networks[1].name].tolist() == [100, 100]
+    assert by_other.loc[networks[2].name].to_numpy() == pytest.approx(100 / 3, abs=0.01)  # 16 of 48 pixels
+    assert rows["iou_independent"].to_numpy() == pytest.approx(100 / 3, abs=0.01)
+    shuffled = rows[rows["other"] == networks[1].name]["iou_shuffled"]
+    ring = stability_study.others(40, stability_study.SEED)
+    alike = (ring % 2 == torch.arange(40) % 2).float().mean()
+    assert shuffled.mean() == pytest.approx(100 * float(alike), abs=0.01)
+    matrix = torch.tensor(extra["matrix"])
+    assert torch.equal(matrix, matrix.T)
+    torch.testing.assert_close(matrix[0], torch.tensor([100, 100, 100 / 3]))
+    curve = extra["curves"]["lr"]["iou"]
+    assert curve == pytest.approx([(100 + 100 / 3) / 2] * len(curve), abs=1e-3)  # maps of 0 and 1 only
+    assert extra["series"] == {"lr": [n.name for n in networks], "seed": []}
+
+    means, differences, pictures = stability_study.summary(rows)
+    one = next(row for row in means if row["metric"] == "iou")
+    assert (one["mean"], one["n"]) == (pytest.approx((100 + 100 / 3) / 2, abs=0.01), 40)
+    # two pairs of 100 and 100 / 3, each the same for every picture: Student's interval of two numbers
+    half = stats.t.ppf(0.975, 1) * 200 / 3 / 2
+    assert one["mean"] - half < 0
+    assert one["mean"] + half > 100
+    assert (one["low"], one["high"]) == (0, 100)  # a share cannot be beyond
+    assert differences == pictures == []
+
+
+def drawn(method: str, others: str, shift: float = 0.0) -> list[dict]:
+    """Rows of 30 pictures: each pair with the base ``a`` is 2 points above the one before it."""
+    values = 10 * torch.rand(30, generator=torch.Generator().manual_seed(0)) + shift
+    return [
+        {"image": i, "method": method, "varied": "lr", "base": "a", "other": other}
+        | dict.fromkeys(stability_study.METRICS, float(value) + 2 * k)
+        for k, other in enumerate(others)
+        for i, value in enumerate(values)
+    ]
+
+
+def test_intervals_count_pictures_and_pairs() -> None:
+    frame = pd.DataFrame(drawn("lfi_cam", "bcd") + drawn("abn", "bcd", 5.0))
+    means, differences, pictures = stability_study.summary(frame)
+    (mean,) = (row for row in means if (row["method"], row["metric"]) == ("lfi_cam", "iou"))
+    own = frame[frame["method"] == "lfi_cam"]
+    pairs = 4 / 3  # 0, 2 and 4 points above the first: a variance of 4, of three
+    variance = own.groupby("image")["iou"].mean().var() / 30 + pairs
+    half = stats.t.ppf(0.975, 2 * (variance / pairs) ** 2) * variance**0.5
+    assert mean["mean"] == pytest.approx(own["iou"].mean())
+    assert (mean["low"], mean["high"]) == pytest.approx((mean["mean"] - half, mean["mean"] + half))
+    (both,) = (row for row in differences if row["metric"] == "iou")
+    (alone,) = (row for row in pictures if row["metric"] == "iou")
+    assert (both["method"], both["reference"], both["mean"]) == ("lfi_cam", "abn", pytest.approx(-5))
+    assert (alone["low"], alone["high"]) == pytest.approx((-5, -5))  # the same pictures, each 5 points lower
+    assert both["low"] < -5 < both["high"]
+
+
+def test_one_pair_has_no_interval() -> None:
+    """A claim about methods must not rest on two networks, however many pictures they see."""
+    means, differences, pictures = stability_study.summary(pd.DataFrame(drawn("lfi_cam", "b") + drawn("abn", "bc")))
+    by_method = {row["method"]: row for row in means if row["metric"] == "iou"}
+    assert math.isnan(by_method["lfi_cam"]["low"])
+    assert by_method["lfi_cam"]["note"].startswith("one pair: over pictures ")
+    assert by_method["abn"]["low"] < by_method["abn"]["mean"]
+    assert "note" not in by_method["abn"]
+    assert all(math.isnan(row["high"]) for row in differences)
+    assert all(row["low"] <= row["mean"] <= row["high"] for row in pictures)
+
+
+SETTINGS = {
+    "data": "scenes", "network": "resnet20", "size": 16, "limit": 16, "limit_test": 9, "epochs": 3, "batch": 8,
+    "device": "cpu",
+}  # fmt: skip
+
+
+def cell(folder: Path, attention: str | None, lr: float = 0.1, seed: int = 0) -> Cell:
+    settings = {**SETTINGS, "attention": attention, "lr": lr, "seed": seed, "folder": str(folder)}
+    return Cell(make_config(settings), ("fig6",), "quick")
+
+
+def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMPANION_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr(paths, "out_dir", lambda: tmp_path / "out")
+    cells = [cell(tmp_path, kind, lr) for kind in ("lfi", "abn") for lr in (0.07, 0.1, 0.12)]
+    with pytest.raises(MissingResult, match=KEY):
+        stability_study.stability_study(KEY, "cached")
+    with pytest.raises(MissingData, match="No two trained networks"):
+        stability_study.stability_study(KEY, "quick", cells)
+    for one in cells[:2] + cells[3:5]:
+        train(one.config)
+    (run,) = stability_study.stability_study(KEY, "quick", cells, limit=7)["runs"]
+    assert (run["model"], run["data"], run["provenance"]["n"]) == ("resnet20", "scenes", 7)
+    assert run["extra"]["missing"] == [cells[2].name, cells[5].name]
+    means = {(r["method"], r["metric"]): r["mean"] for r in run["rows"]}
+    assert {m for m, _ in means} == {"lfi_cam", "abn"}
+    assert {m for _, m in means} == set(stability_study.METRICS)  # one seed: nothing to compare there
+    assert {(d["method"], d["reference"]) for d in run["differences"]} == {("abn", "lfi_cam")}
+    rows, settings = read_rows(rows_path("scenes", "resnet20", "stability"))
+    assert len(rows) == 14
+    assert set(settings["checkpoints"]) == {c.name for c in cells[:2] + cells[3:5]}
+    for method, part in rows.groupby("method", observed=True):
+        assert means[method, "iou"] == pytest.approx(part["iou"].mean(), abs=1e-3)
+    assert load_result(KEY)["runs"] == [run]
+    shown = run["extra"]["methods"]["abn"]["shown"]
+    assert {frozenset(maps) for maps in shown.values()} == {frozenset(c.name for c in cells[3:5])}
+
+    # maps as explain gives them, and read again the next time
+    (one,) = finished([cells[0].checkpoint])
+    maps, ids, side = learned_maps(one, 7)
+    model, part = load_trained(one.path), open_part(config_of(one.path, 7), "test")
+    pixels = next(part.pictures.batches([trained_series.Draw(torch.arange(7))]))
+    images = normalise(pixels, model.preprocess.mean, model.preprocess.std)
+    whole = explain(model, images, methods="lfi_cam").maps["lfi_cam"]
+    torch.testing.assert_close(trained_series.enlarged(maps, side), whole)
+    assert ids == list(part.ids)
+    monkeypatch.setattr(trained_series, "load_trained", lambda *_: pytest.fail("made again"))
+    assert torch.equal(learned_maps(one, 7)[0], maps)
+
+
+def test_only_likes_are_compared(tmp_path: Path) -> None:
+    plain, usual = cell(tmp_path, None), cell(tmp_path, "lfi")
+    without = make_config({**SETTINGS, "attention": "lfi", "fin": "none", "folder": str(tmp_path)})
+    other = Cell(without, ("fig5",), "quick")
+    for one in (plain, usual, other):
+        train(one.config)
+    found = finished([plain.checkpoint, usual.checkpoint, tmp_path / "absent.safetensors"])
+    assert [n.name for n in found] == [usual.name]
+    with pytest.raises(ValueError, match=r"several forms of LFI-CAM: paper, FIN none, paper, FIN trained"):
+        finished([usual.checkpoint, other.checkpoint])

@@ -1,0 +1,32 @@
+"""Seconds per image: every method alone, in units that can be checked."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from campanion.cams import METHODS
+from campanion.cams.gradient import grad_cam
+from campanion.cams.methods import Method
+from campanion.data import open_dataset
+from campanion.experiments.timing import seconds_per_image
+from campanion.models import load_model
+
+
+def test_a_method_that_waits_is_seen_to_wait(monkeypatch):
+    def waiting(game, target):
+        time.sleep(0.05)
+        return grad_cam(game, target)
+
+    monkeypatch.setitem(METHODS, "waiting", Method("waiting", "Waiting", "here", waiting, "weights"))
+    data, model = open_dataset("scenes", n=3), load_model("scenes_vgg")
+    rows = seconds_per_image(model, data, ["waiting", "xgrad_cam:lift"], limit=2)
+    assert list(rows.image.unique()) == [data.ids[i] for i in data.order(0)[:2]]
+    table = rows.pivot(index="image", columns="method", values="seconds_per_image")
+    assert (table["waiting"] >= 0.05).all()
+    assert (table["xgrad_cam:lift"] > 0).all()
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ValueError, match="lift_cam"):
+        seconds_per_image(load_model("scenes_vgg"), open_dataset("scenes", n=1), ["lift_kam"])

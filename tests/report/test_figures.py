@@ -1,0 +1,232 @@
+"""Figures: the same bytes each time, embedded fonts, nothing that overlaps."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from campanion import paths
+from campanion.notebooks import figures_all
+from campanion.report import figures
+from campanion.report.figures_cells import cells, paper_against_ours
+from campanion.report.tables import COLUMNS, Table
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+LAYOUT = ConstrainedLayoutEngine.execute
+
+
+@pytest.fixture(autouse=True)
+def _setting(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAMPANION_FIGURES", str(tmp_path / "figures"))
+    mpl.use("agg")
+    with mpl.rc_context():
+        yield
+    plt.close("all")
+
+
+def table() -> Table:
+    labels = ["Grad-CAM", "Grad-CAM++", "XGrad-CAM", "Score-CAM", "Ablation-CAM", "FD-CAM"]
+    rows = [
+        (name, name, "resnet18", "imagenet-val", metric, f"{0.5 + i / 100:.4f}", 0.52, 0.5, 0.54, 500, 0.0, "higher")
+        for metric in ("insertion", "deletion", "overall")
+        for i, name in enumerate(labels)
+    ]
+    rows[3] = (*rows[3][:6], None, None, None, None, None, "not run")
+    return Table("t", pd.DataFrame(rows, columns=COLUMNS), (), ())
+
+
+def gallery():
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    maps = {n: torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(1)) for n in
+            ("grad_cam", "grad_cam_pp", "ablation_cam", "integrated_gradients", "fd_cam")}  # fmt: skip
+    return figures.panel(images, maps, rows=["Rhodesian ridgeback", "cat"], width=4.5)
+
+
+def overlaps(fig) -> list[tuple[str, str]]:
+    """Pairs of visible texts whose boxes cross."""
+    fig.canvas.draw()
+    renderer = fig.canvas.get_renderer()
+    hidden = {  # ticks just outside the axes keep a label that is never drawn
+        label
+        for ax in fig.axes
+        for label in ax.get_xticklabels()
+        if not ax.get_xlim()[0] <= label.get_position()[0] <= ax.get_xlim()[1]
+    }
+    texts = [t for t in fig.findobj(mpl.text.Text) if t.get_text() and t.get_visible() and t not in hidden]
+    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in texts]
+    return [(a, b) for i, (a, p) in enumerate(boxes) for b, q in boxes[:i] if p.overlaps(q) and p.width * q.width]
+
+
+@pytest.mark.parametrize("draw", [gallery, lambda: figures.paper_vs_ours_plot(table())], ids=["panel", "plot"])
+def test_bytes_are_the_same_on_repeat(draw):
+    first = [p.read_bytes() for p in figures.save(draw(), "a")]
+    plt.close("all")
+    second = [p.read_bytes() for p in figures.save(draw(), "a")]
+    assert first == second
+    pdf, png = first
+    assert pdf.startswith(b"%PDF")
+    assert b"CreationDate" not in pdf
+    assert b"/Type /Font /Subtype /Type3" not in pdf
+    assert b"/FontFile2" in pdf  # embedded as TrueType
+    assert b"Software" not in png
+
+
+@pytest.mark.parametrize("width", [3.25, 7.16])
+def test_no_labels_overlap(width):
+    assert overlaps(figures.paper_vs_ours_plot(table(), width=width)) == []
+
+
+def test_no_labels_of_a_gallery_overlap():
+    assert overlaps(gallery()) == []
+
+
+def test_plot_shows_the_tables_numbers():
+    fig = figures.paper_vs_ours_plot(table())
+    assert len(fig.axes) == 3
+    ax = fig.axes[0]
+    dots = next(line for line in ax.lines if line.get_label() == "paper")
+    assert list(dots.get_xdata()) == pytest.approx([0.5, 0.51, 0.52, 0.53, 0.54, 0.55])
+    ours = ax.containers[0].lines[0].get_xdata()
+    assert np.isnan(ours[3])
+    assert ours[0] == 0.52
+    segments = ax.containers[0].lines[2][0].get_segments()
+    np.testing.assert_allclose(segments[0][:, 0], [0.5, 0.54])
+    assert next(t.get_text() for t in ax.get_yticklabels()) == "Grad-CAM"
+
+
+def test_map_covers_the_picture_and_keeps_the_scale():
+    fig, ax = plt.subplots()
+    drawn = figures.heatmap(ax, np.zeros((3, 20, 30), np.uint8), torch.tensor([[0.0, 0.25], [0.5, 0.5]]))
+    assert list(drawn.get_extent()) == [-0.5, 29.5, 19.5, -0.5]
+    assert drawn.get_clim() == (0, 1)  # a weak map looks weak
+    assert drawn.get_cmap().name == "viridis"
+    assert figures.heatmap(ax, None, np.zeros((2, 2)), cmap="jet").get_cmap().name == "jet"
+    with pytest.raises(ValueError, match=r"\[1, 2, 2\]"):
+        figures.heatmap(ax, None, np.zeros((1, 2, 2)))
+    plt.close(fig)
+
+
+def test_a_saved_figure_is_laid_out_once_and_nothing_sticks_out():
+    fig = figures.paper_vs_ours_plot(table())
+    with patch.object(ConstrainedLayoutEngine, "execute", autospec=True, side_effect=LAYOUT) as layout:
+        figures.save(fig, "a")
+        fig.canvas.draw()
+    assert layout.call_count == 1
+    edge = fig.bbox
+    inside = fig.get_tightbbox(fig.canvas.get_renderer()).transformed(fig.dpi_scale_trans)
+    assert min(inside.x0, inside.y0) >= 0
+    assert inside.x1 <= edge.x1
+    assert inside.y1 <= edge.y1
+
+
+def test_no_committed_figure_is_cut_at_its_edge():
+    cut, committed = [], sorted((paths.root() / "figures").glob("*.png"))
+    assert committed
+    for path in committed:
+        drawn = plt.imread(path)[..., :3]
+        edges = (drawn[:2], drawn[-2:], drawn[:, :2], drawn[:, -2:])
+        cut += [path.name for edge in edges if edge.min() < 0.8]
+    assert cut == []
+
+
+def test_pictures_of_every_form():
+    image = np.random.default_rng(0).random((3, 5, 7))
+    np.testing.assert_array_equal(figures.picture(torch.tensor(image)), image.transpose(1, 2, 0))
+    np.testing.assert_array_equal(figures.picture(image.transpose(1, 2, 0)), image.transpose(1, 2, 0))
+    assert figures.picture(np.full((4, 4), 255, np.uint8)).shape == (4, 4, 3)
+    assert figures.picture(np.full((4, 4), 255, np.uint8)).max() == 1
+    with pytest.raises(ValueError, match=r"\[2, 5, 7\]"):
+        figures.picture(np.zeros((2, 5, 7)))
+
+
+def test_wrong_numbers_of_maps_are_told():
+    with pytest.raises(ValueError, match="fd_cam has 1 maps for 2 images"):
+        figures.panel(np.zeros((2, 3, 4, 4)), {"fd_cam": np.zeros((1, 4, 4))})
+
+
+def test_style_and_widths():
+    figures.use_style()
+    assert mpl.rcParams["pdf.fonttype"] == 42
+    assert figures.width("fd", 2) == 7.16
+    assert figures.width("lift") == 3.25
+    assert len(set(figures.PALETTE)) == len(figures.PALETTE) == 8
+
+
+@pytest.fixture
+def measured():
+    def run(model, data, rows):
+        rows = [
+            {"method": m, "metric": "insertion", "mean": v, "low": v - 0.01, "high": v + 0.01, "n": 9} for m, v in rows
+        ]
+        return {"model": model, "data": data, "mode": "full", "rows": rows}
+
+    table1 = [
+        run("resnet18", "imagenet-val", [("fd_cam", 0.6), ("grad_cam", 0.5), ("rise", 0.4)]),
+        run("voc_mlp", "voc2007", [("fd_cam", 0.7)]),
+    ]
+    table3 = [run("resnet18", "imagenet-val", [("fd_cam", 0.6)])]
+    return cells({"21_fd_table1_faithfulness": {"runs": table1}, "23_fd_table3_grouped_switching": {"runs": table3}})
+
+
+def test_measured_numbers_stand_beside_the_printed_ones(measured):
+    assert list(measured.table) == ["table1"] * 3 + ["table3"]
+    assert list(measured.printed) == [0.5534, 0.5357, 0.5534, 0.5534]  # RISE is not in the table; it has no VOC
+    assert list(measured.model) == ["resnet18", "resnet18", "voc_mlp", "resnet18"]
+
+
+def test_errors_of_another_set_are_not_set_beside_those_of_imagenet():
+    key = "13_lfi_table3_imagenet_size"
+    rows = [{"method": "lfi_cam", "metric": "top1_error", "mean": 40.0, "low": 39.0, "high": 41.0, "n": 2500}]
+    of = {(data, mode): {"model": "resnet18", "data": data, "mode": mode, "rows": rows}
+          for data, mode in (("imagenet", "full"), ("imagenette96", "full"), ("scenes", "quick"))}  # fmt: skip
+    found = cells({key: {"runs": list(of.values())}})
+    assert list(zip(found.data, found["mode"], strict=True)) == [("imagenet", "full"), ("scenes", "quick")]
+
+
+def test_the_picture_of_all_cells_has_every_number_and_no_overlap(measured):
+    fig = paper_against_ours(measured)
+    first, second = fig.axes
+    points = [tuple(xy) for drawn in first.containers for xy in drawn.lines[0].get_xydata()]
+    assert points == [(0.5534, 0.6), (0.5357, 0.5), (0.5534, 0.7)]
+    assert first.get_title() == "FD-CAM Table I\nInsertion AUC"
+    assert second.get_title() == "FD-CAM Table III\nInsertion AUC"
+    low, high = first.get_ylim()
+    assert low < 0.49
+    assert high > 0.71
+    assert overlaps(fig) == []
+    with pytest.raises(ValueError, match="No number was measured"):
+        paper_against_ours(measured[:0])
+
+
+def test_a_notebooks_figures_are_drawn_from_the_committed_results_with_the_same_bytes_each_time(tmp_path, monkeypatch):
+    folder, first = tmp_path / "figures", {}
+    monkeypatch.setenv("CAMPANION_BATCH", "1")
+    for _ in range(2):
+        key, _, error = figures_all.draw("35")
+        assert (key, error) == ("35_lift_table5_energy_pointing_game", "")
+        drawn = {p.name: p.read_bytes() for p in folder.iterdir()}
+        assert first in ({}, drawn)
+        first = drawn
+    assert set(drawn) == {p.name for p in (paths.root() / "figures").glob("35_*")}
+
+
+def test_a_notebook_that_fails_is_told_and_the_others_are_drawn(tmp_path, monkeypatch, capfd):
+    import nbformat
+
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    for key, code in (("90_good", "print(1)"), ("91_bad", "import json\njson.loads('x')")):
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), notebooks / f"{key}.ipynb")
+    monkeypatch.setenv("CAMPANION_ROOT", str(tmp_path))
+    assert figures_all.main(["--cores", "1"]) == 1
+    out, err = capfd.readouterr()
+    assert "1 of 2  90_good: " in out
+    assert "2 of 2  91_bad: failed" in out
+    assert "JSONDecodeError" in err
+    assert figures_all.main(["92"]) == 2
+    assert "Unknown notebook '92'" in capfd.readouterr().err

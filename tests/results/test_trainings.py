@@ -1,0 +1,57 @@
+"""Intervals over pictures and trainings: against the bootstrap, Welch's test, and how often they hold the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from campanion.results.statistics import paired, summarise
+from campanion.results.trainings import combine
+from scipy import stats
+
+
+def errors(seed: int, shares: list[float], n: int = 2000) -> np.ndarray:
+    """Errors of some trainings on pictures of which some are hard for all of them."""
+    generator = np.random.default_rng(seed)
+    hard = generator.random(n) < 0.1
+    return np.stack([100.0 * (hard | (generator.random(n) < share)) for share in shares])
+
+
+def test_over_pictures_the_interval_is_that_of_the_bootstrap() -> None:
+    a, b = errors(0, [0.10, 0.12]), errors(0, [0.06, 0.08])
+    rows = [
+        {"method": name, "image": i, "error": value}
+        for name, values in (("a", a), ("b", b))
+        for training in values
+        for i, value in enumerate(training)
+    ]
+    frame = pd.DataFrame(rows)
+    mean = summarise(frame, "error").set_index("method").loc["a"]
+    difference = paired(frame, "error").iloc[0]
+    for found, expected in ((combine([(1, a)]), mean), (combine([(1, a), (-1, b)]), difference)):
+        assert found["mean"] == pytest.approx(expected["mean"])
+        width = expected["high"] - expected["low"]
+        assert found["low_pictures"] == pytest.approx(expected["low"], abs=0.05 * width)
+        assert found["high_pictures"] == pytest.approx(expected["high"], abs=0.05 * width)
+
+
+def test_trainings_alone_give_welchs_interval() -> None:
+    """Where all pictures of a training have one error, only the trainings vary."""
+    a, b = (np.repeat(np.array(v)[:, None], 50, 1) for v in ([6.1, 6.9, 6.4], [5.2, 5.9, 5.5, 5.0]))
+    expected = stats.ttest_ind(a[:, 0], b[:, 0], equal_var=False).confidence_interval()
+    found = combine([(1, a), (-1, b)])
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    assert found["low_pictures"] == pytest.approx(found["high_pictures"])
+    single = combine([(1, a)])
+    expected = stats.ttest_1samp(a[:, 0], 0).confidence_interval()
+    assert (single["low"], single["high"]) == pytest.approx((expected.low, expected.high))
+
+
+def test_the_interval_of_both_covers_the_truth_about_as_often_as_it_says() -> None:
+    """Trainings with errors of their own (sd 1 point) on pictures drawn anew."""
+    generator, hits = np.random.default_rng(3), 0
+    for _ in range(300):
+        share = np.clip(generator.normal(0.10, 0.01, 3), 0, 1)
+        found = combine([(1, 100.0 * (generator.random((3, 400)) < share[:, None]))])
+        hits += found["low"] <= 10 <= found["high"]
+    assert 0.92 <= hits / 300 <= 1

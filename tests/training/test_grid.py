@@ -1,0 +1,192 @@
+"""The grid of trainings: the cells are those of the YAML file, finished ones are known, hours follow from speeds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+from campanion import paths
+from campanion.errors import MissingData
+from campanion.models import build_model
+from campanion.training.grid import (
+    TABLES,
+    Cell,
+    attention_of,
+    cells,
+    main,
+    method_of,
+    read_grid,
+    tables_of,
+    train_cells,
+)
+from campanion.training.hours import assumed_hours, hours, listing, measured, multiply_adds, speed
+from campanion.training.settings import make_config, read_config
+from campanion.training.state import write_history
+
+TINY = {"data": "scenes", "network": "resnet20", "size": 16, "limit": 20, "limit_test": 10, "epochs": 1, "batch": 10}
+
+
+@pytest.fixture
+def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No training of this machine is seen."""
+    monkeypatch.setenv("CAMPANION_OUT", str(tmp_path))
+    return tmp_path
+
+
+def tiny(folder: Path, **more: object) -> Cell:
+    settings = {**TINY, "lr": 0.01, "device": "cpu", "name": "tiny", "folder": str(folder), **more}
+    return Cell(make_config(settings), ("table1",), "quick")
+
+
+@pytest.mark.parametrize("scale", ["quick", "reduced", "short", "paper"])
+def test_every_cell_has_a_name_and_settings_of_its_own(scale: str) -> None:
+    every = cells(scale)
+    assert len({cell.name for cell in every}) == len(every)
+    settings = [json.dumps(cell.config.settled(), sort_keys=True, default=list) for cell in every]
+    assert len(set(settings)) == len(every)
+    assert {table for cell in every for table in cell.tables} <= set(TABLES.values())
+    for table in ("table1", "table2", "table3"):
+        methods = {cell.method.split("-")[0] for cell in cells(scale, table)}
+        assert methods == {"plain", "abn", "lfi"}, table
+    assert {cell.config.data for cell in every if scale != "quick"} <= set(read_grid()["pictures"])
+
+
+def test_reduced_cells_are_the_configurations_with_three_epochs() -> None:
+    """Trainings that were started from ``configs/`` by hand are these cells."""
+    found = {cell.name: cell for cell in cells("reduced")}
+    more = {"epochs": 3, "precision": "bf16", "threads": 1, "device": "cpu"}
+    names = {"plain": "cifar10_resnet20", "lfi-paper": "cifar10_resnet20_lfi", "abn": "cifar10_resnet20_abn"}
+    runs = [(method, 0.1, seed) for method in names for seed in (0, 1, 2)]
+    runs += [(method, lr, 0) for method in ("lfi-paper", "abn") for lr in (0.07, 0.12)]
+    for method, lr, seed in runs:
+        name = f"cifar10_resnet20_{method}_lr{lr}_seed{seed}_e3"
+        config = read_config(names[method], {**more, "lr": lr, "seed": seed, "name": name})
+        assert found[name].config.settled() == config.settled(), name
+    fins = {cell.config.fin for cell in cells("reduced", "fig5")}
+    assert fins == {"trained", "frozen", "none"}
+
+
+def test_methods_and_settings_stand_for_each_other() -> None:
+    for method in ("plain", "abn", "lfi-paper", "lfi-table3", "lfi-paper-finfrozen", "lfi-published-finnone"):
+        config = make_config({"data": "cifar10", "network": "resnet20", **attention_of(method)})
+        assert method_of(config.attention, config.generation, config.fin) == method
+    keys = ["12_lfi_table2_stl10_catdog", "14_lfi_fig1_fig6_stability", "99_scoreboard"]
+    assert tables_of(keys) == ["table2", "fig6"]
+
+
+def test_a_cell_is_done_when_its_checkpoint_is_there_and_of_these_settings(out: Path) -> None:
+    cell = tiny(out)
+    assert (cell.done, cell.epochs, cell.images, cell.missing_data) == (False, 0, 20, None)
+    train_cells([cell])
+    assert (cell.done, cell.epochs, cell.images) == (True, 1, 0)
+    before = cell.checkpoint.stat().st_mtime_ns
+    train_cells([cell])  # finished: nothing is written again
+    assert cell.checkpoint.stat().st_mtime_ns == before
+    for changed, says in (
+        ({"batch": 5}, "recipe.batch is 10, not 5"),
+        ({"attention": "abn"}, "attention is None, not 'abn'"),
+        ({"seed": 1}, "seed is 0, not 1"),
+        ({"fin": "none", "attention": "lfi"}, "fin is 'trained', not 'none'"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            _ = tiny(out, **changed).done
+
+
+def test_a_training_that_ended_before_its_network_was_tested_is_not_done(out: Path) -> None:
+    cell = tiny(out)
+    with patch("campanion.training.card.load_trained", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        train_cells([cell])
+    assert (list(cell.config.place.glob("*.safetensors")), cell.epochs, cell.done) == ([], 1, False)
+    history = cell.config.place / "history.csv"
+    before = history.read_bytes()
+    (cell.config.place / "untested" / "half.part").touch()  # as SIGKILL leaves it
+    train_cells([cell])  # tests it, and trains no epoch more
+    assert (cell.checkpoint.is_file(), history.read_bytes(), cell.done) == (True, before, True)
+    assert not (cell.config.place / "untested").exists()
+
+
+def test_a_committed_checkpoint_goes_before_one_that_was_trained(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMPANION_ROOT", str(out))
+    cell = tiny(out)
+    assert cell.checkpoint == out / "tiny" / "tiny.safetensors"
+    paths.checkpoints_dir().mkdir(parents=True)
+    (paths.checkpoints_dir() / "tiny.safetensors").touch()
+    assert cell.checkpoint == out / "data" / "checkpoints" / "tiny.safetensors"
+    assert not cell.done  # without its facts
+
+
+def test_hours_follow_from_the_epochs_that_ended_here(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "checkpoints_dir", lambda: out / "none")  # however many are committed
+    name = "cifar10_resnet20_abn_lr0.1_seed1_e3"
+    cell = next(cell for cell in cells("reduced") if cell.name == name)
+    row = {"images_per_s": 100.0, "device": "CPU, 1 thread", "processes": 1}
+    write_history(cell.config.place, [{"epoch": 1, **row}, {"epoch": 2, **row, "images_per_s": 300.0}])
+    found = {cell.name: (cell.images, time, source) for cell, time, source in hours(cells("reduced", "table1"))}
+    assert found[name] == (50_000, pytest.approx(50_000 / 200 / 3600), "2 epochs trained here")
+    assert found[name.replace("seed1", "seed2")][:2] == (150_000, pytest.approx(150_000 / 200 / 3600))
+    text = listing(cells("reduced", "table1"))
+    assert "2/3" in text
+    assert f"{sum(time for _, time, _ in found.values()):.1f} hours on one CPU core" in text
+
+
+def test_speed_by_multiply_adds_and_by_assumption(out: Path) -> None:
+    assert "resnet20" in {kind[0] for kind in measured("cpu")}
+    known = {("resnet20", "plain", 32): (300.0, "measured before")}
+    rate, source = speed(("resnet20", "abn", 32), "cpu", known)
+    ratio = multiply_adds("resnet20", "plain", 32) / multiply_adds("resnet20", "abn", 32)
+    assert (rate, source) == (pytest.approx(300 * ratio), "by multiply-adds from other networks")
+    rate, source = speed(("resnet50", "plain", 224), "gpu", {})
+    assert source == "assumed, not measured"
+    assert rate == pytest.approx(3e13 / multiply_adds("resnet50", "plain", 224))
+    assert speed(("resnet20", "plain", 32), "gpu", {})[0] == 10_000
+
+
+def test_multiply_adds_of_a_step_are_those_of_the_layers() -> None:
+    network, counted = build_model("resnet20", num_classes=10).eval(), []
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            module.register_forward_hook(lambda m, _, y: counted.append(y.numel() * m.weight[0].numel()))
+    network(torch.zeros(1, 3, 32, 32))
+    assert multiply_adds("resnet20", "plain", 32) == 3 * sum(counted)
+
+
+def test_the_whole_table_on_several_gpus(out: Path) -> None:
+    frame = assumed_hours("reduced", "table2", gpus=4)
+    assert len(frame) == len(cells("reduced", "table2"))
+    assert (frame["gpu_hours"] == 4 * frame["hours"]).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--scale", "huge"], "Unknown scale 'huge'"),
+        (["--table", "table9"], "Unknown table of the grid 'table9'"),
+        (["--scale", "reduced", "--run", "--only", "cifar10_resnet20"], "Unknown cell 'cifar10_resnet20'"),
+    ],
+)
+def test_wrong_requests_are_told(words: list[str], says: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(words) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_missing_data_are_told_before_anything_is_trained(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMPANION_DATA", str(out / "nothing"))
+    chosen = [tiny(out), *cells("reduced", "table2")]
+    with pytest.raises(MissingData, match=r"imagenette_resnet18_plain.* needs imagenette"):
+        train_cells(chosen)
+    assert not chosen[0].done
+    left = f"Left out are {len(chosen) - 1} trainings on data that are not here: imagenette, cats-dogs."
+    assert left in listing(chosen[1:])
+
+
+def test_the_command_lists_what_notebooks_use(out: Path, capsys: pytest.CaptureFixture) -> None:
+    name = "scenes_resnet20_plain_lr0.1_seed0_e2"
+    assert main(["--scale", "quick", "--notebooks", "11_lfi_table1_cifar"]) == 0
+    said = capsys.readouterr().out
+    assert name in said
+    assert "finnone" not in said
+    assert main(["--scale", "quick", "--notebooks", "20_fd"]) == 0
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,169 @@
+"""Training and measuring VQA networks: scenes made few, and a VQA v2 folder made small."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from campanion.data.questions import Pictures, SceneQuestions
+from campanion.errors import MissingData, MissingResult
+from campanion.experiments import vqa as vqa_study
+from campanion.models.vqa import load_vqa
+from campanion.report.claims import find_claim, verdict
+from campanion.results.store import load_result, load_results, read_rows, rows_path
+from campanion.training import vqa_loop as vqa_training
+from campanion.training.vqa import RECIPES, run
+from campanion.training.vqa_loop import Pairs, accuracy
+from safetensors.torch import save_file
+from torchvision.models import resnet18
+from vqa_files import official
+
+KEY = "37_lift_table6_fig4_vqa"
+SHORT = replace(RECIPES["scenes"], epochs=2, batch=8)
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("DATA", "OUT", "RESULTS"):
+        monkeypatch.setenv(f"CAMPANION_{name}", str(tmp_path / name.lower()))
+    return tmp_path
+
+
+@pytest.fixture
+def vqa_folder(places: Path) -> Path:
+    for split in ("train", "val"):
+        official(places / "data", split)
+    (places / "data" / "weights").mkdir()
+    torch.manual_seed(0)
+    save_file(resnet18(weights=None).state_dict(), places / "data" / "weights" / "resnet18.safetensors")
+    return places
+
+
+def test_pairs_name_picture_text_and_answer() -> None:
+    data = SceneQuestions(6)
+    pairs = Pairs.of(data)
+    for question, label, (picture, text, answer) in zip(data.questions, data.labels, pairs.rows.tolist(), strict=True):
+        assert pairs.texts[text] == question.text
+        assert pairs.pictures.ids[picture] == question.picture
+        assert answer == label
+    assert pairs.pictures.ids == Pictures(data).ids
+
+
+def test_accuracy_by_type() -> None:
+    data = SceneQuestions(10)
+    right = torch.tensor(data.labels)
+    found = accuracy(data, right)
+    assert [found[name]["top1"] for name in ("all", "colour", "count", "kind", "position")] == [1] * 5
+    assert found["all"]["n"] == len(data) == sum(found[name]["n"] for name in ("colour", "count", "kind", "position"))
+    wrong = torch.where(torch.tensor([q.type == "count" for q in data.questions]), 0, right)
+    assert accuracy(data, wrong)["count"]["top1"] == 0
+    assert accuracy(data, wrong)["all"]["top1"] == pytest.approx(1 - found["count"]["n"] / len(data))
+
+
+def test_training_on_scenes_learns_is_repeatable_and_resumes(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses: list[str] = []
+    monkeypatch.setattr("builtins.print", lambda *words, **_: losses.append(words[0]))
+    facts = run("scenes", places / "a", scenes=24, tests=10, recipe=replace(SHORT, epochs=3))
+    assert float(losses[2].split()[-1]) < float(losses[0].split()[-1])
+    again = run("scenes", places / "b", scenes=24, tests=10, recipe=replace(SHORT, epochs=3))
+    assert facts["sha256"] == again["sha256"]
+    assert load_vqa(weights=places / "a" / "vqa_scenes.safetensors").weights["sha256"] == facts["sha256"]
+    assert json.loads((places / "a" / "vqa_scenes.json").read_text())["accuracy"] == facts["accuracy"]
+    text = (places / "a" / "vqa_scenes.md").read_text()
+    assert facts["sha256"] in text
+    assert "no claim of\n  a paper" in text
+
+    kept = vqa_training._keep
+
+    def stopped(*arguments: object) -> None:
+        kept(*arguments)
+        if arguments[-1] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(vqa_training, "_keep", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run("scenes", places / "c", scenes=24, tests=10, recipe=replace(SHORT, epochs=3))
+    monkeypatch.setattr(vqa_training, "_keep", kept)
+    losses.clear()
+    resumed = run("scenes", places / "c", scenes=24, tests=10, recipe=replace(SHORT, epochs=3))
+    assert [line.split(":")[0] for line in losses] == ["epoch 3"]
+    assert resumed["sha256"] == facts["sha256"]
+
+
+def test_bad_input_is_refused_before_any_work(places: Path) -> None:
+    with pytest.raises(ValueError, match="Unknown data to train on 'vqa'"):
+        run("vqa")
+    with pytest.raises(ValueError, match="Training needs 10 scenes"):
+        run(scenes=3)
+    with pytest.raises(MissingData, match="fetch vqa-v2"):
+        run("vqa-v2")
+
+
+def test_a_run_on_vqa_v2_from_training_to_verdict(vqa_folder: Path) -> None:
+    facts = run("vqa-v2", recipe=replace(RECIPES["vqa-v2"], epochs=12, batch=2))
+    assert facts["design"]["answers"] == ("yes", "cat")
+    assert facts["accuracy"]["all"]["n"] == 3
+    assert 0 < facts["accuracy"]["other"]["vqa_accuracy"] <= 1
+    assert facts["target_layer"] == "picture.cnn.layer4"
+    model = load_vqa("vqa_v2")
+    assert model.weights["sha256"] == facts["sha256"]
+    assert not vqa_study.not_there()
+    result = vqa_study.vqa_study(KEY, "full", limit=2, device="cpu")
+    assert [(r["data"], r["mode"], r["extra"]["questions"]) for r in result["runs"]] == [
+        ("scenes", "quick", 2),
+        ("vqa-v2", "full", 2),
+    ]
+    answer = verdict(find_claim("lift_table6_vqa"), load_results())
+    assert answer.word != "not run"
+    assert {r.data for r in answer.runs} == {"vqa-v2"}
+
+
+def test_scenes_answer_no_claim(places: Path) -> None:
+    with pytest.raises(MissingResult):
+        vqa_study.vqa_study(KEY, "cached")
+    result = vqa_study.vqa_study(KEY, "quick", limit=3)
+    (only,) = result["runs"]
+    assert (only["mode"], only["data"]) == ("quick", "scenes")
+    assert {row["method"] for row in only["rows"]} == set(vqa_study.METHODS["scenes"])
+    assert verdict(find_claim("lift_table6_vqa"), load_results()).word == "not run"
+    rows, settings = read_rows(rows_path("scenes", "vqa_scenes", f"quick_{KEY}"))
+    assert rows.question.nunique() == 3
+    assert settings["weights"] == load_vqa().weights["sha256"]
+    assert load_result(KEY) == result
+
+
+def test_rows_are_what_the_interface_gives(places: Path) -> None:
+    """One pair done by hand: explain, the picture times its map, the probability."""
+    from campanion import explain
+    from campanion.models.vqa import with_question
+
+    model, data = load_vqa(), SceneQuestions(5)
+    frame = vqa_study.evaluate(model, data, limit=1, name="test")
+    sample = data[data.order()[0]]
+    asked = with_question(model, sample.question.text)
+    image = model.preprocess(sample.image)[None]
+    e = explain(asked, image, methods="lift_cam")
+    with torch.no_grad():
+        y, o, d = (
+            asked(picture).softmax(1)[0, e.targets].item()
+            for picture in (image, image * e.maps["lift_cam"], image * (1 - e.maps["lift_cam"]))
+        )
+    row = frame[frame.method == "lift_cam"].iloc[0]
+    assert row.probability == pytest.approx(y, abs=1e-4)
+    assert row.increase == float(o > y)
+    assert row["drop"] == pytest.approx(max(0, y - o) / y, abs=1e-3)
+    assert row.drop_in_deletion == pytest.approx((y - d) / y, abs=1e-3)
+    assert len(vqa_study.evaluate(model, data, limit=2, name="test")) == 2 * len(frame)
+
+
+def test_what_is_missing_is_one_sentence(places: Path) -> None:
+    assert vqa_study.not_there().startswith("VQA v2 was not run: The val questions of VQA v2 are not in")
+    official(places / "data")
+    text = vqa_study.not_there()
+    assert text == (
+        "VQA v2 was not run: "
+        "no network trained on VQA v2 is: `python -m campanion.training.vqa --data vqa-v2` makes it."
+    )
