@@ -16,8 +16,7 @@ from pathlib import Path
 
 import torch
 from campanion.models import build_model
-from campanion.models.fin import unit_range
-from campanion.models.lfi import LFICAM
+from campanion.models.lfi import LFICAM, unit_range
 from campanion.models.network import Objective
 from campanion.training.batches import augment, draw, normalise
 from clock import machine

@@ -10,8 +10,7 @@ from campanion import explain
 from campanion.experiments.trained import config_of
 from campanion.game.game import ChannelGame
 from campanion.models import build_model
-from campanion.models.fin import GENERATIONS
-from campanion.models.lfi import LFICAM
+from campanion.models.lfi import GENERATIONS, LFICAM
 from campanion.models.network import Backbone
 from campanion.models.trained import load_trained
 from campanion.training.loop import train

@@ -13,7 +13,7 @@ import torch
 from campanion.data import open_dataset
 from campanion.data.classification import open_folder
 from campanion.errors import MissingData
-from campanion.models.load import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from campanion.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from campanion.training.batches import (
     Draw,
     MemoryPictures,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from campanion.data import Sample
 from campanion.errors import MissingData
-from campanion.models.load import Preprocess
+from campanion.models.preprocess import Preprocess
 from campanion.pictures import FORMATS, LARGEST, open_picture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

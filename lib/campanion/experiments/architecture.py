@@ -13,8 +13,7 @@ from matplotlib.patches import FancyBboxPatch
 from torch import Tensor, nn
 
 from campanion.inference import eval_mode
-from campanion.models.fin import unit_range
-from campanion.models.lfi import LFICAM
+from campanion.models.lfi import LFICAM, unit_range
 from campanion.report import figures
 
 

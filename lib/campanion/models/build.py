@@ -23,15 +23,10 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from campanion.errors import unknown
 from campanion.models.abn import ABN
-from campanion.models.backbones_densenet import DenseNet
-from campanion.models.backbones_resnet import ResNet, SEBasicBlock, SEBottleneck
-from campanion.models.fin import FINS, GENERATIONS
-from campanion.models.lfi import LFICAM
-from campanion.models.load import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from campanion.models.backbones import DenseNet, ResNet, SEBasicBlock, SEBottleneck
+from campanion.models.lfi import FINS, GENERATIONS, LFICAM
 from campanion.models.network import Backbone, Network
-
-#: Mean and standard deviation of CIFAR-10's training pictures, as the authors' code has them (also for CIFAR-100).
-CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+from campanion.models.preprocess import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 _BOTH = {
     "resnet18": (ResNet, {"block": BasicBlock, "depths": (2, 2, 2, 2)}),
@@ -78,7 +73,7 @@ def build_model(
     Args:
         name: an architecture of the table in the module's head.
         attention: ``None`` (plain), ``"abn"`` (Fukui et al.) or ``"lfi"`` (LFI-CAM).
-        generation: of LFI-CAM: ``"paper"``, ``"published"`` or ``"table3"`` (:mod:`campanion.models.fin`).
+        generation: of LFI-CAM: ``"paper"``, ``"published"`` or ``"table3"`` (:mod:`campanion.models.lfi`).
         stem: ``"imagenet"`` (7x7 convolution of stride 2, max-pooling) or ``"cifar"`` (3x3, neither); None takes
             ``"imagenet"`` where the architecture has it.
         num_classes: C.

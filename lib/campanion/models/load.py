@@ -5,22 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torchvision
-from PIL import Image, ImageOps
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.transforms import functional as T
 
 from campanion.errors import MissingData, unknown
+from campanion.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from campanion.paths import checkpoints_dir, data_dir, out_dir
-from campanion.pictures import to_rgb
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 #: Networks of generated scenes with an attention branch, made by ``python -m campanion.train NAME``.
 LEARNED_SCENES = ("scenes_lfi", "scenes_lfi_nofin", "scenes_abn")
@@ -34,27 +29,6 @@ _TARGET_LAYERS = {
     "resnet": "layer4", "resnext": "layer4", "wide_resnet": "layer4", "regnet": "trunk_output", "convnext": "features",
     "googlenet": "inception5b", "inception_v3": "Mixed_7c", "shufflenet": "conv5", "mnasnet": "layers",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """PIL picture -> [3, H, W]: the whole picture squashed to ``size`` x ``size`` (as the papers do), normalised."""
-
-    size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    def __call__(self, picture: Image.Image) -> Tensor:
-        """A normalised float32 tensor [3, size, size] of ``picture``, turned upright and made RGB."""
-        if not isinstance(picture, Image.Image):
-            raise ValueError(f"preprocess takes a PIL picture, not {type(picture).__name__}.")
-        upright = to_rgb(ImageOps.exif_transpose(picture))
-        return T.normalize(T.to_tensor(T.resize(upright, [self.size, self.size], antialias=True)), self.mean, self.std)
-
-    def invert(self, image: Tensor) -> Tensor:
-        """The picture [..., 3, H, W] in 0..1 of a preprocessed tensor, for showing it."""
-        mean, std = (torch.tensor(v, device=image.device).view(3, 1, 1) for v in (self.mean, self.std))
-        return (image * std + mean).clamp(0, 1)
 
 
 def load_model(

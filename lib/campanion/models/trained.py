@@ -14,8 +14,9 @@ from torch import nn
 from campanion.errors import MissingData, unknown
 from campanion.models.build import ARCHITECTURES, build_model
 from campanion.models.imagenette_vgg import ImagenetteVGG
-from campanion.models.load import Preprocess, load_model, read_weights
+from campanion.models.load import load_model, read_weights
 from campanion.models.network import Network
+from campanion.models.preprocess import Preprocess
 from campanion.results.provenance import sha256
 
 #: Networks of this project that are not made of a backbone and an attention branch.

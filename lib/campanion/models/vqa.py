@@ -25,7 +25,8 @@ from torch.nn import functional as F
 
 from campanion.data.questions import words
 from campanion.errors import MissingData
-from campanion.models.load import Preprocess, load_model, read_weights
+from campanion.models.load import load_model, read_weights
+from campanion.models.preprocess import Preprocess
 from campanion.models.scene_nets import MEAN, SIZE, STD, SceneResNet
 from campanion.paths import checkpoints_dir, data_dir
 from campanion.results.provenance import sha256

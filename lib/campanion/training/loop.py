@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from campanion.files import locked
-from campanion.models.load import Preprocess
 from campanion.models.network import Objective
+from campanion.models.preprocess import Preprocess
 from campanion.models.trained import build_network
 from campanion.progress import terminal_bar, track
 from campanion.results.provenance import device_name

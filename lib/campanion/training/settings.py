@@ -11,8 +11,7 @@ import yaml
 
 from campanion import paths
 from campanion.errors import MissingData, unknown
-from campanion.models.build import CIFAR_MEAN, CIFAR_STD
-from campanion.models.load import IMAGENET_MEAN, IMAGENET_STD
+from campanion.models.preprocess import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
 from campanion.training.recipes import SETTINGS, Recipe, recipe
 
 #: Side in pixels at which a set's pictures are given to a network, and colour statistics, where not ImageNet's.
