@@ -18,7 +18,7 @@ from campanion.experiments.study import rows_of, study
 from campanion.game.game import ChannelGame
 from campanion.inference import fast
 from campanion.models import load_model
-from campanion.report.papers import as_published
+from campanion.results.measures import as_published
 from campanion.results.rows import with_rows
 from campanion.results.statistics import summarise
 from campanion.results.store import read_rows, rows_path, running_path, write_rows

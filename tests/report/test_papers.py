@@ -5,7 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 from campanion.report import papers
-from campanion.report.papers import DIRECTION, published, tables
+from campanion.report.papers import published, tables
+from campanion.results import measures
+from campanion.results.measures import DIRECTION
 
 COUNTS = {
     ("fd", "table1"): 8 * 3,
@@ -49,7 +51,7 @@ def test_names_and_directions(table):
         assert len(measured)
         assert (measured.direction == measured.metric.map(dict(DIRECTION))).all()
         assert frame.metric.str.removesuffix("_change").isin(DIRECTION).all()
-        assert set(measured.metric) <= set(papers.TITLES)
+        assert set(measured.metric) <= set(measures.TITLES)
 
 
 @pytest.mark.parametrize("table", ["table1", "table3", "table4"])
@@ -89,7 +91,7 @@ def test_values_stay_as_printed_and_unknown_tables_are_told():
     with pytest.raises(ValueError, match=r"Unknown table 'fd table9'.*fd table1"):
         published("fd", "table9")
     with pytest.raises(ValueError, match=r"Unknown metric 'insertoin'. Did you mean 'insertion'"):
-        papers.better("insertoin")
+        measures.better("insertoin")
 
 
 def test_titles_and_data_names():
@@ -103,7 +105,7 @@ def test_titles_and_data_names():
 def test_rows_get_the_papers_names_and_units():
     rows = pd.DataFrame({"image": ["a"], "method": ["cam"], "insertion": [0.5], "deletion": [0.125], "increase": [1.0],
                          "drop": [0.25], "drop_in_deletion": [-0.5], "energy": [None]})  # fmt: skip
-    out = papers.as_published(rows)
+    out = measures.as_published(rows)
     values = {"overall": 0.375, "iic": 100.0, "ad": 25.0, "add": -50.0}
     assert {k: out[k].item() for k in values} == values
     assert out.energy_proportion.isna().all()

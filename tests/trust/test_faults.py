@@ -27,7 +27,7 @@ from campanion.report import figures
 from campanion.data import open_dataset
 from campanion.experiments.evaluation import evaluate, settings_of
 from campanion.models import load_model
-from campanion.report.papers import as_published
+from campanion.results.measures import as_published
 from campanion.experiments.protocols import Protocol
 from campanion.results.provenance import REQUIRED
 from campanion.results.store import make_run, result_path, rows_path, save_result, write_rows

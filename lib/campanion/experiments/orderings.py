@@ -24,8 +24,8 @@ from campanion.experiments.resumed import per_image
 from campanion.game.game import ChannelGame, probabilities
 from campanion.inference import fast
 from campanion.models import load_model
-from campanion.report.papers import as_published
 from campanion.results import provenance
+from campanion.results.measures import as_published
 from campanion.results.rows import with_rows
 from campanion.results.statistics import paired, summarise
 from campanion.results.store import load_result, make_run, read_rows, rows_path, save_result, write_rows

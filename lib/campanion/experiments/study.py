@@ -14,8 +14,8 @@ from campanion.experiments.modes import QUICK_IMAGES, QUICK_MODELS, committed, p
 from campanion.experiments.protocols import PROTOCOLS, Protocol
 from campanion.experiments.timing import IMAGES, seconds_per_image
 from campanion.models import load_model
-from campanion.report.papers import as_published
 from campanion.results import provenance
+from campanion.results.measures import as_published
 from campanion.results.rows import with_rows
 from campanion.results.statistics import paired, summarise
 from campanion.results.store import load_result, make_run, read_rows, rows_path, save_result, write_rows
@@ -40,7 +40,7 @@ def study(
     Args:
         mode: ``"cached"`` reads the committed result and computes nothing; ``"quick"`` measures generated scenes with
             this project's two small networks; ``"full"`` measures ``models``, resuming finished images.
-        metrics: in the papers' names (:data:`campanion.report.papers.DIRECTION`); seconds_per_image is always
+        metrics: in the papers' names (:data:`campanion.results.measures.DIRECTION`); seconds_per_image is always
             measured anew.
         models: names, with their data set: ``"voc_mlp@voc2007"``; without one it is ``imagenet-val``.
         limit: images of each data set (None: all; quick: 24).

@@ -25,8 +25,8 @@ from campanion.experiments.resumed import per_image
 from campanion.game.game import ChannelGame
 from campanion.inference import fast
 from campanion.models.vqa import VQA, find_vqa, load_vqa, with_question
-from campanion.report.papers import as_published
 from campanion.results import provenance
+from campanion.results.measures import as_published
 from campanion.results.rows import rows_path, write_rows
 from campanion.results.statistics import paired, summarise
 from campanion.results.store import load_result, make_run, save_result

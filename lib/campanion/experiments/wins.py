@@ -13,8 +13,8 @@ from campanion.experiments.modes import QUICK_MODELS, committed
 from campanion.experiments.protocols import FD_METHODS, Protocol
 from campanion.experiments.study import CURVES
 from campanion.models import load_model
-from campanion.report.papers import as_published, better
 from campanion.results import provenance
+from campanion.results.measures import as_published, better
 from campanion.results.statistics import paired, summarise
 from campanion.results.store import load_result, make_run, read_rows, rows_path, save_result
 
@@ -30,7 +30,7 @@ def with_wins(frame: pd.DataFrame, metrics: Sequence[str] = AREAS) -> pd.DataFra
     100 for the best method of an image, 0 for the others; m methods that tie for the best have 100 / m each.
 
     Args:
-        frame: rows with image, method and the metrics, in the papers' names (``papers.DIRECTION``).
+        frame: rows with image, method and the metrics, in the papers' names (``measures.DIRECTION``).
 
     Raises:
         ValueError: unknown metric, or an image lacks a method that others have.

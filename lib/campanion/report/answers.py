@@ -20,7 +20,8 @@ from campanion.report.claims import (
     telling,
     verdicts,
 )
-from campanion.report.papers import TITLES, paper_data, published, tables
+from campanion.report.papers import paper_data, published, tables
+from campanion.results.measures import TITLES
 from campanion.results.store import load_results
 
 COLUMNS = ("claim", "paper", "table", "sentence", "verdict", "model", "data", "answer", "decided_by", "printed",

@@ -14,7 +14,7 @@ from functools import partial
 from itertools import pairwise, product
 
 from campanion.errors import unknown
-from campanion.report.papers import better
+from campanion.results.measures import better
 
 YES, NO, OPEN = "reproduced", "not reproduced", "undecided"
 TIE = 1e-6  # differences below a millionth are rounding, not evidence: linear heads make several methods equal

@@ -11,7 +11,8 @@ import yaml
 from campanion import paths
 from campanion.errors import unknown
 from campanion.report.claim_tests import NO, OPEN, YES, NotThere, Number, Rows, function_of
-from campanion.report.papers import DIRECTION, PAPERS, paper_data, published
+from campanion.report.papers import PAPERS, paper_data, published
+from campanion.results.measures import DIRECTION
 
 NOT_RUN, MIXED = "not run", "mixed"
 SAME = "these coincide on this network"

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from campanion import paths
-from campanion.report.papers import DIRECTION, TITLES
 from campanion.report.tables import Table, label
+from campanion.results.measures import DIRECTION, TITLES
 
 # Files that are the same on every run have no dates, and fontTools would remark on that for every embedded font.
 logging.getLogger("fontTools").setLevel(logging.ERROR)

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from campanion.report.claims import is_about, load_claims
 from campanion.report.figures import PALETTE, STYLE
-from campanion.report.papers import DIRECTION, TITLES, paper_data, published, tables, title
+from campanion.report.papers import paper_data, published, tables, title
+from campanion.results.measures import DIRECTION, TITLES
 
 COLUMNS = ("paper", "table", "metric", "method", "model", "data", "printed", "ours", "low", "high", "n", "mode")
 MARKERS = "oDs^vPX"  # one fewer than the colours: pairs repeat after 56 networks

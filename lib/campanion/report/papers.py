@@ -24,42 +24,6 @@ PAPERS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-DIRECTION: Mapping[str, str] = MappingProxyType(
-    {
-        "insertion": "higher",
-        "deletion": "lower",
-        "overall": "higher",
-        "pointing_accuracy": "higher",
-        "iic": "higher",
-        "ad": "lower",
-        "add": "higher",
-        "shap_cosine": "higher",
-        "energy_proportion": "higher",
-        "iou": "higher",
-        "top1_error": "lower",
-        "parameters": "lower",
-        "seconds_per_image": "lower",
-    }
-)
-
-TITLES: Mapping[str, str] = MappingProxyType(
-    {
-        "insertion": "Insertion AUC",
-        "deletion": "Deletion AUC",
-        "overall": "Insertion - deletion",
-        "pointing_accuracy": "Pointing game accuracy (%)",
-        "iic": "Increase in confidence (%)",
-        "ad": "Average drop (%)",
-        "add": "Average drop in deletion (%)",
-        "shap_cosine": "Cosine with SHAP values",
-        "energy_proportion": "Energy in the box (%)",
-        "iou": "IoU between models (%)",
-        "top1_error": "Top-1 error (%)",
-        "parameters": "Parameters (M)",
-        "seconds_per_image": "Seconds per image",
-    }
-)
-
 _SAME = MappingProxyType(
     {
         "imagenet-val": "imagenet",
@@ -71,8 +35,6 @@ _SAME = MappingProxyType(
         "voc2007-test": "voc2007",
     }
 )
-
-_PERCENT = MappingProxyType({"increase": "iic", "drop": "ad", "drop_in_deletion": "add", "energy": "energy_proportion"})
 
 
 def tables() -> list[tuple[str, str]]:
@@ -118,38 +80,6 @@ def title(paper: str, table: str) -> str:
 def paper_data(name: str) -> str:
     """The papers' data set of which ours is (a part of): ``imagenet-val`` is ``imagenet``; others are themselves."""
     return _SAME.get(name, name)
-
-
-def as_published(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per-image rows of ``evaluation.evaluate`` with the metrics in the papers' names and units.
-
-    Args:
-        rows: with any of the columns ``insertion, deletion, increase, drop, drop_in_deletion, energy``.
-
-    Returns:
-        The same rows with ``overall`` (insertion - deletion) beside these two, and ``iic, ad, add,
-        energy_proportion`` in per cent in place of the fractions.
-
-    >>> summarise(as_published(rows), ["overall", "iic"])
-    """
-    rows = rows.copy()
-    if {"insertion", "deletion"} <= set(rows.columns):
-        rows["overall"] = rows["insertion"] - rows["deletion"]
-    for column, metric in _PERCENT.items():
-        if column in rows:
-            rows[metric] = 100 * rows.pop(column).astype(float)
-    return rows
-
-
-def better(metric: str) -> int:
-    """1 where higher values of ``metric`` are better, -1 where lower ones are.
-
-    Raises:
-        ValueError: the metric is not known.
-    """
-    if metric not in DIRECTION:
-        raise ValueError(unknown("metric", metric, DIRECTION))
-    return 1 if DIRECTION[metric] == "higher" else -1
 
 
 @cache

@@ -10,8 +10,9 @@ from html import escape
 import pandas as pd
 
 from campanion.cams.variants import label
-from campanion.report.papers import DIRECTION, TITLES, paper_data, published, title
+from campanion.report.papers import paper_data, published, title
 from campanion.results import provenance
+from campanion.results.measures import DIRECTION, TITLES
 
 COLUMNS = ("label", "method", "model", "data", "metric", "paper", "ours", "low", "high", "n", "difference", "word")
 WITHIN, HIGHER, LOWER, EQUAL, ABSENT, OURS = (

@@ -1,0 +1,83 @@
+"""What is measured: the name of every metric in rows and tables, its title with the unit, which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import pandas as pd
+
+from campanion.errors import unknown
+
+_HIGHER = {
+    "insertion": "Insertion AUC",
+    "overall": "Insertion - deletion",
+    "overall_several": "Insertion - deletion, several targets",
+    "early_insertion": "Insertion after a seventh",
+    "pointing_accuracy": "Pointing game accuracy (%)",
+    "pointing_not_predicted": "Pointing accuracy, not predicted (%)",
+    "own_energy": "Energy on its own class (%)",
+    "iic": "Increase in confidence (%)",
+    "add": "Average drop in deletion (%)",
+    "shap_cosine": "Cosine with SHAP values",
+    "energy_proportion": "Energy in the box (%)",
+    "map_mean": "Mean of the map",
+    "iou": "IoU between models (%)",
+    "within": "Cosine within a group",
+}
+_LOWER = {
+    "deletion": "Deletion AUC",
+    "early_deletion": "Deletion after a seventh",
+    "other_energy": "Energy on other classes (%)",
+    "overlap": "Overlap of two classes' maps (%)",
+    "score_change": "Change of the score (%)",
+    "variation": "Total variation",
+    "ad": "Average drop (%)",
+    "local_accuracy_gap": "Gap to local accuracy (%)",
+    "lrp_gap": "Gap to LRP (%)",
+    "top1_error": "Top-1 error (%)",
+    "accuracy_range": "Range of accuracies (points)",
+    "parameters": "Parameters (M)",
+    "seconds_per_image": "Seconds per image",
+}
+
+DIRECTION: Mapping[str, str] = MappingProxyType(dict.fromkeys(_HIGHER, "higher") | dict.fromkeys(_LOWER, "lower"))
+TITLES: Mapping[str, str] = MappingProxyType(_HIGHER | _LOWER)
+_PERCENT = MappingProxyType({"increase": "iic", "drop": "ad", "drop_in_deletion": "add", "energy": "energy_proportion"})
+
+
+def better(metric: str) -> int:
+    """1 where higher values of ``metric`` are better, -1 where lower ones are.
+
+    Raises:
+        ValueError: the metric is not known.
+    """
+    if metric not in DIRECTION:
+        raise ValueError(unknown("metric", metric, DIRECTION))
+    return 1 if DIRECTION[metric] == "higher" else -1
+
+
+def is_percent(metric: str) -> bool:
+    """Whether the metric's unit is per cent, so that a mean lies in 0..100."""
+    return TITLES[metric].endswith("(%)")
+
+
+def as_published(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per-image rows with the metrics in the papers' names and units.
+
+    Args:
+        rows: with any of the columns ``insertion, deletion, increase, drop, drop_in_deletion, energy``.
+
+    Returns:
+        The same rows with ``overall`` (insertion - deletion) beside these two, and ``iic, ad, add,
+        energy_proportion`` in per cent in place of the fractions.
+
+    >>> summarise(as_published(rows), ["overall", "iic"])
+    """
+    rows = rows.copy()
+    if {"insertion", "deletion"} <= set(rows.columns):
+        rows["overall"] = rows["insertion"] - rows["deletion"]
+    for column, metric in _PERCENT.items():
+        if column in rows:
+            rows[metric] = 100 * rows.pop(column).astype(float)
+    return rows
