@@ -13,7 +13,7 @@ from campanion.data.scenes import CLASS_NAMES, COLOURS, SceneDataset, scene
 from campanion.data.shapes import SHAPES, reach, signed_distance
 from campanion.data.textures import GROUNDS, TEXTURES, ground_texture, noise, object_texture
 from campanion.errors import MissingData
-from campanion.models.scene_nets import SCENE_NETS, SIZE, TARGET_LAYER, SceneVGG, build_scene_net
+from campanion.models.small import SCENE_NETS, SIZE, TARGET_LAYER, SceneVGG, build_scene_net
 from campanion.paths import checkpoints_dir
 from campanion.training import scenes as train_scenes
 from PIL import Image

@@ -18,8 +18,8 @@ from campanion import explain, paths, train
 from campanion.data import DATASETS
 from campanion.errors import MissingData
 from campanion.experiments import trained
-from campanion.models.imagenette_vgg import ImagenetteVGG
 from campanion.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from campanion.models.small import ImagenetteVGG
 from campanion.models.trained import build_network, load_trained, weights_of
 from campanion.training.batches import Draw, normalise
 from campanion.training.loop import smooth

@@ -106,13 +106,13 @@ def _dress(
 
 def _scene_model(name: str, weights: str | Path | None, seed: int, device: str) -> nn.Module:
     from campanion.data.scenes import CLASS_NAMES
-    from campanion.models import scene_nets
+    from campanion.models import small
 
-    if name not in scene_nets.TARGET_LAYER:
-        raise ValueError(unknown("model", name, scene_nets.TARGET_LAYER))
+    if name not in small.TARGET_LAYER:
+        raise ValueError(unknown("model", name, small.TARGET_LAYER))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = scene_nets.build_scene_net(name)
+        model = small.build_scene_net(name)
     facts: dict[str, object] = {"name": name, "origin": f"random, seed {seed}", "sha256": None}
     if weights not in (None, "random"):
         path = checkpoints_dir() / f"{name}.safetensors" if weights == "auto" else Path(weights)
@@ -120,8 +120,8 @@ def _scene_model(name: str, weights: str | Path | None, seed: int, device: str) 
             raise MissingData(f"{path} is not there: run `python -m campanion.training.scenes --arch {name}`.")
         state, facts = read_weights(path), {"name": name, "origin": path.name, "sha256": _sha256(path)}
         _load(model, state, facts)
-    preprocess = Preprocess(scene_nets.SIZE, scene_nets.MEAN, scene_nets.STD)
-    return _dress(model, preprocess, list(CLASS_NAMES), scene_nets.TARGET_LAYER[name], facts, device)
+    preprocess = Preprocess(small.SIZE, small.MEAN, small.STD)
+    return _dress(model, preprocess, list(CLASS_NAMES), small.TARGET_LAYER[name], facts, device)
 
 
 def _trained_model(name: str, weights: str | Path | None, seed: int, device: str) -> nn.Module:

@@ -13,10 +13,10 @@ from torch import nn
 
 from campanion.errors import MissingData, unknown
 from campanion.models.build import ARCHITECTURES, build_model
-from campanion.models.imagenette_vgg import ImagenetteVGG
 from campanion.models.load import load_model, read_weights
 from campanion.models.network import Network
 from campanion.models.preprocess import Preprocess
+from campanion.models.small import ImagenetteVGG
 from campanion.results.provenance import sha256
 
 #: Networks of this project that are not made of a backbone and an attention branch.
@@ -31,7 +31,7 @@ def build_network(
     Args:
         spec: ``network``, a name of :data:`campanion.models.build.ARCHITECTURES`, ``"imagenette_vgg"``, or one of
             torchvision's CNNs; ``attention``, ``generation``, ``stem``, ``block``, ``fin`` for the first kind;
-            ``options``, a dictionary for :class:`~campanion.models.imagenette_vgg.ImagenetteVGG`.
+            ``options``, a dictionary for :class:`~campanion.models.small.ImagenetteVGG`.
         class_names: one per class.
         preprocess: kept as ``.preprocess``.
         seed: of the initialisation.

@@ -27,7 +27,7 @@ from campanion.data.questions import words
 from campanion.errors import MissingData
 from campanion.models.load import load_model, read_weights
 from campanion.models.preprocess import Preprocess
-from campanion.models.scene_nets import MEAN, SIZE, STD, SceneResNet
+from campanion.models.small import MEAN, SIZE, STD, SceneResNet
 from campanion.paths import checkpoints_dir, data_dir
 from campanion.results.provenance import sha256
 

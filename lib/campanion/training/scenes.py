@@ -18,7 +18,7 @@ from torch.nn import functional
 from campanion.data.scenes import CLASS_NAMES, VERSION, SceneDataset
 from campanion.errors import unknown
 from campanion.models.load import load_model
-from campanion.models.scene_nets import (
+from campanion.models.small import (
     MEAN,
     SCENE_NETS,
     SIZE,

@@ -22,7 +22,7 @@ from campanion.data import open_dataset
 from campanion.data.questions import ANSWERS, HELD_OUT_SEED, QuestionSet, SceneQuestions, commonest, words
 from campanion.errors import MissingData, unknown
 from campanion.models.load import load_model
-from campanion.models.scene_nets import SIZE
+from campanion.models.small import SIZE
 from campanion.models.vqa import COMMANDS, VQA, Design, build_vqa, last_linear, load_vqa, stored
 from campanion.paths import checkpoints_dir, data_dir, out_dir
 from campanion.training.checkpoints import Clock, write_facts, write_weights

@@ -16,7 +16,7 @@ from campanion.data.questions import Pictures, QuestionSet
 from campanion.data.vqa import vqa_accuracy
 from campanion.files import replacing
 from campanion.models.load import load_model
-from campanion.models.scene_nets import SIZE
+from campanion.models.small import SIZE
 from campanion.models.vqa import VQA, last_linear
 from campanion.progress import track
 from campanion.training.features import features
