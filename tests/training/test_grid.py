@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from unittest.mock import patch
 
@@ -54,19 +55,44 @@ def test_every_cell_has_a_name_and_settings_of_its_own(scale: str) -> None:
     assert {cell.config.data for cell in every if scale != "quick"} <= set(read_grid()["pictures"])
 
 
-def test_reduced_cells_are_the_configurations_with_three_epochs() -> None:
+def test_reduced_cells_are_the_configurations_with_twenty_epochs() -> None:
     """Trainings that were started from ``configs/`` by hand are these cells."""
     found = {cell.name: cell for cell in cells("reduced")}
-    more = {"epochs": 3, "precision": "bf16", "threads": 1, "device": "cpu"}
+    more = {"epochs": 20, "precision": "bf16", "threads": 1, "device": "cpu"}
     names = {"plain": "cifar10_resnet20", "lfi-paper": "cifar10_resnet20_lfi", "abn": "cifar10_resnet20_abn"}
-    runs = [(method, 0.1, seed) for method in names for seed in (0, 1, 2)]
+    runs = [(method, 0.1, seed) for method in names for seed in range(5)]
     runs += [(method, lr, 0) for method in ("lfi-paper", "abn") for lr in (0.07, 0.12)]
     for method, lr, seed in runs:
-        name = f"cifar10_resnet20_{method}_lr{lr}_seed{seed}_e3"
+        name = f"cifar10_resnet20_{method}_lr{lr}_seed{seed}_e20"
         config = read_config(names[method], {**more, "lr": lr, "seed": seed, "name": name})
         assert found[name].config.settled() == config.settled(), name
-    fins = {cell.config.fin for cell in cells("reduced", "fig5")}
-    assert fins == {"trained", "frozen", "none"}
+    fins = {(cell.config.fin, cell.config.seed) for cell in cells("reduced", "fig5")}
+    assert fins == {(fin, seed) for fin in ("trained", "frozen", "none") for seed in (0, 1)}
+
+
+@pytest.mark.parametrize("scale", ["reduced", "short", "paper"])
+def test_each_of_the_six_learning_rates_of_fig6_has_a_seed_of_its_own(scale: str) -> None:
+    groups = {}
+    for cell in cells(scale, "fig6"):
+        if cell.config.attention:
+            key = cell.config.data, cell.config.network, cell.method
+            groups.setdefault(key, set()).add((cell.config.numbers.lr, cell.config.seed))
+    assert {key[2].split("-")[0] for key in groups} == {"abn", "lfi"}
+    for key, trained in groups.items():
+        if key[:2] == ("cifar10", "resnet56"):  # seeds at one learning rate alone
+            continue
+        rates = sorted({lr for lr, _ in trained})
+        assert [lr / rates[3] for lr in rates] == pytest.approx([0.7, 0.8, 0.9, 1, 1.1, 1.2]), key
+        # six different seeds, one for each learning rate, can be chosen
+        assert any(len(set(seeds)) == 6 for seeds in product(*([s for r, s in trained if r == lr] for lr in rates)))
+
+
+def test_learning_rates_of_fine_tuning_start_from_imagenet() -> None:
+    chosen = cells("reduced", ["table2", "fig6"])
+    large = [cell for cell in chosen if cell.config.data != "cifar10"]
+    assert {cell.config.data for cell in large} == {"cats-dogs", "imagenette"}
+    assert {(c.config.init, c.config.recipe, c.config.pixels) for c in large} == {("imagenet", "fine_tune", 96)}
+    assert {cell.config.init for cell in chosen if cell.config.data == "cifar10"} == {"random"}
 
 
 def test_methods_and_settings_stand_for_each_other() -> None:
@@ -90,6 +116,7 @@ def test_a_cell_is_done_when_its_checkpoint_is_there_and_of_these_settings(out: 
         ({"attention": "abn"}, "attention is None, not 'abn'"),
         ({"seed": 1}, "seed is 0, not 1"),
         ({"fin": "none", "attention": "lfi"}, "fin is 'trained', not 'none'"),
+        ({"init": "imagenet"}, "init is 'random', not 'imagenet'"),
     ):
         with pytest.raises(ValueError, match=says):
             _ = tiny(out, **changed).done
@@ -120,15 +147,15 @@ def test_a_committed_checkpoint_goes_before_one_that_was_trained(out: Path, monk
 
 def test_hours_follow_from_the_epochs_that_ended_here(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "checkpoints_dir", lambda: out / "none")  # however many are committed
-    name = "cifar10_resnet20_abn_lr0.1_seed1_e3"
+    name = "cifar10_resnet20_abn_lr0.1_seed1_e20"
     cell = next(cell for cell in cells("reduced") if cell.name == name)
     row = {"images_per_s": 100.0, "device": "CPU, 1 thread", "processes": 1}
     write_history(cell.config.place, [{"epoch": 1, **row}, {"epoch": 2, **row, "images_per_s": 300.0}])
     found = {cell.name: (cell.images, time, source) for cell, time, source in hours(cells("reduced", "table1"))}
-    assert found[name] == (50_000, pytest.approx(50_000 / 200 / 3600), "2 epochs trained here")
-    assert found[name.replace("seed1", "seed2")][:2] == (150_000, pytest.approx(150_000 / 200 / 3600))
+    assert found[name] == (900_000, pytest.approx(900_000 / 200 / 3600), "2 epochs trained here")
+    assert found[name.replace("seed1", "seed2")][:2] == (1_000_000, pytest.approx(1_000_000 / 200 / 3600))
     text = listing(cells("reduced", "table1"))
-    assert "2/3" in text
+    assert "2/20" in text
     assert f"{sum(time for _, time, _ in found.values()):.1f} hours on one CPU core" in text
 
 
@@ -175,10 +202,10 @@ def test_wrong_requests_are_told(words: list[str], says: str, capsys: pytest.Cap
 def test_missing_data_are_told_before_anything_is_trained(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAMPANION_DATA", str(out / "nothing"))
     chosen = [tiny(out), *cells("reduced", "table2")]
-    with pytest.raises(MissingData, match=r"imagenette_resnet18_plain.* needs imagenette"):
+    with pytest.raises(MissingData, match=r"cats-dogs_resnet18_plain.* needs cats-dogs"):
         train_cells(chosen)
     assert not chosen[0].done
-    left = f"Left out are {len(chosen) - 1} trainings on data that are not here: imagenette, cats-dogs."
+    left = f"Left out are {len(chosen) - 1} trainings on data that are not here: cats-dogs, imagenette."
     assert left in listing(chosen[1:])
 
 

@@ -296,6 +296,7 @@ def test_runs_do_not_share_a_folder() -> None:
     changes = [
         {}, {"attention": "abn"}, {"attention": "lfi"}, {"attention": "lfi", "generation": "table3"}, {"lr": 0.07},
         {"seed": 1}, {"recipe": "paper"}, {"network": "resnet32"}, {"data": "cifar100"},
+        {"init": "imagenet"},
     ]  # fmt: skip
     names = {make_config({**base, **change}).place for change in changes}
     assert len(names) == len(changes)

@@ -74,6 +74,35 @@ def build_network(
     return network.train()
 
 
+def start_from_imagenet(network: nn.Module, name: str) -> None:
+    """Give the layers of ``network`` that torchvision's ``name`` has too its ImageNet weights, in place.
+
+    Layers are matched by their names, in the network itself or in its backbone (ABN, LFI-CAM). The classifier, the
+    attention branch and FIN, which torchvision's network lacks, keep their initialisation.
+
+    Args:
+        network: of :func:`build_network`.
+        name: its architecture; the weights are those that ``load_model`` finds or downloads.
+
+    Raises:
+        ValueError: torchvision has no such network, or a layer of that name has another shape (a CIFAR stem).
+        MissingData: the weights are not there.
+
+    Example:
+        >>> start_from_imagenet(build_model("resnet18", "lfi", num_classes=2), "resnet18")
+    """
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise ValueError(f"There are no ImageNet weights of {name}: init='imagenet' needs a network of torchvision's.")
+    given = load_model(name)
+    body, taken = getattr(network, "backbone", network), given.state_dict()
+    own = {key: value for key, value in body.state_dict().items() if key.split(".")[0] not in ("fc", "classifier")}
+    for key in own.keys() & taken.keys():
+        if own[key].shape != taken[key].shape:
+            raise ValueError(f"{key} has another shape in torchvision's {name}: init='imagenet' needs stem='imagenet'.")
+    body.load_state_dict({key: taken[key] for key in own.keys() & taken.keys()}, strict=False)
+    network.weights["origin"] += f", its layers started from {given.weights['origin']}"
+
+
 def weights_of(path: str | Path) -> Path:
     """The ``.safetensors`` file of a checkpoint that is named with or without a suffix, or by its ``.json``."""
     path = Path(path)

@@ -59,6 +59,7 @@ def write_checkpoint(
         "data": {"name": config.data, "train": data["train"], "test": data["test"]},
         "recipe": {"name": config.recipe, **config.numbers.as_dict()},
         "seed": config.seed,
+        "init": config.init,
         "precision": config.precision,
         "selected": config.select,
         "accuracy": {},
@@ -111,6 +112,7 @@ def card(facts: Mapping) -> str:
         "best_on_test": "the epoch's that was best on these very test pictures, as the authors choose: the accuracy "
         "flatters it",
     }
+    start = "from ImageNet weights, " if facts.get("init") == "imagenet" else ""
     changed = ", ".join(f"{key} {value}" for key, value in recipe.items() if key != "name")
     made = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
     best, last = accuracy["best epoch on test"], accuracy["last epoch"]
@@ -127,7 +129,7 @@ def card(facts: Mapping) -> str:
 - Tested on: {facts["data"]["test"]}
 - Input: RGB, the whole picture squashed to {given["size"]}x{given["size"]}, in 0..1, mean {given["mean"]}, standard
   deviation {given["std"]}.
-- Training: seed {facts["seed"]}, precision {facts["precision"]}, recipe `{recipe["name"]}` ({changed}).
+- Training: {start}seed {facts["seed"]}, precision {facts["precision"]}, recipe `{recipe["name"]}` ({changed}).
 - The weights are {rule[facts["selected"]]}. While training, the last of {last["epoch"]} epochs had
   {100 * last["top1"]:.2f} % and the best, number {best["epoch"]}, {100 * best["top1"]:.2f} %.
 - It took {facts["minutes"]} minutes ({facts["cpu_minutes"]} of the first process's processor time) on

@@ -33,8 +33,8 @@ from campanion.training.state import read_history
 
 #: What uses the cells, by the beginning of the notebook's name.
 TABLES = {"11": "table1", "12": "table2", "13": "table3", "14": "fig6", "15": "fig3", "16": "fig5"}
-_CROSSED = ("data", "network", "method", "lr", "seed")
-_OTHER = ("tables", "method")
+_CROSSED = ("data", "network", "method")
+_OTHER = ("tables", "method", "lr_seed")
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,9 @@ class Cell:
         defaults = {f.name: f.default for f in fields(Config)}  # a card lacks what was not a setting in its time
         found = {key: card["network"].get(key, defaults.get(key)) for key in self.config.spec}
         found |= {f"recipe.{k}": v for k, v in card["recipe"].items() if k != "name"}
+        found |= {"init": card.get("init", "random")}
         found |= {"seed": card["seed"], "precision": card["precision"], "size": card["input"]["size"]}
-        wanted = {**self.config.spec, **self.config.settled()}
+        wanted = {"init": self.config.init, **self.config.spec, **self.config.settled()}
         if differing := [key for key, value in found.items() if value != wanted[key]]:
             said = "; ".join(f"{key} is {found[key]!r}, not {wanted[key]!r}" for key in differing)
             raise ValueError(f"{self.checkpoint} was trained with other settings ({said}): delete or rename it.")
@@ -186,15 +187,20 @@ def cells(scale: str | None = None, table: str | Sequence[str] | None = None) ->
 
 def _configs(group: Mapping[str, object], scale: str) -> Iterable[Config]:
     """The settings of a group's cells: its lists crossed, each with a name."""
-    lists = [value if isinstance(value := group[key], list) else [value] for key in _CROSSED]
+    lists = [_listed(group[key]) for key in _CROSSED]
+    pairs = group.get("lr_seed") or list(product(_listed(group["lr"]), _listed(group["seed"])))
     folder = {"folder": str(paths.out_dir() / "quick" / "training")} if scale == "quick" else {}
-    for data, network, method, lr, seed in product(*lists):
+    for data, network, method, (lr, seed) in product(*lists, pairs):
         settings = {key: value for key, value in group.items() if key not in _OTHER} | folder | attention_of(method)
         settings |= {"data": data, "network": network, "lr": lr, "seed": seed}
         config = make_config(settings)
         length = f"e{config.numbers.epochs}" if "epochs" in group else config.recipe
         name = f"{config.data_name}_{network}_{method}_lr{lr:g}_seed{seed}_{length}"
         yield make_config({**settings, "name": name})
+
+
+def _listed(value: object) -> list:
+    return value if isinstance(value, list) else [value]
 
 
 def attention_of(method: str) -> dict[str, str]:

@@ -27,13 +27,13 @@ from torch.nn import functional as F
 from campanion.files import locked
 from campanion.models.network import Objective
 from campanion.models.preprocess import Preprocess
-from campanion.models.trained import build_network
+from campanion.models.trained import build_network, start_from_imagenet
 from campanion.progress import terminal_bar, track
 from campanion.results.provenance import device_name
 from campanion.training.batches import Draw, draw, normalise
 from campanion.training.card import write_checkpoint
 from campanion.training.parts import evaluate, open_part
-from campanion.training.recipes import learning_rate
+from campanion.training.recipes import learning_rate, make_optimiser
 from campanion.training.settings import Config
 from campanion.training.state import load_state, open_tensorboard, save_state, write_history
 
@@ -77,17 +77,13 @@ class Run:
         self.network = build_network(config.spec, self.train.class_names, preprocess, config.seed)
         if self.processes > 1 and self.device.type == "cuda":
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+        if config.init == "imagenet":
+            start_from_imagenet(self.network, config.network)
         self.network.to(memory_format=torch.channels_last)
         for name, parameter in self.network.named_parameters():
             # what no gradient reaches is not trained, and distributed training would wait for its gradient
             parameter.requires_grad_(name not in self.network.unused)
-        optimiser = torch.optim.SGD(
-            [p for p in self.network.parameters() if p.requires_grad],
-            lr=self.recipe.lr,
-            momentum=self.recipe.momentum,
-            nesterov=self.recipe.nesterov,
-            weight_decay=self.recipe.weight_decay,
-        )
+        optimiser = make_optimiser([p for p in self.network.parameters() if p.requires_grad], self.recipe)
         self.objective, self.optimiser = self.accelerator.prepare(Objective(self.network), optimiser)
         self.history: list[dict[str, object]] = []
         self.best: dict[str, object] = {"epoch": 0, "top1": -1.0}

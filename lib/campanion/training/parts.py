@@ -41,14 +41,20 @@ def open_part(config: Config, split: str, device: str | torch.device = "cpu") ->
         MissingData: the set is not there; says how to get it.
     """
     limit = config.limit if split == "train" else config.limit_test
+    source = split if config.held_out is None else "train"
     data: Dataset
     if config.folder_of_classes is not None:
-        data = open_folder(paths.data_dir(), config.folder_of_classes, split)
+        data = open_folder(paths.data_dir(), config.folder_of_classes, source)
     elif config.data == "scenes":
-        data = open_dataset("scenes", split=split, n=limit or SCENES[split], size=config.pixels)
+        data = open_dataset("scenes", split=source, n=limit or SCENES[source], size=config.pixels)
     else:
-        data = open_dataset(config.data, split=split)
-    indices = data.order()[:limit] if limit and limit < len(data) else list(range(len(data)))
+        data = open_dataset(config.data, split=source)
+    indices = list(range(len(data)))
+    if config.held_out is not None:
+        kept = round(len(data) * (1 - config.held_out))
+        indices = data.order()[:kept] if split == "train" else data.order()[kept:]
+    if limit and limit < len(indices):
+        indices = indices[:limit] if config.held_out is not None else data.order()[:limit]
     memory = config.memory
     if memory is None:
         memory = len(indices) * config.pixels**2 * 3 <= MEMORY

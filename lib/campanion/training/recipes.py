@@ -1,4 +1,4 @@
-"""How a network is trained: the paper's recipe, a short one, and the learning rate of each step.
+"""How a network is trained: the paper's recipe, a short one, one for fine-tuning, and the rate of each step.
 
 =====================  ==============================================  ==============================================
                        ``paper`` (LFI-CAM, section 4.1)                ``short``
@@ -18,13 +18,18 @@ augmentation           padding 4 and random crop at 32 pixels, random  the same;
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
+
+import torch
+from torch import Tensor
 
 from campanion.errors import unknown
 from campanion.training.batches import AUGMENTATIONS
 
 SCHEDULES = ("steps", "one_cycle")
-NAMES = ("paper", "short")
+NAMES = ("paper", "short", "fine_tune")
+OPTIMISERS = ("sgd", "adamw")
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,9 @@ class Recipe:
         schedule: ``"steps"`` (divided by 10 at ``drops``) or ``"one_cycle"``.
         drops: shares of all steps.
         warm_up: share of all steps in which a cycle's learning rate rises.
-        momentum, nesterov, weight_decay: of SGD; the decay is of all parameters.
+        optimiser: ``"sgd"`` or ``"adamw"`` (Loshchilov and Hutter 2019; betas 0.9 and 0.999).
+        momentum, nesterov: of SGD.
+        weight_decay: of all parameters; AdamW's is decoupled from the gradient.
         label_smoothing: share of the target that is spread over all classes.
         augment: one of :data:`campanion.training.batches.AUGMENTATIONS`.
         padding: of ``shift_flip``, as a share of the picture's side.
@@ -61,11 +68,13 @@ class Recipe:
     augment: str = "shift_flip"
     padding: float = 1 / 8
     min_area: float = 0.08
+    optimiser: str = "sgd"
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("schedule", self.schedule, SCHEDULES),
             ("augment", self.augment, AUGMENTATIONS),
+            ("optimiser", self.optimiser, OPTIMISERS),
         ):
             if value not in known:
                 raise ValueError(unknown(name, value, known))
@@ -97,7 +106,7 @@ def recipe(name: str, size: int, imagenet: bool = False, **changes: object) -> R
     """The recipe called ``name`` for pictures of ``size`` pixels.
 
     Args:
-        name: ``"paper"`` or ``"short"``.
+        name: ``"paper"``, ``"short"`` or ``"fine_tune"``.
         size: side of the pictures that the network is given.
         imagenet: the set is ImageNet, for which the paper's epochs are 90.
         changes: of single numbers, such as ``epochs=90``.
@@ -118,6 +127,16 @@ def recipe(name: str, size: int, imagenet: bool = False, **changes: object) -> R
             weight_decay=5e-4 if small else 1e-4,
             augment="shift_flip" if small else "resized_crop_flip",
         )
+    elif name == "fine_tune":
+        chosen = Recipe(
+            epochs=5,
+            batch=64,
+            lr=5e-4,
+            schedule="one_cycle",
+            weight_decay=0.05,
+            padding=1 / 12,
+            optimiser="adamw",
+        )
     else:
         chosen = Recipe(
             epochs=30,
@@ -131,6 +150,14 @@ def recipe(name: str, size: int, imagenet: bool = False, **changes: object) -> R
             min_area=0.35,
         )
     return replace(chosen, **changes)
+
+
+def make_optimiser(parameters: Iterable[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser, at its highest learning rate; the loop sets the rate of each step."""
+    shared = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.optimiser == "adamw":
+        return torch.optim.AdamW(parameters, **shared)
+    return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=recipe.nesterov, **shared)
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:

@@ -20,6 +20,7 @@ TRAINABLE = ("cifar10", "cifar100", "stl10", "imagenette", "cats-dogs", "scenes"
 FOLDER = "folder:"  # before the path of any folder of classes
 # These change how fast a run is or what is kept of it, and may be changed when it is continued.
 _FREE = ("device", "compile", "memory", "threads", "tensorboard", "select", "folder", "export")
+_YOUNG = {"init": "random", "held_out": None}  # not settings when the first runs were kept: their states lack them
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,15 @@ class Config:
         data: ``cifar10``, ``cifar100``, ``stl10``, ``imagenette``, ``cats-dogs``, ``scenes``, or ``folder:PATH``.
         network: a name that :func:`campanion.models.trained.build_network` knows.
         attention, generation, stem, block, fin: of the network (:func:`campanion.models.build_model`).
+        init: ``"random"``, or ``"imagenet"``: the layers that torchvision's network of this name has too start from its
+            ImageNet weights (:func:`campanion.models.trained.start_from_imagenet`).
         options: of ``imagenette_vgg``.
         size: side of the pictures; default: the set's own, 224 where it has none.
-        recipe: ``"short"`` or ``"paper"``; every number of ``recipes.Recipe`` may be set beside it.
+        recipe: ``"short"``, ``"paper"`` or ``"fine_tune"``; every number of ``recipes.Recipe`` may be set beside it.
         seed: of the initialisation, the order, the augmentations and dropout.
-        limit, limit_test: train or test on so many pictures only (those that come first in the set's fixed order).
+        limit, limit_test: train or test on so many images only (those that come first in the set's fixed order).
+        held_out: share of the training images that are kept from training and tested on in place of the test images:
+            to choose a recipe without looking at these.
         precision: ``"fp32"`` or ``"bf16"`` (automatic mixed precision).
         device: ``"auto"`` (a GPU if there is one) or ``"cpu"``.
         compile: ``torch.compile``, on a GPU only.
@@ -56,12 +61,14 @@ class Config:
     stem: str | None = None
     block: str = "auto"
     fin: str = "trained"
+    init: str = "random"
     options: dict = field(default_factory=dict)
     size: int | None = None
     recipe: str = "short"
     seed: int = 0
     limit: int | None = None
     limit_test: int | None = None
+    held_out: float | None = None
     precision: str = "fp32"
     device: str = "auto"
     compile: bool = False
@@ -81,6 +88,7 @@ class Config:
             ("precision", self.precision, ("fp32", "bf16")),
             ("device", self.device, ("auto", "cpu")),
             ("select", self.select, ("last", "best_on_test")),
+            ("init", self.init, ("random", "imagenet")),
         ):
             if value not in known:
                 raise ValueError(unknown(name, value, known))
@@ -88,6 +96,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, not {value}.")
+        if self.held_out is not None and not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must be a share between 0 and 1, not {self.held_out}.")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, not {self.seed}.")
         if self.name is not None and not re.fullmatch(r"[\w.\-]+", self.name):
@@ -139,7 +149,8 @@ class Config:
             return self.name
         lfi = f"lfi-{self.generation}" + (f"-fin{self.fin}" if self._fin else "")
         attention = {None: "plain", "abn": "abn", "lfi": lfi}.get(self.attention, self.attention)
-        return f"{self.data_name}_{self.network}_{attention}_lr{self.numbers.lr:g}_seed{self.seed}_{self.recipe}"
+        start = "" if self.init == "random" else f"-{self.init}"
+        return f"{self.data_name}_{self.network}_{attention}_lr{self.numbers.lr:g}_seed{self.seed}_{self.recipe}{start}"
 
     @property
     def place(self) -> Path:
@@ -148,8 +159,9 @@ class Config:
 
     def settled(self) -> dict[str, object]:
         """What decides the weights: a run is continued only with the same."""
-        left_out = {*_FREE, "changes", "name", "size", "fin"} - {*self._fin}
+        left_out = {*_FREE, "changes", "name", "size", "fin", *_YOUNG} - {*self._fin}
         own = {key: value for key, value in asdict(self).items() if key not in left_out}
+        own |= {key: value for key, default in _YOUNG.items() if (value := getattr(self, key)) != default}
         return {**own, "size": self.pixels, **{f"recipe.{k}": v for k, v in self.numbers.as_dict().items()}}
 
 
@@ -157,6 +169,7 @@ _KINDS = {
     **dict.fromkeys(("size", "seed", "limit", "limit_test", "threads", "epochs", "batch"), int),
     **dict.fromkeys(("compile", "memory", "tensorboard", "nesterov"), bool),
     **dict.fromkeys(("lr", "warm_up", "momentum", "weight_decay", "label_smoothing", "padding", "min_area"), float),
+    "held_out": float,
     "options": dict,
     "drops": tuple,
 }
