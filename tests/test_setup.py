@@ -20,7 +20,13 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 # import name -> distribution, where they differ; and what a direct requirement always brings along
-DISTRIBUTION = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml", "pytorch_grad_cam": "grad-cam"}
+DISTRIBUTION = {
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+    "pytorch_grad_cam": "grad-cam",
+}
 BROUGHT = {
     "nbformat": "papermill",
     "nbclient": "papermill",

@@ -1,16 +1,14 @@
-"""Files that are there whole or not at all, whenever a process is killed, and locks between processes."""
+"""Files that are there whole or not at all, whenever a process is killed; locks between processes; checksums."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
+from filelock import FileLock
 
 
 @contextmanager
@@ -39,15 +37,13 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-@contextmanager
-def locked(path: str | Path) -> Iterator[None]:
-    """Hold the lock file ``path``; a second process waits here. The system frees it when its holder ends or is killed.
+def locked(path: str | Path) -> FileLock:
+    """The lock file ``path``, to hold with ``with``; a second process waits. It is free when its holder ends."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)
 
-    Where the system has no such locks (Windows), nothing is locked.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

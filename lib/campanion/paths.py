@@ -1,7 +1,9 @@
-"""Where things are: the checkout, the real data, what is generated.
+"""Where things are: the checkout, the real data, what is generated, and what an installed package brings along.
 
-The checkout is found from this file (the package is installed in editable mode) or from ``CAMPANION_ROOT``;
-real data and third-party weights lie under ``CAMPANION_DATA`` (default ``data/`` of the checkout).
+In a checkout everything is found from this file (the package is installed in editable mode) or from
+``CAMPANION_ROOT``. Installed from a wheel there is no checkout: the papers' tables and the small checkpoints lie in the
+package, data and third-party weights in the user's cache folder, and output goes to the current folder.
+``CAMPANION_DATA``, ``CAMPANION_RESULTS``, ``CAMPANION_FIGURES`` and ``CAMPANION_OUT`` name other folders.
 """
 
 from __future__ import annotations
@@ -9,20 +11,52 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
+from campanion.errors import MissingData
+
+_PACKAGE = Path(__file__).resolve().parent
+_SHIPPED = _PACKAGE / "shipped"  # of a wheel: copies of the folders below data/ (pyproject.toml says which)
+
+
+def checkout() -> Path | None:
+    """Top folder of the checkout: ``CAMPANION_ROOT``, else the folder that holds ``lib/campanion``; or None."""
+    if named := os.environ.get("CAMPANION_ROOT"):
+        return Path(named)
+    top = _PACKAGE.parents[1]
+    return top if (top / "pyproject.toml").is_file() and _PACKAGE.parent.name == "lib" else None
+
 
 def root() -> Path:
-    """Top folder of the checkout: ``CAMPANION_ROOT``, else the folder that holds ``lib/campanion``."""
-    return Path(os.environ.get("CAMPANION_ROOT") or Path(__file__).resolve().parents[2])
+    """The checkout, for what cannot do without it: notebooks, results, configurations.
+
+    Raises:
+        MissingData: the package was installed without it.
+    """
+    if (top := checkout()) is None:
+        raise MissingData(
+            "This needs a checkout of campanion, and only the package is installed: clone the repository and run "
+            "there, or set CAMPANION_ROOT to the folder of a clone."
+        )
+    return top
 
 
 def data_dir() -> Path:
-    """Folder of the real data sets and third-party weights: ``CAMPANION_DATA``, else ``data/``."""
-    return Path(os.environ.get("CAMPANION_DATA") or root() / "data").expanduser()
+    """Folder of real data and third-party weights: ``CAMPANION_DATA``, else ``data/``, else the user's cache folder."""
+    if named := os.environ.get("CAMPANION_DATA"):
+        return Path(named).expanduser()
+    top = checkout()
+    return top / "data" if top else user_cache_path("campanion", appauthor=False)
 
 
 def papers_dir() -> Path:
-    """Committed: the published numbers (one CSV per table) and ``claims.yml``."""
-    return root() / "data" / "papers"
+    """The published numbers (one CSV per table) and ``claims.yml``."""
+    return _committed("papers")
+
+
+def checkpoints_dir() -> Path:
+    """Small checkpoints that this project trained, with their cards; a wheel brings those that have a name."""
+    return _committed("checkpoints")
 
 
 def results_dir() -> Path:
@@ -33,11 +67,6 @@ def results_dir() -> Path:
     return Path(os.environ.get("CAMPANION_RESULTS") or root() / "data" / "results")
 
 
-def checkpoints_dir() -> Path:
-    """Committed: small checkpoints that this project trained, with their cards."""
-    return root() / "data" / "checkpoints"
-
-
 def figures_dir() -> Path:
     """Regenerated figures (PDF and PNG); ``CAMPANION_FIGURES`` points a run elsewhere."""
     return Path(os.environ.get("CAMPANION_FIGURES") or root() / "figures")
@@ -45,4 +74,9 @@ def figures_dir() -> Path:
 
 def out_dir() -> Path:
     """Ignored by git: running results, logs, pictures of data-set images."""
-    return Path(os.environ.get("CAMPANION_OUT") or root() / "out")
+    return Path(os.environ.get("CAMPANION_OUT") or (checkout() or Path.cwd()) / "out")
+
+
+def _committed(name: str) -> Path:
+    top = checkout()
+    return top / "data" / name if top else _SHIPPED / name

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -15,8 +14,9 @@ from tqdm.auto import tqdm as notebook_bar
 
 T = TypeVar("T")
 
-EVERY = 10.0  # seconds between two lines of the log
-SHORTEST = 1.0  # loops shorter than this many seconds leave no last line: inner loops would flood the log
+EVERY = 10.0  # seconds between two lines of the log; a shorter loop leaves none, inner loops would flood it
+_DONE = "{desc}: {percentage:.0f} % ({n_fmt}/{total_fmt}), {rate_fmt}, {elapsed} passed, {remaining} left"
+_ENDLESS = "{desc}: {n_fmt} {unit}, {rate_fmt}, {elapsed} passed"
 
 
 def track(iterable: Iterable[T], desc: str = "", total: int | None = None, unit: str = "it") -> Iterator[T]:
@@ -35,13 +35,15 @@ def track(iterable: Iterable[T], desc: str = "", total: int | None = None, unit:
     >>> for image in track(images, "insertion"):
     ...     ...
     """
-    if total is None and isinstance(iterable, Sized):
+    if total is None and hasattr(iterable, "__len__"):
         total = len(iterable)
-    bar = _bar()
-    if bar is not None:
-        return iter(bar(iterable, desc=desc, total=total, unit=unit, leave=False, dynamic_ncols=True))
-    log = os.environ.get("CAMPANION_LOG")
-    return _logged(iterable, desc, total, unit, Path(log)) if log else iter(iterable)
+    given = {"desc": desc, "total": total, "unit": unit}
+    if (bar := _bar()) is not None:
+        return iter(bar(iterable, **given, leave=False, dynamic_ncols=True))
+    if not (log := os.environ.get("CAMPANION_LOG")):
+        return iter(iterable)
+    look = {"mininterval": EVERY, "delay": EVERY, "leave": True, "bar_format": _DONE if total else _ENDLESS}
+    return iter(terminal_bar(iterable, **given, **look, file=_Lines(Path(log))))
 
 
 def is_batch() -> bool:
@@ -52,51 +54,27 @@ def is_batch() -> bool:
 def _bar() -> type | None:
     if is_batch():
         return None
-    if "ipykernel" in sys.modules and _in_kernel():
-        return notebook_bar
+    if "ipykernel" in sys.modules:
+        from IPython import get_ipython
+
+        if type(get_ipython()).__name__ == "ZMQInteractiveShell":
+            return notebook_bar
     return terminal_bar if sys.stderr.isatty() else None
 
 
-def _in_kernel() -> bool:
-    from IPython import get_ipython
+class _Lines:
+    """A file for tqdm in which each state of the bar is a line of its own, with its time."""
 
-    shell = get_ipython()
-    return shell is not None and type(shell).__name__ == "ZMQInteractiveShell"
+    def __init__(self, path: Path) -> None:
+        self.path, self.last = path, ""
 
+    def write(self, text: str) -> None:
+        line = text.replace("\x1b[A", "").strip()  # bars inside of others move the cursor
+        if line and line != self.last:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
+            self.last = line
 
-def _logged(iterable: Iterable[T], desc: str, total: int | None, unit: str, log: Path) -> Iterator[T]:
-    start = last = time.monotonic()
-    done, ended = 0, "stopped"
-    try:
-        for item in iterable:
-            yield item
-            done += 1
-            now = time.monotonic()
-            if now - last >= EVERY:
-                last = now
-                _append(log, line(desc, done, total, now - start, unit))
-        ended = "done"
-    finally:  # also when the caller breaks off or an error passes through
-        seconds = time.monotonic() - start
-        if seconds >= SHORTEST:
-            _append(log, f"{line(desc, done, total, seconds, unit)}, {ended}")
-
-
-def line(desc: str, done: int, total: int | None, seconds: float, unit: str = "it") -> str:
-    """One line of the log.
-
-    >>> line("insertion", 50, 200, 25.0)
-    'insertion: 25 % (50/200), 2.00 it/s, 00:25 passed, 01:15 left'
-    """
-    rate = done / seconds if seconds > 0 else 0.0
-    passed = f"{rate:.2f} {unit}/s, {terminal_bar.format_interval(seconds)} passed"
-    if not total:
-        return f"{desc}: {done} {unit}, {passed}"
-    left = f", {terminal_bar.format_interval((total - done) / rate)} left" if rate > 0 else ""
-    return f"{desc}: {100 * done / total:.0f} % ({done}/{total}), {passed}{left}"
-
-
-def _append(log: Path, text: str) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
+    def flush(self) -> None:
+        """Every line is written when it comes."""

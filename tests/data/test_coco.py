@@ -129,7 +129,7 @@ def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
             open_dataset("coco-val2017", tmp_path)
     table.write_text(good)
     (tmp_path / "coco" / "val2017" / "000000000632.jpg").unlink()
-    with pytest.raises(MissingData, match=r"1 of the pictures in .* such as 000000000632\.jpg"):
+    with pytest.raises(MissingData, match=r"1 of the files that .* such as 000000000632\.jpg"):
         open_dataset("coco-val2017", tmp_path)
     table.unlink()
     table = sample(tmp_path)

@@ -14,7 +14,7 @@ import torch
 from campanion import paths
 from campanion.data import open_dataset
 from campanion.data.imagenet import CLASS_NAMES, CLASS_OF_WNID
-from campanion.data.imagenet_wnids import WNIDS
+from campanion.data.imagenet import WNIDS
 from campanion.errors import MissingData
 from PIL import Image
 
@@ -165,7 +165,7 @@ def test_bad_row_of_the_sample_is_named(tmp_path: Path, bad: dict[str, object]) 
 def test_picture_missing_from_the_sample_is_named(tmp_path: Path) -> None:
     folder = sample_folder(tmp_path, [row("ok.jpg"), row("gone.jpg")])
     (folder / "images" / "gone.jpg").unlink()
-    with pytest.raises(MissingData, match=r"1 of the pictures .*gone\.jpg"):
+    with pytest.raises(MissingData, match=r"1 of the files .*gone\.jpg"):
         open_dataset("imagenet-val", tmp_path)
 
 

@@ -13,17 +13,20 @@ import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 import torch
 from campanion import paths
 from campanion.data import DATASETS, open_dataset, registry, weights
-from campanion.data.__main__ import main, status
+from campanion.data.__main__ import main
 from campanion.data.download import DownloadError
 from campanion.data.entries import Archive, Entry, Layout
-from campanion.data.fetch import fetch
+from campanion.data.registry import fetch, status
+from pydantic import TypeAdapter
 from safetensors import safe_open
 from torchvision import datasets, models
+from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -56,10 +59,37 @@ def test_every_entry_says_how_it_is_had() -> None:
 
 
 def test_addresses_agree_with_torchvision() -> None:
-    (imagenette,) = DATASETS["imagenette"].archives
-    assert (imagenette.url, imagenette.md5) == datasets.Imagenette._ARCHIVES["160px"]
-    assert DATASETS["cifar10"].archives[0].file == datasets.CIFAR10.filename
-    assert DATASETS["stl10"].archives[0].makes == datasets.STL10.base_folder
+    theirs = {
+        "imagenette": [datasets.Imagenette._ARCHIVES["160px"]],
+        "voc2007": [(DATASET_YEAR_DICT[year]["url"], DATASET_YEAR_DICT[year]["md5"]) for year in ("2007", "2007-test")],
+        "cifar10": [(datasets.CIFAR10.url, datasets.CIFAR10.tgz_md5)],
+        "cifar100": [(datasets.CIFAR100.url, datasets.CIFAR100.tgz_md5)],
+        "stl10": [(datasets.STL10.url, datasets.STL10.tgz_md5)],
+    }
+    assert {name: [(a.url, a.md5) for a in DATASETS[name].archives] for name in theirs} == theirs
+    for name, kind in (("cifar10", datasets.CIFAR10), ("cifar100", datasets.CIFAR100), ("stl10", datasets.STL10)):
+        assert DATASETS[name].archives[0].makes == kind.base_folder
+
+
+def test_every_reader_is_a_function_below_data() -> None:
+    readers = [entry.reader for entry in DATASETS.values() if entry.reader]
+    assert len(readers) == 12
+    assert all(callable(resolve_name(f"campanion.data.{reader}")) for reader in readers)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        ({"licens": "MIT"}, "licens"),
+        ({"layouts": [{"pattern": "*"}]}, "path"),
+        ({"archives": [{"url": "http://a/b.zip", "folder": "a", "makes": "b"}]}, "one checksum"),
+        ({"size": 12}, "size"),
+    ],
+)
+def test_the_table_is_checked_when_it_is_read(wrong: dict[str, object], word: str) -> None:
+    entry = {"title": "a", "licence": "b", "size": "c", **wrong}
+    with pytest.raises(ValueError, match=word):
+        TypeAdapter(Entry).validate_python(entry)
 
 
 def test_unknown_names_list_what_can_be_opened(tmp_path: Path) -> None:
@@ -114,7 +144,7 @@ def test_other_exits(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.setitem(DATASETS, "x", Entry("x", "x", "x", (Layout("x"),), archives=(archive,)))
     assert main(["fetch", "x", *root]) == 1
     assert "cannot be reached" in capsys.readouterr().err
-    monkeypatch.setattr("campanion.data.fetch.download", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("campanion.data.registry.download", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main(["fetch", "x", *root]) == 130
     assert "resumes" in capsys.readouterr().err
     (tmp_path / "file").touch()

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from campanion.data.unpack import unpack
+from campanion.data.download import unpack
 
 
 def tar_of(path: Path, members: dict[str, bytes]) -> Path:

@@ -162,8 +162,3 @@ def test_commit_marks_changed_code(tmp_path, monkeypatch):
     assert provenance.commit() == head
     (tmp_path / "lib" / "a.py").write_text("2\n")
     assert provenance.commit() == head + "+"
-
-
-def test_sha256_of_a_file(tmp_path):
-    (tmp_path / "w").write_bytes(b"abc")
-    assert provenance.sha256(tmp_path / "w") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

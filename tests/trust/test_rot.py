@@ -13,9 +13,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from campanion.files import sha256
 from campanion.notebooks import keys
 from campanion.report.scoreboard import main as scoreboard
-from campanion.results.provenance import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

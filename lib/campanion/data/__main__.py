@@ -8,28 +8,8 @@ from pathlib import Path
 
 from campanion import paths
 from campanion.data.download import DownloadError
-from campanion.data.fetch import fetch
-from campanion.data.registry import DATASETS, find_entry
+from campanion.data.registry import fetch, find_entry, status
 from campanion.errors import MissingData
-
-
-def status(root: Path) -> str:
-    """Table of every set: how many files are there, where, size, licence, how to get it."""
-    rows = [("name", "files", "where", "size", "licence", "how to get it")]
-    for name, entry in DATASETS.items():
-        found = entry.find(root)
-        files, where = (f"{found[1]:,}", found[0].relative_to(root).as_posix()) if found else ("-", "-")
-        if not entry.layouts:
-            files, where, how = "drawn", "-", "nothing to get"
-        elif entry.obtain:
-            how = f"by hand (`fetch {name}` says how)"
-        else:
-            how = f"fetch {name}"
-        rows.append((name, files, where, entry.size, entry.licence, how))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    rows.insert(1, tuple("-" * w for w in widths))
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([f"Data folder: {root} ({'there' if root.is_dir() else 'not there yet'})", "", *lines])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from campanion.data import voc
-from campanion.data.samples import Box, Dataset, Object, Sample, fit_box
+from campanion.data.samples import Annotated, Object, check_present, class_index, to_box
 from campanion.errors import MissingData, unknown
-from campanion.pictures import open_picture
 
 LICENCE = "annotations CC BY 4.0; pictures: their Flickr owners' terms"
 # torchvision lists the names at COCO's own ids, with the background first and "N/A" in the gaps.
@@ -42,27 +42,13 @@ VOC_CLASS: dict[int, int] = {
 Row = tuple[str, tuple[int, int], list[Object]]
 
 
-class Coco(Dataset):
-    """Pictures of COCO with their objects; see :func:`open_coco` and :func:`open_coco_voc`."""
+class Coco(Annotated):
+    """Images of COCO with their objects; see :func:`open_coco` and :func:`open_coco_voc`."""
 
     def __init__(self, name: str, class_names: Sequence[str], folder: Path, rows: Sequence[Row], source: str) -> None:
-        self.name = name
-        self.class_names = tuple(class_names)
-        self.paths = [folder / file for file, _, _ in rows]
-        self.ids = [path.stem for path in self.paths]
-        self.labels = [None] * len(self.ids)
-        self.card = f"{source}: {len(self):,} pictures of {len(self.class_names)} classes; {LICENCE}"
-        self._rows = list(rows)
-
-    def objects(self, index: int) -> tuple[Object, ...]:
-        """The objects of one picture in pixels of the size that was annotated, without opening the picture."""
-        return tuple(self._rows[index][2])
-
-    def __getitem__(self, index: int) -> Sample:
-        image = open_picture(self.paths[index], rotate=False)
-        _, drawn_on, objects = self._rows[index]
-        fitted = tuple(Object(o.label, fit_box(o.box, drawn_on, image.size), o.difficult) for o in objects)
-        return Sample(self.ids[index], image, None, fitted)
+        self.name, self.class_names = name, tuple(class_names)
+        card = f"{source}: {len(rows):,} pictures of {len(self.class_names)} classes; {LICENCE}"
+        super().__init__([folder / file for file, _, _ in rows], lambda i: (rows[i][2], rows[i][1]), card)
 
 
 def open_coco(root: Path, split: str | None = None, year: int = 2017) -> Coco:
@@ -85,6 +71,9 @@ def open_coco(root: Path, split: str | None = None, year: int = 2017) -> Coco:
         raise ValueError(f"{name} has one split, 'val', not {split!r}.")
     folder, rows, source = _read(root, year)
     return Coco(name, CLASS_NAMES, folder, rows, source)
+
+
+open_coco_2014 = partial(open_coco, year=2014)
 
 
 def open_coco_voc(root: Path, split: str | None = None) -> Coco:
@@ -129,10 +118,7 @@ def _read(root: Path, year: int) -> tuple[Path, list[Row], str]:
             f"COCO val{year} is not in {base}: it needs {pictures} and {instances}. "
             f"`python -m campanion.data fetch coco-val{year}` downloads both."
         )
-    present = {path.name for path in folder.glob("*")}
-    absent = [file for file, _, _ in rows if file not in present]
-    if absent:
-        raise MissingData(f"{len(absent)} of the pictures in {table} are not in {folder}, such as {absent[0]}.")
+    check_present(folder, [file for file, _, _ in rows], table)
     return folder, rows, source
 
 
@@ -166,7 +152,7 @@ def read_sample(table: Path) -> list[Row]:
             (
                 str(row["image"]),
                 (int(row["width"]), int(row["height"])),
-                [Object(_class_of(o["name"]), _box(o["box_xyxy"]), bool(o["iscrowd"])) for o in row["objects"]],
+                [Object(_class_of(o["name"]), to_box(o["box_xyxy"]), bool(o["iscrowd"])) for o in row["objects"]],
             )
             for row in json.loads(table.read_text(encoding="utf-8"))
         ]
@@ -175,11 +161,4 @@ def read_sample(table: Path) -> list[Row]:
 
 
 def _class_of(name: str) -> int:
-    if name not in CLASS_NAMES:
-        raise ValueError(f"{name!r} is not one of COCO's 80 categories")
-    return CLASS_NAMES.index(name)
-
-
-def _box(values: Sequence[float]) -> Box:
-    x0, y0, x1, y1 = (float(v) for v in values)
-    return x0, y0, x1, y1
+    return class_index(name, CLASS_NAMES, "one of COCO's 80 categories")

@@ -1,14 +1,22 @@
-"""One file from the network: resumable, verified, renamed into place only when whole; every failure is a sentence."""
+"""One file from the network, resumable and verified, and its contents unpacked; each is in its place only when whole.
+
+Our own code: no library at hand resumes a download, verifies the first digits of a checksum alone (torchvision's file
+names) and says in a sentence what is kept. Every failure is such a sentence.
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
+import lzma
 import os
 import shutil
-from pathlib import Path
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-import pooch
 import requests
 from tqdm.auto import tqdm
 
@@ -22,7 +30,8 @@ class DownloadError(RuntimeError):
 
 def checksum(path: Path, algorithm: str) -> str:
     """Hexadecimal ``sha256`` or ``md5`` of a file."""
-    return pooch.file_hash(str(path), alg=algorithm)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def download(
@@ -70,6 +79,44 @@ def download(
         )
     os.replace(part, path)
     return path
+
+
+def unpack(archive: Path, folder: Path, makes: str) -> Path:
+    """Unpack ``archive`` (zip, tar, tar.gz) and merge it into ``folder``; returns ``folder / makes``.
+
+    Everything is unpacked beside its place first, then renamed into it, ``makes`` last: when ``makes`` is there, so is
+    the rest.
+
+    Args:
+        archive: the file.
+        folder: where its members belong.
+        makes: a member (file or folder, relative) by which a whole archive is recognised.
+
+    Raises:
+        ValueError: a damaged archive, a member that would lie outside ``folder``, or no ``makes`` in it.
+
+    >>> unpack(Path("val2017.zip"), Path("data/coco"), "val2017")
+    PosixPath('data/coco/val2017')
+    """
+    beside = folder / f".unpacking-{archive.name}"
+    shutil.rmtree(beside, ignore_errors=True)  # left by an interrupted call
+    beside.mkdir(parents=True)
+    try:
+        if zipfile.is_zipfile(archive):
+            _unzip(archive, beside)
+        else:
+            with tarfile.open(archive) as tar:
+                tar.extractall(beside, filter="data")
+        if not (beside / makes).exists():
+            raise ValueError(f"The archive {archive} holds no {makes}: it is not the expected one.")
+        _merge(beside, folder, last=beside / makes)
+    except tarfile.FilterError as problem:
+        raise ValueError(f"The archive {archive} was not unpacked, it is unsafe: {problem}.") from problem
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as problem:
+        raise ValueError(f"The archive {archive} is damaged: {problem}. Delete it and fetch it again.") from problem
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder / makes
 
 
 def _matches(path: Path, sha256: str | None, md5: str | None) -> bool:
@@ -157,3 +204,21 @@ def _short(problem: Exception) -> str:
     while problem.__cause__ or problem.__context__:
         problem = problem.__cause__ or problem.__context__  # type: ignore[assignment]
     return str(problem) or type(problem).__name__
+
+
+def _unzip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as zipped:
+        for name in zipped.namelist():
+            # zipfile would strip these parts and write the file elsewhere; an archive that has them is not ours.
+            inside = PurePosixPath(name.replace("\\", "/"))
+            if inside.is_absolute() or ".." in inside.parts or ":" in inside.parts[0]:
+                raise ValueError(f"The archive {archive} was not unpacked, it is unsafe: {name!r} leaves the folder.")
+        zipped.extractall(folder)
+
+
+def _merge(source: Path, target: Path, last: Path) -> None:
+    if not target.exists() or not source.is_dir():
+        os.replace(source, target)
+        return
+    for child in sorted(source.iterdir(), key=lambda c: c == last or c in last.parents):
+        _merge(child, target / child.name, last)

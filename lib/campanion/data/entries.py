@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from campanion.data.samples import Dataset
 
+_STRICT = ConfigDict(extra="forbid")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=_STRICT)
 class Archive:
     """A file to download and unpack into ``folder`` of the data folder.
 
@@ -18,6 +22,9 @@ class Archive:
         folder: where it is unpacked, relative to the data folder.
         makes: a file or folder below ``folder`` that is there once the archive is unpacked, moved in last.
         md5, sha256: the published checksum, one of the two.
+
+    Raises:
+        ValueError: not exactly one checksum.
     """
 
     url: str
@@ -26,13 +33,17 @@ class Archive:
     md5: str | None = None
     sha256: str | None = None
 
+    def __post_init__(self) -> None:
+        if (self.md5 is None) == (self.sha256 is None):
+            raise ValueError(f"{self.url} needs one checksum: md5 or sha256.")
+
     @property
     def file(self) -> str:
         """Name of the file at the end of the address."""
         return self.url.rpartition("/")[2]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class Layout:
     """A place where a set may lie, and the pattern of the files that are counted there ('' counts the place as one)."""
 
@@ -47,17 +58,24 @@ class Layout:
         return sum(1 for _ in place.glob(self.pattern))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class Entry:
-    """One set of the registry; with a ``reader`` it can be opened, with ``archives`` it can be fetched."""
+    """One set of the registry; with a ``reader`` it can be opened, with ``archives`` it can be fetched.
+
+    ``reader`` names a function below :mod:`campanion.data`, such as ``voc:open_voc2007``.
+    """
 
     title: str
     licence: str
     size: str
-    layouts: tuple[Layout, ...]
+    layouts: tuple[Layout, ...] = ()
     obtain: str = ""
     archives: tuple[Archive, ...] = ()
-    reader: Callable[..., Dataset] | None = None
+    reader: str = ""
+
+    def open(self, root: Path, split: str | None = None, **options: object) -> Dataset:
+        """The set below ``root``; its reader is imported only now, since some need packages that others do not."""
+        return resolve_name(f"campanion.data.{self.reader}")(root, split, **options)
 
     def find(self, root: Path) -> tuple[Path, int] | None:
         """Where the set lies below ``root`` and how many files were counted there; the first layout wins."""

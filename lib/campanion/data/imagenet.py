@@ -17,42 +17,29 @@ from xml.etree import ElementTree
 
 from torchvision.models import VGG16_Weights
 
-from campanion.data.imagenet_wnids import WNIDS
-from campanion.data.samples import Box, Dataset, Object, Sample, fit_box
+from campanion.data.samples import Annotated, Annotation, Object, check_present, to_box
 from campanion.errors import MissingData
-from campanion.pictures import open_picture
 
 CLASS_NAMES: tuple[str, ...] = tuple(VGG16_Weights.IMAGENET1K_V1.meta["categories"])
+#: ImageNet-1k's WordNet ids, sorted: a class index of torchvision's networks is a place in this list.
+WNIDS = Path(__file__).with_name("imagenet_wnids.txt").read_text(encoding="utf-8").split()
 CLASS_OF_WNID: dict[str, int] = {wnid: index for index, wnid in enumerate(WNIDS)}
 LICENCE = "non-commercial research and education only (image-net.org)"
 DEVKIT_FOLDERS = ("ILSVRC2012_devkit_t12/data", "devkit/data", "data", ".")
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 
-# Labelled boxes of one picture, and the size (width, height) of the picture they were drawn on.
-Boxes = tuple[list[tuple[int, Box]], tuple[int, int]]
 
-
-class ImageNetVal(Dataset):
-    """Validation pictures of ILSVRC2012; see :func:`open_imagenet_val`."""
+class ImageNetVal(Annotated):
+    """Validation images of ILSVRC2012; see :func:`open_imagenet_val`."""
 
     name = "imagenet-val"
     class_names = CLASS_NAMES
 
     def __init__(
-        self, paths: Sequence[Path], labels: Sequence[int], boxes: Callable[[int], Boxes | None], source: str
+        self, paths: Sequence[Path], labels: Sequence[int], boxes: Callable[[int], Annotation | None], source: str
     ) -> None:
-        self.paths = list(paths)
-        self.labels = list(labels)
-        self.ids = [p.stem for p in self.paths]
-        self.card = f"{source}: {len(self):,} pictures of {len(set(self.labels)):,} classes; {LICENCE}"
-        self._boxes = boxes
-
-    def __getitem__(self, index: int) -> Sample:
-        index = range(len(self))[index]
-        image = open_picture(self.paths[index], rotate=False)
-        found = self._boxes(index)
-        objects = () if found is None else tuple(Object(k, fit_box(b, found[1], image.size)) for k, b in found[0])
-        return Sample(self.ids[index], image, self.labels[index], objects)
+        card = f"{source}: {len(paths):,} pictures of {len(set(labels)):,} classes; {LICENCE}"
+        super().__init__(paths, boxes, card, labels)
 
 
 def open_imagenet_val(root: Path, split: str | None = None) -> ImageNetVal:
@@ -94,20 +81,15 @@ def read_sample(folder: Path) -> ImageNetVal:
         try:
             name, label = row["image"], int(row["class_index"])
             size = int(row["width"]), int(row["height"])
-            found = [(label, _box(b)) for b in json.loads(row["boxes_xyxy"])]
+            objects = [Object(label, to_box(b)) for b in json.loads(row["boxes_xyxy"])]
             if not 0 <= label < len(CLASS_NAMES):
                 raise ValueError(f"class_index {label} is not in 0..999")
         except (KeyError, TypeError, ValueError) as problem:
             raise ValueError(f"Line {number} of {table} cannot be read: {problem}.") from problem
         names.append(name)
         labels.append(label)
-        boxes.append((found, size))
-    present = {p.name for p in (folder / "images").glob("*")}
-    absent = [n for n in names if n not in present]
-    if absent:
-        raise MissingData(
-            f"{len(absent)} of the pictures in {table} are not in {folder / 'images'}, such as {absent[0]}."
-        )
+        boxes.append((objects, size))
+    check_present(folder / "images", names, table)
     paths = [folder / "images" / n for n in names]
     return ImageNetVal(paths, labels, boxes.__getitem__, "ILSVRC2012 validation, a sample")
 
@@ -124,7 +106,7 @@ def read_ilsvrc(folder: Path) -> ImageNetVal:
     else:
         labels = [_class_of(p.parent.name, p) for p in paths]
 
-    def boxes(index: int) -> Boxes | None:
+    def boxes(index: int) -> Annotation | None:
         xml = xml_folder / f"{paths[index].stem}.xml" if xml_folder else None
         return read_boxes(xml) if xml and xml.is_file() else None
 
@@ -132,22 +114,19 @@ def read_ilsvrc(folder: Path) -> ImageNetVal:
     return ImageNetVal(paths, labels, boxes, source)
 
 
-def read_boxes(xml: Path) -> Boxes:
-    """Labelled boxes of one ILSVRC bounding-box file, and the size of the picture that they were drawn on."""
+def read_boxes(xml: Path) -> Annotation:
+    """The objects of one ILSVRC bounding-box file, and the size of the image that they were drawn on."""
     try:
         top = ElementTree.parse(xml).getroot()
         size = int(top.findtext("size/width", "")), int(top.findtext("size/height", ""))
         corners = ("xmin", "ymin", "xmax", "ymax")
-        found = [
-            (
-                _class_of(item.findtext("name", ""), xml),
-                _box([float(item.findtext(f"bndbox/{c}", "")) for c in corners]),
-            )
+        objects = [
+            Object(_class_of(item.findtext("name", ""), xml), to_box([item.findtext(f"bndbox/{c}", "") for c in corners]))
             for item in top.iter("object")
         ]
     except (ElementTree.ParseError, ValueError) as problem:
         raise ValueError(f"The bounding boxes {xml} cannot be read: {problem}.") from problem
-    return found, size
+    return objects, size
 
 
 def _labels_of_flat_folder(folder: Path, paths: list[Path], xml_folder: Path | None) -> list[int]:
@@ -156,7 +135,7 @@ def _labels_of_flat_folder(folder: Path, paths: list[Path], xml_folder: Path | N
         return _labels_of_devkit(devkit, paths)
     if xml_folder and all((xml_folder / f"{p.stem}.xml").is_file() for p in paths):
         first = [read_boxes(xml_folder / f"{p.stem}.xml")[0] for p in paths]
-        return [found[0][0] for found in first]
+        return [objects[0].label for objects in first]
     pickled = " (torchvision's meta.bin is a pickle, which is not read)" if (folder / "meta.bin").is_file() else ""
     raise MissingData(
         f"The pictures in {folder / 'val'} have no labels{pickled}: sort them into one folder per WordNet id, "
@@ -184,8 +163,3 @@ def _class_of(wnid: str, where: Path) -> int:
     if wnid not in CLASS_OF_WNID:
         raise ValueError(f"{wnid!r} at {where} is not a WordNet id of ImageNet-1k")
     return CLASS_OF_WNID[wnid]
-
-
-def _box(values: Sequence[float]) -> Box:
-    x0, y0, x1, y1 = (float(v) for v in values)
-    return x0, y0, x1, y1

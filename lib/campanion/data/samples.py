@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+
+from campanion.errors import MissingData
+from campanion.pictures import open_picture
 
 Box = tuple[float, float, float, float]
 
@@ -95,6 +99,66 @@ class Dataset(ABC):
         folder with only some of the pictures visits those in the same order as the whole set does.
         """
         return sorted(range(len(self)), key=lambda i: hashlib.sha256(f"{seed}:{self.ids[i]}".encode()).digest())
+
+
+# The objects of one image, and the size (width, height) of the image that they were drawn on.
+Annotation = tuple[list[Object], tuple[int, int]]
+
+
+class Annotated(Dataset):
+    """Image files with objects: the base of the sets that have boxes.
+
+    Args:
+        paths: one file for each image.
+        annotation: what is known of the image at an index; None where it has no boxes.
+        card: source and licence; the counts stand in it already.
+        labels: class index of each image, in sets that have one.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        annotation: Callable[[int], Annotation | None],
+        card: str,
+        labels: Sequence[int] | None = None,
+    ) -> None:
+        self.paths, self.card = list(paths), card
+        self.ids = [path.stem for path in self.paths]
+        self.labels = [None] * len(self.ids) if labels is None else list(labels)
+        self._annotation = annotation
+
+    def objects(self, index: int) -> tuple[Object, ...]:
+        """The objects of one image in pixels of the size that was annotated, without opening the image."""
+        known = self._annotation(range(len(self))[index])
+        return () if known is None else tuple(known[0])
+
+    def __getitem__(self, index: int) -> Sample:
+        index = range(len(self))[index]
+        image = open_picture(self.paths[index], rotate=False)
+        known = self._annotation(index)
+        objects, drawn_on = known if known is not None else ((), image.size)
+        fitted = tuple(replace(o, box=fit_box(o.box, drawn_on, image.size)) for o in objects)
+        return Sample(self.ids[index], image, self.labels[index], fitted)
+
+
+def to_box(values: Sequence[object]) -> Box:
+    """Four numbers as a box; ValueError or TypeError where they are not four numbers."""
+    x0, y0, x1, y1 = (float(v) for v in values)
+    return x0, y0, x1, y1
+
+
+def class_index(name: str, names: Sequence[str], known: str) -> int:
+    """Place of ``name`` among ``names``; ValueError says that it is not ``known``, such as one of VOC's 20 classes."""
+    if name not in names:
+        raise ValueError(f"{name!r} is not {known}")
+    return names.index(name)
+
+
+def check_present(folder: Path, names: Sequence[str], listed: Path) -> None:
+    """Raise MissingData unless every file that ``listed`` names lies in ``folder`` itself."""
+    present = {path.name for path in folder.glob("*")}
+    if absent := [name for name in names if name not in present]:
+        raise MissingData(f"{len(absent)} of the files that {listed} names are not in {folder}, such as {absent[0]}.")
 
 
 def fit_box(box: Box, drawn_on: tuple[int, int], size: tuple[int, int]) -> Box:

@@ -257,3 +257,8 @@ class SceneDataset(Dataset):
         if not -len(self) <= index < len(self):
             raise IndexError(f"There is no scene {index} in a set of {len(self)}.")
         return scene(self.scene_seed(index % len(self)), self.size, self.n_objects)
+
+
+def open_scenes(root: Path, split: str | None = None, n: int = 1000, **options: object) -> SceneDataset:
+    """The registry's way to :class:`SceneDataset`; nothing of it lies below ``root``."""
+    return SceneDataset(n, split=split or "test", **options)

@@ -22,41 +22,22 @@ from xml.etree import ElementTree
 
 from torchvision.models.segmentation import FCN_ResNet50_Weights
 
-from campanion.data.samples import Box, Dataset, Object, Sample, fit_box
+from campanion.data.samples import Annotated, Annotation, Object, check_present, class_index, to_box
 from campanion.errors import MissingData, unknown
-from campanion.pictures import open_picture
 
 #: The 20 classes in VOC's order (alphabetical), as torchvision lists them after the background.
 CLASS_NAMES: tuple[str, ...] = tuple(FCN_ResNet50_Weights.DEFAULT.meta["categories"][1:])
 LICENCE = "pictures: their Flickr owners' terms"
 
-# The objects of one picture, and the size (width, height) of the picture they were drawn on.
-Annotation = tuple[list[Object], tuple[int, int]]
 
-
-class VOC2007(Dataset):
-    """Pictures of Pascal VOC 2007 with their objects; see :func:`open_voc2007`."""
+class VOC2007(Annotated):
+    """Images of Pascal VOC 2007 with their objects; see :func:`open_voc2007`."""
 
     name = "voc2007"
     class_names = CLASS_NAMES
 
     def __init__(self, paths: Sequence[Path], annotation: Callable[[int], Annotation], source: str) -> None:
-        self.paths = list(paths)
-        self.ids = [path.stem for path in self.paths]
-        self.labels = [None] * len(self.ids)
-        self.card = f"{source}: {len(self):,} pictures of 20 classes; {LICENCE}"
-        self._annotation = annotation
-
-    def objects(self, index: int) -> tuple[Object, ...]:
-        """The objects of one picture in pixels of the size that was annotated, without opening the picture."""
-        return tuple(self._annotation(range(len(self))[index])[0])
-
-    def __getitem__(self, index: int) -> Sample:
-        index = range(len(self))[index]
-        image = open_picture(self.paths[index], rotate=False)
-        objects, drawn_on = self._annotation(index)
-        fitted = tuple(Object(o.label, fit_box(o.box, drawn_on, image.size), o.difficult) for o in objects)
-        return Sample(self.ids[index], image, None, fitted)
+        super().__init__(paths, annotation, f"{source}: {len(paths):,} pictures of 20 classes; {LICENCE}")
 
 
 def open_voc2007(root: Path, split: str | None = None) -> VOC2007:
@@ -93,8 +74,8 @@ def read_devkit(folder: Path, split: str) -> VOC2007:
     if not listed.is_file():
         raise MissingData(f"There is no {listed}; `python -m campanion.data fetch voc2007` brings trainval and test.")
     ids = listed.read_text(encoding="utf-8").split()
-    _check_present(folder / "JPEGImages", [f"{i}.jpg" for i in ids], listed)
-    _check_present(folder / "Annotations", [f"{i}.xml" for i in ids], listed)
+    check_present(folder / "JPEGImages", [f"{i}.jpg" for i in ids], listed)
+    check_present(folder / "Annotations", [f"{i}.xml" for i in ids], listed)
     paths = [folder / "JPEGImages" / f"{i}.jpg" for i in ids]
 
     def annotation(index: int) -> Annotation:
@@ -136,12 +117,12 @@ def read_sample(folder: Path, split: str) -> VOC2007:
                 names.append(str(row["image"]))
                 difficult = set(row["difficult_only"])
                 objects = [
-                    Object(_class_of(o["name"]), _box(o["box_xyxy"]), o["name"] in difficult) for o in row["objects"]
+                    Object(_class_of(o["name"]), to_box(o["box_xyxy"]), o["name"] in difficult) for o in row["objects"]
                 ]
                 found.append((objects, (int(row["width"]), int(row["height"]))))
     except (KeyError, TypeError, ValueError, OverflowError) as problem:
         raise ValueError(f"The annotations {table} cannot be read: {problem!r}.") from problem
-    _check_present(folder / "JPEGImages", names, table)
+    check_present(folder / "JPEGImages", names, table)
     paths = [folder / "JPEGImages" / name for name in names]
     return VOC2007(paths, found.__getitem__, f"Pascal VOC 2007 {split}, a sample")
 
@@ -151,19 +132,5 @@ def _check_split(split: str, known: Sequence[str]) -> None:
         raise ValueError(unknown("split of voc2007", split, known))
 
 
-def _check_present(folder: Path, names: Sequence[str], listed: Path) -> None:
-    present = {path.name for path in folder.glob("*")}
-    absent = [name for name in names if name not in present]
-    if absent:
-        raise MissingData(f"{len(absent)} of the files that {listed} names are not in {folder}, such as {absent[0]}.")
-
-
 def _class_of(name: str) -> int:
-    if name not in CLASS_NAMES:
-        raise ValueError(f"{name!r} is not one of VOC's 20 classes")
-    return CLASS_NAMES.index(name)
-
-
-def _box(values: Sequence[float]) -> Box:
-    x0, y0, x1, y1 = (float(v) for v in values)
-    return x0, y0, x1, y1
+    return class_index(name, CLASS_NAMES, "one of VOC's 20 classes")

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from campanion.errors import MissingData, unknown
+from campanion.files import sha256
 from campanion.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from campanion.paths import checkpoints_dir, data_dir, out_dir
 
@@ -118,7 +119,7 @@ def _scene_model(name: str, weights: str | Path | None, seed: int, device: str) 
         path = checkpoints_dir() / f"{name}.safetensors" if weights == "auto" else Path(weights)
         if not path.exists():
             raise MissingData(f"{path} is not there: run `python -m campanion.training.scenes --arch {name}`.")
-        state, facts = read_weights(path), {"name": name, "origin": path.name, "sha256": _sha256(path)}
+        state, facts = read_weights(path), {"name": name, "origin": path.name, "sha256": sha256(path)}
         _load(model, state, facts)
     preprocess = Preprocess(small.SIZE, small.MEAN, small.STD)
     return _dress(model, preprocess, list(CLASS_NAMES), small.TARGET_LAYER[name], facts, device)
@@ -162,7 +163,7 @@ def _voc_model(name: str, weights: str | Path | None, seed: int, device: str) ->
             "name": name,
             "origin": f"{path.name} on {under['origin']}",
             # of both files: the head alone does not decide the logits
-            "sha256": hashlib.sha256(f"{_sha256(path)} {under['sha256']}".encode()).hexdigest(),
+            "sha256": hashlib.sha256(f"{sha256(path)} {under['sha256']}".encode()).hexdigest(),
         }
         _load(model, {**{k: v for k, v in trunk.items() if not k.startswith(voc_nets.HEAD)}, **head}, facts)
     preprocess = Preprocess(224, IMAGENET_MEAN, IMAGENET_STD)
@@ -187,7 +188,7 @@ def _find_weights(name: str, weights: str | Path) -> tuple[dict[str, Tensor], di
         raise MissingData(f"Weights file {weights} is not there.")
     if path is None:
         path = _download(name, paths[1])
-    return read_weights(path), {"name": name, "origin": path.name, "sha256": _sha256(path)}
+    return read_weights(path), {"name": name, "origin": path.name, "sha256": sha256(path)}
 
 
 def _download(name: str, path: Path) -> Path:
@@ -227,7 +228,3 @@ def _load(model: nn.Module, state: dict[str, Tensor], facts: dict) -> None:
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if len(str(error).splitlines()) > 1 else error
         raise ValueError(f"Weights file {facts['origin']} does not fit {facts['name']}: {first}") from error
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

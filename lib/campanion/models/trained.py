@@ -12,12 +12,12 @@ import torchvision
 from torch import nn
 
 from campanion.errors import MissingData, unknown
+from campanion.files import sha256
 from campanion.models.build import ARCHITECTURES, build_model
 from campanion.models.load import load_model, read_weights
 from campanion.models.network import Network
 from campanion.models.preprocess import Preprocess
 from campanion.models.small import ImagenetteVGG
-from campanion.results.provenance import sha256
 
 #: Networks of this project that are not made of a backbone and an attention branch.
 PLAIN = {"imagenette_vgg": ImagenetteVGG}

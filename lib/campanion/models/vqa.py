@@ -25,11 +25,11 @@ from torch.nn import functional as F
 
 from campanion.data.questions import words
 from campanion.errors import MissingData
+from campanion.files import sha256
 from campanion.models.load import load_model, read_weights
 from campanion.models.preprocess import Preprocess
 from campanion.models.small import MEAN, SIZE, STD, SceneResNet
 from campanion.paths import checkpoints_dir, data_dir
-from campanion.results.provenance import sha256
 
 #: Networks by name: how to train each is what the name's file says when it is missing.
 COMMANDS = {

@@ -10,9 +10,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from campanion import paths
-from campanion.files import replacing, write_whole
+from campanion.files import replacing, sha256, write_whole
 from campanion.models.trained import load_trained
-from campanion.results.provenance import commit, device_name, sha256, versions
+from campanion.results.provenance import commit, device_name, versions
 from campanion.training.checkpoints import write_weights
 from campanion.training.settings import Config
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from campanion.files import write_whole
-from campanion.results.provenance import device_name, sha256, versions
+from campanion.files import sha256, write_whole
+from campanion.results.provenance import device_name, versions
 
 
 class Clock:

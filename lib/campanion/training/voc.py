@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
-from torchmetrics.classification import MultilabelAveragePrecision
 
 from campanion.data import Dataset, Object, open_dataset
 from campanion.data.voc import CLASS_NAMES
@@ -106,10 +106,13 @@ def train(head: nn.Module, maps: Sequence[np.ndarray], targets: Tensor, recipe: 
 
 
 def average_precision(logits: Tensor, targets: Tensor) -> Tensor:
-    """Average precision of each class [C] (torchmetrics); ignored pictures do not count, NaN where none is positive."""
-    metric = MultilabelAveragePrecision(targets.shape[1], average=None, ignore_index=IGNORED)
-    precision = metric(logits.double().sigmoid(), targets)
-    return torch.where((targets == 1).any(0), precision, torch.nan)
+    """Average precision of each class [C]; ignored images do not count, NaN where none is positive."""
+    per_class = []
+    for scores, truth in zip(logits.double().sigmoid().T, targets.T, strict=True):
+        counted = truth != IGNORED
+        found = average_precision_score(truth[counted], scores[counted]) if (truth == 1).any() else torch.nan
+        per_class.append(found)
+    return torch.tensor(per_class, dtype=torch.float64)
 
 
 def evaluate(model: nn.Module, data: Dataset, indices: Sequence[int], device: str) -> dict[str, object]:
@@ -255,7 +258,7 @@ is in `{facts["name"]}.safetensors`; the trunk is `resnet18` of the data folder.
 |---|---|---|
 {rows}
 
-- mAP: mean over the classes of the average precision (torchmetrics); a picture does not count for a class all of whose
+- mAP: mean over the classes of the average precision (scikit-learn); a picture does not count for a class all of whose
   objects in it are marked difficult (VOC) or are crowds (COCO). Measured with the head as read back from the file.
 - None of these pictures was used in training, nor for choosing the settings: a fifth of the training pictures was held
   out for that.
