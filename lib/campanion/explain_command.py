@@ -8,11 +8,10 @@ import time
 from pathlib import Path
 
 from campanion.cams.variants import label, parse
-from campanion.experiments.gallery import percent
 from campanion.explorer.bench import Bench, find_class, search
 from campanion.explorer.figure import PALETTES, save
 from campanion.models import load_model
-from campanion.pictures import open_picture
+from campanion.pictures import open_picture, percent
 from campanion.report.figures import MAP
 
 DEFAULT = ("grad_cam", "fd_cam", "lift_cam")

@@ -103,9 +103,9 @@ def test_what_was_measured_is_not_measured_again(kept, monkeypatch):
     first = gallery.photographs("scenes_resnet", "full", ["grad_cam"], kept)
     real, asked = gallery.measure, []
 
-    def counted(model, pictures, classes, methods):
+    def counted(model, pictures, classes, methods, step):
         asked.append((classes, methods))
-        return real(model, pictures, classes, methods)
+        return real(model, pictures, classes, methods, step)
 
     monkeypatch.setattr(gallery, "measure", counted)
     both = gallery.photographs("scenes_resnet", "full", ["layer_cam", "grad_cam"], kept)
@@ -115,6 +115,17 @@ def test_what_was_measured_is_not_measured_again(kept, monkeypatch):
     again = gallery.photographs("scenes_resnet", "cached", ["grad_cam"], kept)
     assert list(again["class_name"]) == ["disc", "ring"]
     assert len(asked) == 2
+
+
+def test_maps_without_curves_are_enough_where_none_are_wanted(kept):
+    plain = gallery.photographs("scenes_resnet", "full", ["grad_cam"], kept, curves=False)
+    assert "insertion" not in plain
+    with pytest.raises(MissingResult, match="grad_cam"):
+        gallery.photographs("scenes_resnet", "cached", ["grad_cam"], kept)
+    both = gallery.photographs("scenes_resnet", "full", ["grad_cam"], kept)
+    assert both["insertion"].notna().all()
+    assert list(both["pixels"]) == list(plain["pixels"])
+    assert len(gallery.read_rows(rows_path("photographs", "scenes_resnet", "gallery"))[0]) == len(both)
 
 
 def test_other_weights_are_measured_anew(kept):

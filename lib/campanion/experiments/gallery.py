@@ -1,7 +1,7 @@
-"""Pictures explained by many methods, kept so small that a committed figure needs no weights to be drawn again.
+"""Photographs explained by many methods, kept so small that a committed figure needs no weights to be drawn again.
 
-scikit-image packages a few photographs that are free of copyright, so that a figure may show them. The networks that
-explain them may not be passed on, but their maps may: a row here is one map (picture x class x method) with its score.
+The photographs are free (:mod:`campanion.data.photographs`), so that a figure may show them. The networks that explain
+them may not be passed on, but their maps may: a row here is one map (image x class x method) with its score.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import skimage.data
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -21,38 +20,17 @@ from campanion import metrics
 from campanion.cams.explain import check_images, explain_game
 from campanion.cams.maps import min_max_map, upsample
 from campanion.cams.variants import parse
+from campanion.data.photographs import PHOTOGRAPHS, photograph
 from campanion.errors import MissingResult, unknown
 from campanion.game.game import ChannelGame, class_indices, probabilities
 from campanion.models import load_model
+from campanion.pictures import percent
 from campanion.progress import track
 from campanion.results.rows import read_rows, rows_path, write_rows
-
-#: Photographs inside scikit-image's package, public domain or CC0, with ImageNet classes of what they show.
-PHOTOGRAPHS: dict[str, tuple[str, ...]] = {
-    "camera": ("tripod", "trench coat"),
-    "astronaut": ("crash helmet", "space shuttle"),
-    "rocket": ("missile",),
-    "chelsea": ("Egyptian cat",),
-    "coffee": ("espresso",),
-}
 
 LARGEST = 112  # side in pixels of a kept map: more than a small picture in a figure can show
 CURVES = ("insertion_curve", "deletion_curve")
 STEP = 1 / 28  # of the curves: FD-CAM's 3.6 % of the pixels
-
-
-def photograph(name: str) -> Image.Image:
-    """The photograph called ``name``, RGB.
-
-    Raises:
-        ValueError: it is not among :data:`PHOTOGRAPHS`.
-
-    >>> photograph("chelsea").size
-    (451, 300)
-    """
-    if name not in PHOTOGRAPHS:
-        raise ValueError(unknown("photograph", name, PHOTOGRAPHS))
-    return Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
 
 
 def measure(
@@ -60,7 +38,7 @@ def measure(
     pictures: Mapping[str, Image.Image],
     classes: Mapping[str, Sequence[str]],
     methods: Sequence[str],
-    step: int | float = STEP,
+    step: int | float | None = STEP,
 ) -> pd.DataFrame:
     """Explain every class of every picture by every method.
 
@@ -70,7 +48,7 @@ def measure(
         classes: names of the classes to explain, by the picture's name.
         methods: as :func:`campanion.cams.variants.parse` reads them.
         step: of insertion (from a blurred picture) and deletion (to zeros), see
-            :func:`campanion.metrics.insertion_deletion`.
+            :func:`campanion.metrics.insertion_deletion`; None leaves the curves out.
 
     Returns:
         Rows image, class_name, target, method, probability, rank (1: the predicted class), variation (mean absolute
@@ -102,14 +80,11 @@ def measure(
                 "image": name, "class_name": model.class_names[target], "target": target,
                 "probability": float(chances[target]), "rank": int((chances > chances[target]).sum()) + 1,
             }  # fmt: skip
-            score = getattr(model, "activation", "softmax")
-            result = metrics.insertion_deletion(game.network, image, maps, index, step=step, score=score)
+            measured = _curves(model, game, image, maps, index, step) if step is not None else [{}] * len(methods)
             shared["seconds"] = round((time.perf_counter() - start) / len(methods), 3)
             for j, (n, e) in enumerate(explained.items()):
-                areas = {k: float(getattr(result, k)[0, j]) for k in ("insertion", "deletion", "overall")}
-                drawn = {k: [round(v, 4) for v in getattr(result, k)[0, j].tolist()] for k in CURVES}
                 own = {"variation": _variation(maps[0, j]), **packed(e.raw[parsed[n][0]][0])}
-                rows.append({**shared, "method": n, **own, **areas, **drawn})
+                rows.append({**shared, "method": n, **own, **measured[j]})
     return pd.DataFrame(rows)
 
 
@@ -119,6 +94,7 @@ def photographs(
     methods: Sequence[str],
     classes: Mapping[str, Sequence[str]] = PHOTOGRAPHS,
     device: str = "cpu",
+    curves: bool = True,
 ) -> pd.DataFrame:
     """:func:`measure` of photographs, kept in ``data/results/rows/gallery_photographs_<model>.parquet``.
 
@@ -129,6 +105,7 @@ def photographs(
         mode: ``"cached"`` reads what was kept, ``"full"`` measures what is missing.
         methods: the rows' order too.
         classes: those to explain, by the photograph's name.
+        curves: whether insertion and deletion are wanted too, dozens of forward passes for each map.
 
     Raises:
         MissingResult: cached, and a map is not there.
@@ -147,25 +124,35 @@ def photographs(
         kept = kept if old == settings else None
         for name in track(classes, f"{model} on photographs", unit="picture"):
             for one in classes[name]:
-                todo = _missing(kept, name, one, methods)
+                todo = _missing(kept, name, one, methods, curves)
                 if todo:
-                    new = measure(network, {name: pictures[name]}, {name: [one]}, todo)
-                    kept = new if kept is None else pd.concat([kept, new], ignore_index=True)
+                    step = STEP if curves else None
+                    new = measure(network, {name: pictures[name]}, {name: [one]}, todo, step)
+                    kept = new if kept is None else pd.concat([_without(kept, new), new], ignore_index=True)
                     write_rows(kept, path, settings)
     kept = read_rows(path)[0]
     places = [(name, one, m) for name in classes for one in classes[name] for m in methods]
     for name, one, m in places:
-        if _missing(kept, name, one, [m]):
+        if _missing(kept, name, one, [m], curves):
             raise MissingResult(f"{path} has no map of {one} in {name} by {m}: make it with `./reproduce.sh full`.")
     return kept.set_index(["image", "class_name", "method"], drop=False).loc[places].reset_index(drop=True)
 
 
-def _missing(kept: pd.DataFrame | None, name: str, one: str, methods: Sequence[str]) -> list[str]:
-    """Those of ``methods`` that ``kept`` lacks for class ``one`` of picture ``name``."""
+def _missing(kept: pd.DataFrame | None, name: str, one: str, methods: Sequence[str], curves: bool) -> list[str]:
+    """Those of ``methods`` that ``kept`` lacks for class ``one`` of image ``name``, or whose curves it lacks."""
     if kept is None:
         return list(methods)
-    done = set(kept[(kept["image"] == name) & (kept["class_name"] == one)]["method"])
+    there = (kept["image"] == name) & (kept["class_name"] == one)
+    if curves:
+        there &= kept["insertion"].notna() if "insertion" in kept else False
+    done = set(kept[there]["method"])
     return [m for m in methods if m not in done]
+
+
+def _without(kept: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """``kept`` less the maps that ``new`` has again, with their curves."""
+    key = ["image", "class_name", "method"]
+    return kept[~pd.MultiIndex.from_frame(kept[key]).isin(pd.MultiIndex.from_frame(new[key]))]
 
 
 def stacked(rows: pd.DataFrame, size: tuple[int, int] = (224, 224)) -> dict[str, Tensor]:
@@ -208,17 +195,6 @@ def captions(rows: pd.DataFrame) -> list[str]:
     return [f"{r.class_name} {percent(r.probability)}" for r in one.itertuples()]
 
 
-def percent(probability: float) -> str:
-    r"""A probability in per cent, small ones with one digit that counts; the space before the sign does not break.
-
-    >>> percent(0.876), percent(0.0014)
-    ('88\xa0%', '0.1\xa0%')
-    """
-    value = 100 * probability
-    number = f"{value:.0f}" if value >= 1 else f"{value:.1g}" if value >= 1e-4 else "< 0.0001"
-    return f"{number}\u00a0%"
-
-
 def _indices(model: nn.Module, name: str, classes: Mapping[str, Sequence[str]]) -> list[int]:
     """Indices of the classes of picture ``name``; of two classes of one name (ImageNet's cranes) the first."""
     if not classes.get(name):
@@ -227,6 +203,19 @@ def _indices(model: nn.Module, name: str, classes: Mapping[str, Sequence[str]]) 
     if strange:
         raise ValueError(unknown("class", strange[0], model.class_names))
     return [list(model.class_names).index(c) for c in classes[name]]
+
+
+def _curves(
+    model: nn.Module, game: ChannelGame, image: Tensor, maps: Tensor, index: Tensor, step: int | float
+) -> list[dict[str, object]]:
+    """Insertion and deletion of each map of one image and class: areas, and curves of four digits."""
+    score = getattr(model, "activation", "softmax")
+    found = metrics.insertion_deletion(game.network, image, maps, index, step=step, score=score)
+    return [
+        {k: float(getattr(found, k)[0, j]) for k in ("insertion", "deletion", "overall")}
+        | {k: [round(v, 4) for v in getattr(found, k)[0, j].tolist()] for k in CURVES}
+        for j in range(maps.shape[1])
+    ]
 
 
 def _variation(map: Tensor) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from campanion.data import open_dataset
-from campanion.experiments.gallery import photograph
+from campanion.data.photographs import photograph
 from campanion.experiments.groups import PERCENTILES, RULES, examples, measure
 from campanion.experiments.modes import QUICK_IMAGES, QUICK_MODELS, committed
 from campanion.game.game import ChannelGame

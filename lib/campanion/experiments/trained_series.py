@@ -12,8 +12,8 @@ from torch import Tensor
 
 from campanion import paths
 from campanion.cams.maps import min_max_map, upsample
+from campanion.data.photographs import photograph
 from campanion.data.scenes import scene
-from campanion.experiments.gallery import photograph
 from campanion.experiments.trained import LEARNED, config_of, read_maps, save_maps
 from campanion.inference import eval_mode
 from campanion.models.trained import load_trained, read_card, weights_of

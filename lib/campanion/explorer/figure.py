@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
 from campanion.cams.variants import label
-from campanion.experiments.gallery import percent
 from campanion.explorer.bench import Answer, Bench
 from campanion.files import replacing, write_whole
+from campanion.pictures import percent
 from campanion.report.figures import MAP, STYLE, heatmap
 
 COLUMNS = 5

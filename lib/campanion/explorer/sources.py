@@ -10,10 +10,10 @@ from PIL import Image
 from torch import nn
 
 from campanion import paths
+from campanion.data.photographs import PHOTOGRAPHS, photograph
 from campanion.data.registry import find_entry
 from campanion.data.scenes import scene
 from campanion.errors import MissingData
-from campanion.experiments.gallery import PHOTOGRAPHS, photograph
 from campanion.models import load_model
 from campanion.pictures import open_picture
 

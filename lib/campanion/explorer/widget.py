@@ -14,12 +14,11 @@ from torch import nn
 
 from campanion import paths
 from campanion.cams.variants import label, parse
-from campanion.experiments.gallery import percent
 from campanion.explorer.bench import Answer, Bench, search
 from campanion.explorer.controls import Controls
 from campanion.explorer.figure import draw, png, save
 from campanion.explorer.sources import MODELS, network, pictures
-from campanion.pictures import open_picture
+from campanion.pictures import open_picture, percent
 from campanion.progress import is_batch
 
 PAUSE = 0.05  # seconds: changes that follow each other faster are answered together

@@ -13,6 +13,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
 from campanion import paths
 from campanion.report.tables import Table, label
@@ -97,14 +98,20 @@ def picture(image: object) -> np.ndarray:
     return array / 255 if array.dtype == np.uint8 else np.clip(array.astype(float), 0, 1)
 
 
-def heatmap(ax: Axes, image: object | None, map: object, alpha: float = 0.55, cmap: str = MAP) -> mpl.image.AxesImage:
-    """Draw a map (values in 0..1) over a picture, or alone where ``image`` is None.
+def heatmap(
+    ax: Axes, image: object | None, map: object, alpha: float = 0.75, cmap: str = MAP, contour: bool = True
+) -> mpl.image.AxesImage:
+    """Draw a map (values in 0..1) over an image, or alone where ``image`` is None.
+
+    The opacity grows with the map, from a third of ``alpha`` at 0 to ``alpha`` at 1, so that what a map leaves out can
+    still be seen. A white line stands where the map is half of its highest possible value.
 
     Args:
         image: what :func:`picture` takes, not normalised by mean and standard deviation.
         map: ``[H, W]``.
-        alpha: 0 shows the picture alone, 1 the map alone.
+        alpha: 0 shows the image alone; 1 hides it where the map is highest.
         cmap: a perceptual map by default; ``"jet"`` is how the papers print theirs.
+        contour: draw the line.
 
     Returns:
         The drawn map, for a colour bar.
@@ -113,15 +120,20 @@ def heatmap(ax: Axes, image: object | None, map: object, alpha: float = 0.55, cm
     if values.ndim != 2:
         raise ValueError(f"A map is [H, W]; got {list(values.shape)}.")
     height, length = values.shape
+    opacity: object = 1
     if image is not None:
         shown = picture(image)
         height, length = shown.shape[:2]
         ax.imshow(shown)
-    # the map is stretched over the picture, whatever its own size
+        opacity = alpha * (1 + 2 * np.clip(values, 0, 1)) / 3
+    # the map is stretched over the image, whatever its own size
     extent = (-0.5, length - 0.5, height - 0.5, -0.5)
-    drawn = ax.imshow(
-        values, cmap=cmap, vmin=0, vmax=1, alpha=1 if image is None else alpha, extent=extent, interpolation="bilinear"
-    )
+    drawn = ax.imshow(values, cmap=cmap, vmin=0, vmax=1, alpha=opacity, extent=extent, interpolation="bilinear")
+    if contour and image is not None and alpha and values.min() < 0.5 < values.max() and min(values.shape) > 1:
+        # contour counts rows from the lower edge of its extent, images from the upper one
+        lines = {"colors": "white", "linewidths": 0.8, "extent": extent, "origin": "upper"}
+        ax.contour(values, [0.5], **lines)
+        ax.set(xlim=extent[:2], ylim=extent[2:])
     _bare(ax)
     return drawn
 
@@ -132,17 +144,19 @@ def panel(
     rows: Sequence[str] = (),
     titles: Mapping[str, str] | None = None,
     width: float = 7.16,
-    alpha: float = 0.55,
+    alpha: float = 0.75,
     cmap: str = MAP,
+    title: str = "",
 ) -> Figure:
-    """A gallery: one row per image, first the picture, then one column per method.
+    """A gallery: one row per image, first the image, then one column per method.
 
     Args:
-        images: B pictures.
+        images: B images; each row has its image's proportions.
         maps: by method, ``[B, H, W]`` each.
-        rows: B names beside the pictures, such as the class that is explained.
+        rows: B names beside the images, such as the class that is explained.
         titles: heads of the columns, by method, where they are not to be the methods' printed names.
         width: of the figure in inches.
+        title: over all, such as the network's name.
 
     Raises:
         ValueError: a method has another number of maps than there are images.
@@ -152,20 +166,38 @@ def panel(
     for name, each in maps.items():
         if len(each) != len(images):
             raise ValueError(f"{name} has {len(each)} maps for {len(images)} images.")
-    columns = 1 + len(maps)
-    side = width / columns
+    gap, names = 0.04, 0.78 if rows else 0.0
+    side = (width - names) / (1 + len(maps)) - gap
+    size = min(8.0, 72 * side / 7)  # the longest word of a head must fit its column
+    heads = [""] + [_wrapped((titles or {}).get(name, label(name)), 9) for name in maps]
+    shown = [picture(image) for image in images]
+    tall = [side * min(1.5, max(0.4, one.shape[0] / one.shape[1])) for one in shown]
+    top = (max(h.count("\n") for h in heads) + 1) * size / 60 + 0.05
     with mpl.rc_context(STYLE):
-        fig, axes = plt.subplots(len(images), columns, figsize=(width, side * len(images) + 0.3), squeeze=False)
-        size = min(8.0, 72 * side / 7)  # the longest word of a head must fit its column
-        for i, image in enumerate(images):
-            axes[i, 0].imshow(picture(image))
-            _bare(axes[i, 0])
+        above = 0.2 if title else 0.0
+        height = above + top + sum(tall) + gap * len(tall)
+        # Places are given in inches: finding them would take longer than drawing, and leave gaps between the columns.
+        fig = plt.figure(figsize=(width, height), layout=PlaceHolderLayoutEngine(True, True))
+        y = above + top
+        for i, image in enumerate(shown):
+            for j, name in enumerate((None, *maps)):
+                left = names + j * (side + gap) + gap / 2
+                ax = fig.add_axes((left / width, 1 - (y + tall[i]) / height, side / width, tall[i] / height))
+                if name is None:
+                    ax.imshow(image, aspect="auto")
+                    _bare(ax)
+                else:
+                    heatmap(ax, image, maps[name][i], alpha, cmap)
+                    ax.set_aspect("auto")
+                if i == 0 and heads[j]:
+                    ax.set_title(heads[j], fontsize=size, pad=3)
             if rows:
-                axes[i, 0].set_ylabel(_wrapped(rows[i], 14), fontsize=size)
-            for j, (name, each) in enumerate(maps.items(), start=1):
-                heatmap(axes[i, j], image, each[i], alpha, cmap)
-                if i == 0:
-                    axes[0, j].set_title(_wrapped((titles or {}).get(name, label(name)), 9), fontsize=size)
+                fig.axes[i * (1 + len(maps))].set_ylabel(
+                    _wrapped(rows[i], 13), fontsize=min(7.5, size), rotation=0, ha="right", va="center", labelpad=3
+                )
+            y += tall[i] + gap
+        if title:
+            fig.suptitle(title, fontsize=8.5, y=1 - 0.06 / height, va="top")
     return fig
 
 

@@ -21,6 +21,8 @@ _HIGHER = {
     "add": "Average drop in deletion (%)",
     "shap_cosine": "Cosine with SHAP values",
     "energy_proportion": "Energy in the box (%)",
+    "grid_energy": "Energy in the half of the class (%)",
+    "grid_hit": "Highest point in the half of the class (%)",
     "map_mean": "Mean of the map",
     "iou": "IoU between models (%)",
     "within": "Cosine within a group",

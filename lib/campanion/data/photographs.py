@@ -1,0 +1,135 @@
+"""Photographs that anybody may show, and two of them side by side, where the place of each object is known.
+
+Nine are in ``data/pictures``, in the public domain, with a table of authors and sources; the others come inside
+scikit-image and matplotlib, public domain or CC0. The figures of this project show these and generated scenes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from campanion import paths
+from campanion.errors import unknown
+from campanion.pictures import open_picture
+
+#: ImageNet's and VOC's class of the animal in each photograph of ``data/pictures``; None where the set has none.
+ANIMALS: dict[str, tuple[str, str | None]] = {
+    "cat": ("Egyptian cat", "cat"),
+    "chicken": ("hen", "bird"),
+    "cow": ("ox", "cow"),
+    "dog": ("German shepherd", "dog"),
+    "duck": ("goose", "bird"),
+    "horse": ("sorrel", "horse"),
+    "owl": ("great grey owl", "bird"),
+    "pig": ("hog", None),
+    "sheep": ("ram", "sheep"),
+}
+
+#: All photographs, with the ImageNet classes of what they show; ``+`` stands between two that are side by side.
+PHOTOGRAPHS: dict[str, tuple[str, ...]] = {
+    **{name: (imagenet,) for name, (imagenet, _) in ANIMALS.items()},
+    "dog + cat": ("German shepherd", "Egyptian cat"),
+    "dog + chelsea": ("German shepherd", "Egyptian cat"),
+    "grace hopper": ("military uniform", "Windsor tie"),
+    "camera": ("tripod", "trench coat"),
+    "astronaut": ("crash helmet", "space shuttle"),
+    "rocket": ("missile",),
+    "chelsea": ("Egyptian cat",),
+    "coffee": ("espresso",),
+}
+#: The same in the 20 classes of Pascal VOC; photographs of other things are left out.
+VOC: dict[str, tuple[str, ...]] = {
+    **{name: (voc,) for name, (_, voc) in ANIMALS.items() if voc},
+    "dog + cat": ("dog", "cat"),
+    "dog + chelsea": ("dog", "cat"),
+    "grace hopper": ("person",),
+    "camera": ("person",),
+    "astronaut": ("person",),
+    "chelsea": ("cat",),
+}
+_BESIDE = " + "
+_CELL = (360, 480)  # width and height in pixels of one of two photographs side by side
+
+
+@lru_cache(maxsize=8)
+def photograph(name: str) -> Image.Image:
+    """The photograph called ``name``, RGB.
+
+    Raises:
+        ValueError: it is not among :data:`PHOTOGRAPHS`.
+
+    >>> photograph("chelsea").size
+    (451, 300)
+    """
+    if name not in PHOTOGRAPHS:
+        raise ValueError(unknown("photograph", name, PHOTOGRAPHS))
+    if _BESIDE in name:
+        return beside(*name.split(_BESIDE))
+    if name in ANIMALS:
+        return open_picture(paths.root() / "data" / "pictures" / f"{name}.webp")
+    if name == "grace hopper":
+        from matplotlib.cbook import get_sample_data
+
+        with get_sample_data("grace_hopper.jpg") as file:
+            return open_picture(file.read())
+    import skimage.data  # takes a while, for five of the pictures
+
+    return Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
+
+
+def classes_of(name: str, class_names: Sequence[str]) -> tuple[str, ...]:
+    """Those classes of a network that name what photograph ``name`` shows; empty where it has none.
+
+    >>> classes_of("dog + cat", load_model("voc_mlp").class_names)
+    ('dog', 'cat')
+    """
+    fits = VOC if len(class_names) == 20 else PHOTOGRAPHS
+    return tuple(c for c in fits.get(name, ()) if c in class_names)
+
+
+def beside(left: str, right: str) -> Image.Image:
+    """Two photographs side by side, 720 x 480 pixels, each cropped in its middle to an upright half.
+
+    Raises:
+        ValueError: unknown photograph.
+
+    >>> beside("dog", "cat").size
+    (720, 480)
+    """
+    whole = Image.new("RGB", (2 * _CELL[0], _CELL[1]))
+    for i, name in enumerate((left, right)):
+        whole.paste(_cropped(photograph(name)), (i * _CELL[0], 0))
+    return whole
+
+
+def halves(width: int, height: int) -> tuple[Tensor, Tensor]:
+    """Boxes [1, 4] of the left and the right photograph of :func:`beside`, in pixels of a map of that size.
+
+    They are known by construction. In a map of an odd width the column in the middle belongs to both.
+
+    >>> halves(224, 224)[1]
+    tensor([[112.,   0., 224., 224.]])
+    """
+    middle = width / 2
+    return torch.tensor([[0.0, 0.0, middle, height]]), torch.tensor([[middle, 0.0, width, height]])
+
+
+def sources() -> str:
+    """``cat: Loliloli; chicken: Tranquilles; ...``: photographs of ``data/pictures`` and their authors, for a foot."""
+    table = np.loadtxt(
+        paths.root() / "data" / "pictures" / "SOURCES.csv", str, delimiter=",", quotechar='"', skiprows=1
+    )
+    return "; ".join(f"{row[0].removesuffix('.webp')}: {row[2]}" for row in table)
+
+
+def _cropped(picture: Image.Image) -> Image.Image:
+    """The middle of a picture in the proportions of a cell, scaled to it."""
+    width = min(picture.width, picture.height * _CELL[0] / _CELL[1])
+    left = (picture.width - width) / 2
+    return picture.resize(_CELL, Image.Resampling.LANCZOS, box=(left, 0, left + width, picture.height))
