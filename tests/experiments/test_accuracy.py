@@ -10,7 +10,7 @@ from campanion.experiments.accuracy import accuracy_study, correctness, names_of
 from campanion.experiments.sizes import NETWORKS, TABLE3, parameters, size_runs
 from campanion.models.trained import read_card
 from campanion.report.grid_figures import printed_differences, study_figure
-from campanion.results.store import read_rows, rows_path
+from campanion.results.rows import read_rows, rows_path
 from campanion.training.grid import Cell, attention_of, train_cells
 from campanion.training.settings import make_config
 

@@ -19,9 +19,8 @@ from campanion.game.game import ChannelGame
 from campanion.inference import fast
 from campanion.models import load_model
 from campanion.results.measures import as_published
-from campanion.results.rows import with_rows
+from campanion.results.rows import read_rows, rows_path, running_path, with_rows, write_rows
 from campanion.results.statistics import summarise
-from campanion.results.store import read_rows, rows_path, running_path, write_rows
 
 QUICK = Protocol(curves=("grad_cam", "fd_cam"), compared=("lift_cam", "xgrad_cam:lift"), orderings=20)
 

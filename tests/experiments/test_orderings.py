@@ -10,7 +10,7 @@ import pytest
 import torch
 from campanion import explain, metrics
 from campanion.data import open_dataset
-from campanion.errors import MissingData
+from campanion.errors import MissingData, MissingResult
 from campanion.experiments import costs
 from campanion.experiments.convergence import (
     Convergence,
@@ -34,7 +34,8 @@ from campanion.experiments.orderings import (
 from campanion.game.game import ChannelGame
 from campanion.inference import fast
 from campanion.models import load_model
-from campanion.results.store import MissingResult, load_results, read_rows, rows_path
+from campanion.results.rows import read_rows, rows_path
+from campanion.results.store import load_results
 
 FEW = Orderings(counts=(1, 4), simulations=3)
 SHORT = Convergence(reference=40, checkpoints=(1, 2, 7, 20), by_forwards=(1, 2))

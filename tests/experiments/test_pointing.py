@@ -27,8 +27,8 @@ from campanion.experiments.pointing_study import METHODS, RUNS, pointing_study, 
 from campanion.game.game import ChannelGame
 from campanion.inference import fast
 from campanion.models import load_model
-from campanion.results.rows import RowStore
-from campanion.results.store import load_result, read_rows, rows_path, running_path, write_rows
+from campanion.results.rows import RowStore, read_rows, rows_path, running_path, write_rows
+from campanion.results.store import load_result
 from nets import net, pictures
 from PIL import Image
 from torch.nn import functional as F

@@ -7,9 +7,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 from campanion.report.tables import compare, paper_vs_ours, run_name, table_per_run
-from campanion.results.provenance import REQUIRED
+from campanion.results.store import Provenance
 
-RECORD = dict.fromkeys(REQUIRED, "x") | {
+RECORD = dict.fromkeys(Provenance.model_fields, "x") | {
     "mode": "full", "data": "imagenet-val", "n": 500, "weights": {"name": "resnet18", "accuracy": "top-1 71.8 %"},
     "minutes": 62.0, "versions": {"torch": "2.15.0"},
 }  # fmt: skip

@@ -13,7 +13,8 @@ from campanion.errors import MissingData, MissingResult
 from campanion.experiments import vqa as vqa_study
 from campanion.models.vqa import load_vqa
 from campanion.report.claims import find_claim, verdict
-from campanion.results.store import load_result, load_results, read_rows, rows_path
+from campanion.results.rows import read_rows, rows_path
+from campanion.results.store import load_result, load_results
 from campanion.training import vqa_loop as vqa_training
 from campanion.training.vqa import RECIPES, run
 from campanion.training.vqa_loop import Pairs, accuracy

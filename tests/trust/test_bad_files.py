@@ -39,9 +39,10 @@ INSTANCES = {
     "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "iscrowd": 0}],
 }
 ROW = {"method": "cam", "metric": "ad", "mean": 0.5, "low": 0.4, "high": 0.6, "n": 5}
-RECORD = dict.fromkeys(
-    ("mode", "data", "n", "weights", "device", "minutes", "seed", "settings", "versions", "commit", "date"), "x"
-)
+RECORD = {
+    "mode": "full", "data": "x", "n": 5, "weights": {"name": "x"}, "device": "x", "minutes": 1.0, "seed": 0,
+    "settings": {}, "versions": {"torch": "x"}, "commit": "x", "date": "x",
+}  # fmt: skip
 RUN = {"model": "m", "data": "d", "mode": "full", "rows": [ROW], "differences": [], "provenance": RECORD}
 RESULT = {"notebook": "21_test", "schema": 1, "runs": [RUN]}
 XML = (
@@ -142,12 +143,14 @@ def weights_npz() -> bytes:
 
 
 def rows_file() -> bytes:
-    header = {"rows": 1, "key": ["image", "method"], "settings": {"seed": 0}}
-    return "\n".join(map(json.dumps, (header, [{"image": "a", "method": "cam", "x": 1}], ""))).encode()[:-2]
+    path = Path(tempfile.mkdtemp()) / "rows.sqlite"
+    with RowStore(path, settings={"seed": 0}) as store:
+        store.append([{"image": "a", "method": "cam", "x": 1}])
+    return path.read_bytes()
 
 
 def open_rows(folder: Path, content: bytes) -> int:
-    with RowStore(folder_with(folder, "rows.jsonl", content) / "rows.jsonl", settings={"seed": 0}) as store:
+    with RowStore(folder_with(folder, "rows.sqlite", content) / "rows.sqlite", settings={"seed": 0}) as store:
         return len(store.frame())
 
 

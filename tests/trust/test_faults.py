@@ -29,8 +29,8 @@ from campanion.experiments.evaluation import evaluate, settings_of
 from campanion.models import load_model
 from campanion.results.measures import as_published
 from campanion.experiments.protocols import Protocol
-from campanion.results.provenance import REQUIRED
-from campanion.results.store import make_run, result_path, rows_path, save_result, write_rows
+from campanion.results.rows import rows_path, write_rows
+from campanion.results.store import make_run, result_path, save_result
 from campanion.results.statistics import paired, summarise
 import matplotlib.pyplot as plt
 
@@ -39,7 +39,10 @@ PROTOCOL = Protocol(curves=("grad_cam", "fd_cam"), compared=("lift_cam", "xgrad_
 METRICS = ["insertion", "deletion", "ad"]
 model, scenes = load_model("scenes_resnet"), open_dataset("scenes", n=8, size=32)
 model.preprocess = type(model.preprocess)(32, model.preprocess.mean, model.preprocess.std)
-record = {**dict.fromkeys(REQUIRED, "fixed"), "data": "scenes", "mode": "quick"}
+record = {
+    "mode": "quick", "data": "scenes", "n": 8, "weights": {"name": "m"}, "device": "CPU", "minutes": 0.0, "seed": 0,
+    "settings": {}, "versions": {}, "commit": "none", "date": "2000-01-01",
+}
 
 def here(name):
     for variable in ("OUT", "RESULTS", "FIGURES"):
@@ -94,21 +97,23 @@ bare = types.ModuleType("campanion")  # without the package's own imports (torch
 bare.__path__ = [sys.argv[2]]
 sys.modules["campanion"] = bare
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000))
 from campanion.results.rows import RowStore
 try:
     with RowStore(sys.argv[1], settings={}) as store:
         for i in range(99):
-            store.append([{"image": str(i), "method": "cam", "text": "x" * 500}])
+            store.append([{"image": str(i), "method": "cam", "text": "x" * 2000}])
 except OSError as error:
     print(error)
 """
 
 SAVER = """
 import os, sys
-from campanion.results.provenance import REQUIRED
 from campanion.results.store import load_result, make_run, save_result
-record = {**dict.fromkeys(REQUIRED, "fixed"), "data": "d", "mode": "quick"}
+record = {
+    "mode": "quick", "data": "d", "n": 8, "weights": {"name": "m"}, "device": "CPU", "minutes": 0.0, "seed": 0,
+    "settings": {}, "versions": {}, "commit": "none", "date": "2000-01-01",
+}
 row = {"method": "cam", "metric": "ad", "mean": 0.5, "low": 0.4, "high": 0.6, "n": 5}
 children = []
 for process in range(4):
@@ -148,9 +153,9 @@ def test_killed_at_twenty_random_moments_ends_as_undisturbed(tmp_path: Path) -> 
 def test_a_full_disk_is_said_in_one_sentence_and_loses_no_finished_row(tmp_path: Path) -> None:
     from campanion.results.rows import RowStore
 
-    path = tmp_path / "rows.jsonl"
+    path = tmp_path / "rows.sqlite"
     said = python(LIMIT, path, LIBRARY)
-    assert said.startswith(f"Cannot write {path}: File too large. Finished images are kept;")
+    assert said.startswith(f"Cannot write {path}: disk I/O error. Finished images are kept;")
     assert len(said.splitlines()) == 1
     with RowStore(path, settings={}) as store:
         assert [row["image"] for row in store.rows] == [str(i) for i in range(len(store))]
@@ -161,8 +166,8 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_sentence(tmp_path: Path)
     from campanion.results.rows import RowStore
 
     (tmp_path / "file").touch()  # a user with all rights may write to a read-only folder, but not below a file
-    with pytest.raises(OSError, match=r"Cannot write .*rows\.jsonl: .*CAMPANION_OUT"):
-        RowStore(tmp_path / "file" / "rows" / "rows.jsonl", settings={})
+    with pytest.raises(OSError, match=r"Cannot write .*rows\.sqlite: .*CAMPANION_OUT"):
+        RowStore(tmp_path / "file" / "rows" / "rows.sqlite", settings={})
 
 
 @posix

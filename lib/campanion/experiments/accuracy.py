@@ -20,7 +20,8 @@ from campanion.experiments.sizes import size_runs
 from campanion.models.trained import load_trained, read_card
 from campanion.progress import track
 from campanion.results import provenance
-from campanion.results.store import load_result, make_run, read_rows, rows_path, save_result, write_rows
+from campanion.results.rows import read_rows, rows_path, write_rows
+from campanion.results.store import load_result, make_run, save_result
 from campanion.results.trainings import combine
 from campanion.training.batches import Draw, normalise
 from campanion.training.grid import Cell, by_network, cells, default_scale, train_cells

@@ -16,8 +16,9 @@ from campanion.experiments.pointing import CENTRE, RANDOM, evaluate_pointing, po
 from campanion.experiments.protocols import FD_METHODS
 from campanion.models import load_model
 from campanion.results import provenance
+from campanion.results.rows import read_rows, rows_path
 from campanion.results.statistics import paired, summarise
-from campanion.results.store import load_result, make_run, read_rows, rows_path, save_result
+from campanion.results.store import load_result, make_run, save_result
 
 METHODS = (*FD_METHODS, RANDOM)
 METRICS = ("own", "swapped", "gap", "follows", "overlap", "correlation")

@@ -14,8 +14,9 @@ from campanion.experiments.modes import QUICK_IMAGES, QUICK_MODELS, committed
 from campanion.game.game import ChannelGame
 from campanion.models import load_model
 from campanion.results import provenance
+from campanion.results.rows import read_rows, rows_path, write_rows
 from campanion.results.statistics import summarise
-from campanion.results.store import load_result, make_run, read_rows, rows_path, save_result, write_rows
+from campanion.results.store import load_result, make_run, save_result
 
 #: The pooling after the target layer, where there is one: the layer that the authors' code takes.
 POOLING = {"vgg16": "features.30", "scenes_vgg": "features.15"}

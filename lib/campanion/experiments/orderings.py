@@ -26,9 +26,9 @@ from campanion.inference import fast
 from campanion.models import load_model
 from campanion.results import provenance
 from campanion.results.measures import as_published
-from campanion.results.rows import with_rows
+from campanion.results.rows import read_rows, rows_path, with_rows, write_rows
 from campanion.results.statistics import paired, summarise
-from campanion.results.store import load_result, make_run, read_rows, rows_path, save_result, write_rows
+from campanion.results.store import load_result, make_run, save_result
 
 METRICS = ("iic", "ad", "add")
 ROWS = "orderings"

@@ -12,8 +12,9 @@ from campanion.experiments.pointing import CHEAP, MASKED, evaluate_pointing, ope
 from campanion.metrics import macro
 from campanion.models import load_model
 from campanion.results import provenance
+from campanion.results.rows import rows_path, write_rows
 from campanion.results.statistics import paired, summarise
-from campanion.results.store import load_result, make_run, rows_path, save_result, write_rows
+from campanion.results.store import load_result, make_run, save_result
 
 #: Methods of a table in this order, by the name of the rows that hold them.
 RUNS: dict[str, tuple[str, ...]] = {"pointing": CHEAP, "pointing_masked": MASKED}

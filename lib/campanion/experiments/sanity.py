@@ -23,8 +23,9 @@ from campanion.models import load_model
 from campanion.report import figures
 from campanion.report.tables import label
 from campanion.results import provenance
+from campanion.results.rows import rows_path, write_rows
 from campanion.results.statistics import summarise
-from campanion.results.store import load_result, make_run, rows_path, save_result, write_rows
+from campanion.results.store import load_result, make_run, save_result
 
 ROWS, MIRROR = "sanity", "mirror"
 METHODS = ("grad_cam", "grad_cam_pp", "layer_cam", "xgrad_cam", "ablation_cam", "lift_cam", "fd_cam")

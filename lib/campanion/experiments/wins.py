@@ -15,8 +15,9 @@ from campanion.experiments.study import CURVES
 from campanion.models import load_model
 from campanion.results import provenance
 from campanion.results.measures import as_published, better
+from campanion.results.rows import read_rows, rows_path
 from campanion.results.statistics import paired, summarise
-from campanion.results.store import load_result, make_run, read_rows, rows_path, save_result
+from campanion.results.store import load_result, make_run, save_result
 
 TABLE = "21_fd_table1_faithfulness"  # its rows hold the curves of every image and method
 AREAS = ("insertion", "deletion", "overall")

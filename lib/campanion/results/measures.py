@@ -83,3 +83,14 @@ def as_published(rows: pd.DataFrame) -> pd.DataFrame:
         if column in rows:
             rows[metric] = 100 * rows.pop(column).astype(float)
     return rows
+
+
+def percent(probability: float) -> str:
+    r"""A probability in per cent, small ones with one digit that counts; the space before the sign does not break.
+
+    >>> percent(0.876), percent(0.0014)
+    ('88\xa0%', '0.1\xa0%')
+    """
+    value = 100 * probability
+    number = f"{value:.0f}" if value >= 1 else f"{value:.1g}" if value >= 1e-4 else "< 0.0001"
+    return f"{number}\u00a0%"

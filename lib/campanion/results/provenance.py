@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 
+import pandas as pd
 import torch
 
-import campanion
 from campanion import paths
 
 PACKAGES = ("torch", "torchvision", "captum", "campanion")
-REQUIRED = ("mode", "data", "n", "weights", "device", "minutes", "seed", "settings", "versions", "commit", "date")
 
 
 def collect(
@@ -65,6 +64,33 @@ def collect(
     }
 
 
+def of_rows(
+    rows: pd.DataFrame,
+    mode: str,
+    data: str,
+    weights: Mapping[str, object],
+    seed: int,
+    settings: Mapping[str, object],
+    unit: str = "image",
+) -> dict[str, object]:
+    """The record of per-image rows: each may have been measured elsewhere, and says by what and how long it took.
+
+    Args:
+        rows: with image, device, torch and seconds: those of a ``unit``, which stand in each of its rows. What two
+            measurements made of one unit took two times.
+        unit: column of what is measured in one go.
+        mode, data, weights, seed, settings: as for :func:`collect`.
+
+    >>> of_rows(rows, "full", "imagenet-val", model.weights, 0, settings)["device"]
+    'CPU, 1 thread and CPU, 2 threads'
+    """
+    minutes = rows.drop_duplicates([unit, "seconds"])["seconds"].sum() / 60
+    record = collect(mode, data, rows["image"].nunique(), weights, "cpu", minutes, seed, settings)
+    record["device"] = " and ".join(sorted(rows["device"].unique()))
+    record["versions"]["torch"] = " and ".join(sorted(rows["torch"].unique()))
+    return record
+
+
 def line(provenance: Mapping[str, object]) -> str:
     """One line of text for the foot of a table.
 
@@ -113,8 +139,6 @@ def device_name(device: str | torch.device) -> str:
 
 
 def _version(name: str) -> str:
-    if name == "campanion":
-        return campanion.__version__
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

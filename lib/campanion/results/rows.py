@@ -1,11 +1,14 @@
-"""Per-image rows of a long run: appended as they come, resumed after a stop, never mixed between runs."""
+"""Per-image rows of a long run: kept as they come, resumed after a stop, never mixed between runs.
+
+A running file is an SQLite database (``out/rows``), a finished one parquet (``data/results/rows``).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,20 +17,22 @@ from campanion import paths
 from campanion.errors import MissingResult
 from campanion.files import replacing
 
-try:
-    import fcntl
-except ImportError:  # Windows has no fcntl: one run at a time is then the user's care
-    fcntl = None
-
-FORMAT = 1
+_APPLICATION = 0x63616D70  # marks a database as a file of rows
+_DISK = (
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+)
+_TABLES = "CREATE TABLE about (key TEXT, settings TEXT); CREATE TABLE rows (key TEXT PRIMARY KEY, content TEXT);"
 
 
 class RowStore:
-    """Append-only file of result rows, one JSON line for all rows of one image.
+    """Result rows in an SQLite file, all rows of one image in one transaction.
 
-    The line is written, flushed and synced in one go, so that a killed run loses at most the image it was
-    working on: a half-written last line is dropped when the file is opened again. The first line holds the
-    settings of the run; opening with other settings is refused, as is a second writer.
+    A killed run loses at most the image that it was working on. Opening with other settings is refused, as is a second
+    writer.
 
     Args:
         path: the running file, usually :func:`running_path`.
@@ -36,7 +41,7 @@ class RowStore:
             JSON values only. What merely decides how much is done, such as a limit, does not belong here.
 
     Raises:
-        ValueError: the file was made with other settings or another key, or is damaged; the sentence says where.
+        ValueError: the file was made with other settings or another key, or is damaged.
         RuntimeError: another process is writing the file.
         OSError: the file cannot be written, now or when rows are added: a full disk, a read-only folder.
 
@@ -52,18 +57,15 @@ class RowStore:
         self.settings = json.loads(_dump(dict(settings)))
         self.rows: list[dict] = []
         self._keys: set[tuple] = set()
-        try:
+        advice = "Point CAMPANION_OUT at a folder that can be written."
+        with self._sentences(advice):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 - open for the store's life
-        except OSError as error:
-            raise OSError(
-                f"Cannot write {self.path}: {error.strerror}. Point CAMPANION_OUT at a folder that can be written."
-            ) from error
+            self._base = sqlite3.connect(self.path, timeout=0, isolation_level=None)
         try:
-            self._lock()
-            self._resume()
+            with self._sentences(advice):
+                self._open()
         except BaseException:
-            self._file.close()
+            self._base.close()
             raise
 
     @property
@@ -85,14 +87,16 @@ class RowStore:
             ValueError: a row is in the file already, or twice among ``rows``.
         """
         group = json.loads(_dump([dict(r) for r in rows]))
-        if not group:
-            return
         keys = [self._key_of(r) for r in group]
         twice = [k for i, k in enumerate(keys) if k in self._keys or k in keys[:i]]
         if twice:
             named = ", ".join(f"{n}={v!r}" for n, v in zip(self.key, twice[0], strict=True))
             raise ValueError(f"The row {named} is in {self.path} already: skip what `done` holds.")
-        self._write(_dump(group))
+        with self._sentences("Finished images are kept; free some space, then the same command goes on."):
+            self._base.execute("BEGIN")
+            values = [(_dump(k), _dump(r)) for k, r in zip(keys, group, strict=True)]
+            self._base.executemany("INSERT INTO rows VALUES (?, ?)", values)
+            self._base.execute("COMMIT")
         self._keys.update(keys)
         self.rows.extend(group)
 
@@ -108,7 +112,7 @@ class RowStore:
 
     def close(self) -> None:
         """Close the file and free its lock."""
-        self._file.close()
+        self._base.close()
 
     def __enter__(self) -> RowStore:
         return self
@@ -116,39 +120,45 @@ class RowStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _lock(self) -> None:
-        if fcntl is None:
-            return
+    @contextlib.contextmanager
+    def _sentences(self, advice: str) -> Iterator[None]:
+        """What SQLite and the system complain of, as sentences; an unfinished transaction is undone."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system frees it however the process ends
-        except OSError as error:
-            raise RuntimeError(
-                f"Another run is writing {self.path}: wait for it, stop it, or give this run its own file."
-            ) from error
+            yield
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
+            text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            if "locked" in text:
+                raise RuntimeError(
+                    f"Another run is writing {self.path}: wait for it, stop it, or give this run its own file."
+                ) from error
+            if isinstance(error, OSError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK:
+                raise OSError(f"Cannot write {self.path}: {text}. {advice}") from error
+            raise ValueError(f"{self.path} is not a file of result rows, or damaged ({text}): delete it.") from error
+        finally:
+            if getattr(self, "_base", None) is not None and self._base.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    self._base.execute("ROLLBACK")
 
-    def _resume(self) -> None:
-        self._file.seek(0)
-        whole, newline, _half = self._file.read().rpartition(b"\n")
-        self._file.truncate(len(whole) + len(newline))
-        header = {"rows": FORMAT, "key": list(self.key), "settings": self.settings}
-        if not newline:
-            self._write(_dump(header))
-            return
-        first, *lines = whole.split(b"\n")
-        self._check_header(self._parse(first, 1), header)
-        for number, line in enumerate(lines, start=2):
-            group = self._parse(line, number)
-            try:
-                self._keys.update([self._key_of(r) for r in group])
-            except (KeyError, TypeError) as error:
-                raise ValueError(self._damaged(number)) from error
-            self.rows.extend(group)
-
-    def _check_header(self, found: dict, wanted: dict) -> None:
-        parts = found if isinstance(found, dict) else {}
-        if parts.get("rows") != FORMAT or "key" not in parts or not isinstance(parts.get("settings"), dict):
-            raise ValueError(f"{self.path} is not a file of result rows: give this run another file.")
-        old, new = _flat({"key": found["key"], **found["settings"]}), _flat({"key": wanted["key"], **self.settings})
+    def _open(self) -> None:
+        run = self._base.execute
+        run("PRAGMA locking_mode = EXCLUSIVE")  # from the first write on, until the file is closed
+        run("BEGIN EXCLUSIVE")
+        mark, tables = (run(f"{query}").fetchone()[0] for query in ("PRAGMA application_id", _COUNT))
+        if not tables:
+            for statement in _TABLES.split(";")[:-1]:
+                run(statement)
+            run(f"PRAGMA application_id = {_APPLICATION}")
+            run("INSERT INTO about VALUES (?, ?)", (_dump(self.key), _dump(self.settings)))
+        elif mark != _APPLICATION or run("PRAGMA quick_check").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("another database" if mark != _APPLICATION else "quick check failed")
+        run("COMMIT")
+        try:
+            key, settings = (json.loads(text) for text in run("SELECT key, settings FROM about").fetchone())
+            self.rows = [json.loads(text) for (text,) in run("SELECT content FROM rows ORDER BY rowid")]
+            self._keys = {self._key_of(row) for row in self.rows}
+            old, new = (_flat({"key": list(k), **s}) for k, s in ((key, settings), (self.key, self.settings)))
+        except (ValueError, TypeError, KeyError) as error:
+            raise sqlite3.DatabaseError(str(error)) from error
         for name in sorted(old.keys() | new.keys()):
             a, b = (repr(s[name]) if name in s else "nothing" for s in (old, new))
             if a != b:
@@ -157,42 +167,19 @@ class RowStore:
                     "run with the old setting, name another file, or delete this one."
                 )
 
-    def _parse(self, line: bytes, number: int) -> list | dict:
-        try:
-            return json.loads(line)
-        except ValueError as error:
-            raise ValueError(self._damaged(number)) from error
-
-    def _damaged(self, number: int) -> str:
-        return f"Line {number} of {self.path} is damaged: delete that line (its image is done again) or the file."
-
     def _key_of(self, row: Mapping[str, object]) -> tuple:
         missing = [k for k in self.key if k not in row]
         if missing:
             raise KeyError(f"A row lacks the key column {missing[0]!r}; it has {', '.join(row)}.")
         return tuple(row[k] for k in self.key)
 
-    def _write(self, text: str) -> None:
-        start = self._file.seek(0, os.SEEK_END)
-        data = memoryview(text.encode() + b"\n")
-        try:
-            while data:
-                data = data[self._file.write(data) :]
-            os.fsync(self._file.fileno())
-        except BaseException as error:  # a full disk or Ctrl-C: leave no half line for the next append to join on to
-            with contextlib.suppress(OSError):
-                self._file.truncate(start)
-            if isinstance(error, OSError):
-                raise OSError(
-                    f"Cannot write {self.path}: {error.strerror}. Finished images are kept; free some space, then the "
-                    "same command goes on."
-                ) from error
-            raise
+
+_COUNT = "SELECT count(*) FROM sqlite_master"
 
 
 def running_path(data: str, model: str, name: str = "rows") -> Path:
-    """Where a run appends its rows: ``out/rows/<name>_<data>_<model>.jsonl``, which git ignores."""
-    return paths.out_dir() / "rows" / f"{name}_{data}_{model}.jsonl"
+    """Where a run keeps its rows until it ends: ``out/rows/<name>_<data>_<model>.sqlite``, which git ignores."""
+    return paths.out_dir() / "rows" / f"{name}_{data}_{model}.sqlite"
 
 
 def rows_path(data: str, model: str, name: str = "cams") -> Path:
@@ -249,8 +236,5 @@ def _plain(value: object) -> object:
 def _flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     flat: dict[str, object] = {}
     for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
     return flat

@@ -1,15 +1,8 @@
 """Result files: one JSON per notebook with means, intervals, paired differences and where they come from.
 
-``data/results/<notebook>.json``::
-
-    {"notebook": "21_fd_table1_faithfulness", "schema": 1, "runs": [
-      {"model": "resnet18", "data": "imagenet-val", "mode": "full",
-       "rows": [{"method": "fd_cam", "metric": "insertion", "mean": 0.5, "low": 0.49, "high": 0.51, "n": 500}],
-       "differences": [{"method": "fd_cam", "reference": "grad_cam", "metric": "insertion", "mean": ..., ...}],
-       "provenance": {...}, "extra": {...}}]}
-
-``extra`` (optional) holds what a figure needs beside, such as curves. Numbers have six significant digits, so that
-the same rows give the same bytes. The per-image rows are in :mod:`campanion.results.rows`.
+``data/results/<notebook>.json`` is a :class:`Result`; ``extra`` of a run (optional) holds what a figure needs beside,
+such as curves. Numbers have six significant digits, so that the same rows give the same bytes. The per-image rows are
+in :mod:`campanion.results.rows`.
 """
 
 from __future__ import annotations
@@ -18,36 +11,120 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from campanion import paths
 from campanion.errors import MissingResult
 from campanion.files import locked, write_whole
-from campanion.results import provenance
-from campanion.results.rows import RowStore, read_rows, rows_path, running_path, write_rows
 
-__all__ = [
-    "MissingResult",
-    "RowStore",
-    "check_result",
-    "load_result",
-    "load_results",
-    "make_run",
-    "read_rows",
-    "result_path",
-    "rows_path",
-    "running_path",
-    "save_result",
-    "write_rows",
-]
-
-SCHEMA = 1
 DIGITS = 6
-_ROW = ("method", "metric", "mean", "low", "high", "n")
-_DIFFERENCE = ("method", "reference", "metric", "mean", "low", "high", "n")
-_OPTIONAL = ("p", "sd", "note")
-_RUN = ("model", "data", "mode", "rows", "differences", "provenance")
+_Name = Annotated[str, Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Row(_Strict):
+    """The mean of a metric over ``n`` units; ``low`` and ``high`` are its 95 % interval, null with a single unit."""
+
+    method: _Name
+    metric: _Name
+    mean: FiniteFloat
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    n: Annotated[int, Field(gt=0)]
+    p: float | None = None
+    sd: float | None = None
+    note: str | None = None
+
+    @property
+    def name(self) -> tuple[str, ...]:
+        """What no other row may share."""
+        return self.method, self.metric
+
+    @model_validator(mode="after")
+    def _upright(self) -> Row:
+        if (self.low is None) != (self.high is None):
+            raise ValueError("the interval needs two finite numbers or null")
+        if self.low is not None and self.low > self.high:
+            raise ValueError("the interval is upside down")
+        return self
+
+
+class Difference(Row):
+    """The mean of ``method - reference`` on the same units."""
+
+    reference: _Name
+
+    @property
+    def name(self) -> tuple[str, ...]:
+        """What no other difference may share."""
+        return self.method, self.reference, self.metric
+
+
+class Provenance(BaseModel):
+    """Where a run's numbers come from, see :func:`campanion.results.provenance.collect`."""
+
+    model_config = ConfigDict(extra="allow")
+    mode: Literal["quick", "full"]
+    data: str
+    n: int
+    weights: dict
+    device: str
+    minutes: float
+    seed: int
+    settings: dict
+    versions: dict[str, str]
+    commit: str
+    date: str
+
+
+class Run(_Strict):
+    """What was measured of one network on one data set."""
+
+    model: str
+    data: str
+    mode: Literal["quick", "full"]
+    rows: Annotated[list[Row], Field(min_length=1)]
+    differences: list[Difference]
+    provenance: Provenance
+    extra: dict | None = None
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """What no other run of a result may share."""
+        return self.data, self.model, self.mode
+
+    @model_validator(mode="after")
+    def _single(self) -> Run:
+        _no_repeats(self.rows)
+        _no_repeats(self.differences)
+        return self
+
+
+class Result(_Strict):
+    """A result file."""
+
+    notebook: str
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    runs: Annotated[list[Run], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _single(self) -> Result:
+        _no_repeats(self.runs)
+        return self
+
+
+def _no_repeats(parts: Sequence[Row | Run]) -> None:
+    seen: set[tuple] = set()
+    for part in parts:
+        if part.name in seen:
+            raise ValueError(f"{type(part).__name__.lower()} {part.name} is repeated")
+        seen.add(part.name)
 
 
 def result_path(notebook: str) -> Path:
@@ -74,24 +151,19 @@ def make_run(
     >>> run = make_run(summarise(frame, metrics), paired(frame, metrics), collect(...), "resnet18")
     >>> save_result("21_fd_table1_faithfulness", [run])
     """
-    run = {
-        "model": model,
-        "data": record["data"],
-        "mode": record["mode"],
-        "rows": _records(rows),
-        "differences": _records(differences),
-        "provenance": dict(record),
-    }
+    run = {"model": model, "data": record["data"], "mode": record["mode"], "rows": _records(rows)}
+    run |= {"differences": _records(differences), "provenance": dict(record)}
     return run if extra is None else {**run, "extra": dict(extra)}
 
 
-def save_result(notebook: str, runs: Sequence[Mapping], keep_others: bool = True) -> Path:
-    """Write the runs of a notebook; runs of another (data, model, mode) in the file stay unless told otherwise.
+def save_result(notebook: str, runs: Sequence[Mapping], keep_others: bool = True) -> dict:
+    """Write the runs of a notebook and give back what was written.
 
-    The file is replaced in one step under a lock, so that runs of several models may be saved at the same time.
+    Runs of another (data, model, mode) in the file stay where ``keep_others``. The file is replaced in one step under a
+    lock, so that runs of several models may be saved at the same time.
 
     Raises:
-        ValueError: the result is not as :func:`check_result` wants it; nothing is written.
+        ValueError: the result is not a :class:`Result`; nothing is written.
     """
     path = result_path(notebook)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,10 +173,10 @@ def save_result(notebook: str, runs: Sequence[Mapping], keep_others: bool = True
             raise ValueError(f"Two of the runs for {notebook} have the same data, model and mode: merge them first.")
         old = {_identity(r): r for r in load_result(notebook)["runs"]} if keep_others and path.exists() else {}
         merged = {**old, **new}
-        result = {"notebook": notebook, "schema": SCHEMA, "runs": [merged[k] for k in sorted(merged)]}
+        result = {"notebook": notebook, "schema": 1, "runs": [merged[k] for k in sorted(merged)]}
         check_result(result)
         write_whole(path, _text(result))
-    return path
+    return result
 
 
 def load_result(notebook: str, folder: Path | None = None) -> dict:
@@ -131,60 +203,16 @@ def load_results(folder: Path | None = None) -> dict[str, dict]:
 
 
 def check_result(result: Mapping, where: str = "result") -> Mapping:
-    """Return ``result`` if it has the shape of this module's head, else raise a ValueError naming the place."""
-    _need(isinstance(result, Mapping), where, "is not a JSON object")
-    _fields(result, ("notebook", "schema", "runs"), (), where)
-    _need(result["schema"] == SCHEMA, where, f"has schema {result['schema']!r}, this version reads {SCHEMA}")
-    _need(isinstance(result["runs"], list) and result["runs"], where, "has no runs")
-    seen = set()
-    for i, run in enumerate(result["runs"]):
-        place = f"{where}: runs[{i}]"
-        _fields(run, _RUN, ("extra",), place)
-        _need(run["mode"] in ("quick", "full"), place, f"has mode {run['mode']!r}, not 'quick' or 'full'")
-        _need(_identity(run) not in seen, place, f"repeats {_identity(run)}")
-        seen.add(_identity(run))
-        missing = [k for k in provenance.REQUIRED if k not in run["provenance"]]
-        _need(not missing, f"{place}.provenance", f"lacks {', '.join(missing)}")
-        for kind, fields in (("rows", _ROW), ("differences", _DIFFERENCE)):
-            _check_rows(run[kind], fields, f"{place}.{kind}")
-        _need(run["rows"], f"{place}.rows", "is empty")
+    """Return ``result`` as it is if it is a :class:`Result`, else raise a ValueError naming the place."""
+    try:
+        Result.model_validate(result)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+        given = first["input"] if isinstance(first["input"], str | int | float | None) else ""
+        what = f"{place} = {given!r}" if given != "" else place or "the file"
+        raise ValueError(f"{where}: {what}: {first['msg'].removeprefix('Value error, ')}.") from error
     return result
-
-
-def _check_rows(rows: list, fields: tuple[str, ...], where: str) -> None:
-    _need(isinstance(rows, list), where, "is not a list")
-    names, seen = [f for f in fields if f in ("method", "reference", "metric")], set()
-    for i, row in enumerate(rows):
-        place = f"{where}[{i}]"
-        _fields(row, fields, _OPTIONAL, place)
-        for name in names:
-            _need(isinstance(row[name], str) and row[name], place, f"has {name} = {row[name]!r}, not a name")
-        key = tuple(row[n] for n in names)
-        _need(key not in seen, place, f"repeats {key}")
-        seen.add(key)
-        _need(isinstance(row["n"], int) and row["n"] > 0, place, f"has n = {row['n']!r}, not a positive integer")
-        _need(_finite(row["mean"]), place, f"has mean = {row['mean']!r}, not a finite number")
-        bounds = (row["low"], row["high"])
-        if bounds != (None, None):  # no interval: one image, or one network
-            _need(all(map(_finite, bounds)), place, f"has the interval {bounds}, not two finite numbers or null")
-            _need(bounds[0] <= bounds[1], place, f"has the interval {bounds} upside down")
-
-
-def _fields(row: object, needed: tuple[str, ...], optional: tuple[str, ...], where: str) -> None:
-    _need(isinstance(row, Mapping), where, "is not a JSON object")
-    missing = [k for k in needed if k not in row]
-    _need(not missing, where, f"lacks {', '.join(missing)}")
-    strange = [k for k in row if k not in (*needed, *optional)]
-    _need(not strange, where, f"has the unknown field {', '.join(map(repr, strange))}")
-
-
-def _need(truth: object, where: str, says: str) -> None:
-    if not truth:
-        raise ValueError(f"{where} {says}.")
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _identity(run: Mapping) -> tuple[str, str, str]:
