@@ -116,11 +116,9 @@ def _content_of(source: object) -> tuple[str, bytes]:
 def percent(probability: float) -> str:
     r"""A probability in per cent, small ones with one digit that counts; the space before the sign does not break.
 
-    >>> percent(0.876), percent(0.0014), percent(0.99999)
-    ('88\xa0%', '0.1\xa0%', '> 99.9\xa0%')
+    >>> percent(0.876), percent(0.0014)
+    ('88\xa0%', '0.1\xa0%')
     """
     value = 100 * probability
-    if value >= 99.95 and probability < 1:
-        return "> 99.9\u00a0%"
     number = f"{value:.0f}" if value >= 1 else f"{value:.1g}" if value >= 1e-4 else "< 0.0001"
     return f"{number}\u00a0%"

@@ -169,7 +169,7 @@ def test_the_figure_holds_what_was_asked(vgg):
     areas = [text.get_text() for text in figure.axes[5].get_legend().get_texts()]
     assert areas[1] == f"{float(vgg.curves('fd_cam').insertion):.3f} FD-CAM"
     assert plt.get_fignums() == before
-    drawn = figure.axes[2].images[-1].get_array()
+    drawn = next(ax for ax in figure.axes if ax.get_title() == "FD-CAM").images[-1].get_array()
     assert np.allclose(drawn, vgg.explain("fd_cam").map)
 
 
