@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ from campanion.errors import MissingData, MissingResult
 from campanion.experiments import stability as stability_study
 from campanion.experiments import trained_series
 from campanion.experiments.trained import config_of
-from campanion.experiments.trained_series import Trained, finished, learned_maps, series
+from campanion.experiments.trained_series import Trained, finished, learned_maps
 from campanion.models.trained import load_trained
 from campanion.results.rows import read_rows, rows_path
 from campanion.results.store import load_result
@@ -85,13 +86,10 @@ def test_metrics_of_a_pair_pixel_by_pixel() -> None:
     assert not flat["iou"].any()
 
 
-def test_series_vary_in_one_thing_and_start_with_the_most_accurate() -> None:
-    networks = [network(lr, 0, top1) for lr, top1 in ((0.07, 0.5), (0.1, 0.6), (0.12, 0.7))]
-    networks += [network(0.1, 1, 0.65), network(0.12, 1, 0.1)]
-    assert [n.about for n in series(networks, "lr")] == ["lr 0.12, seed 0", "lr 0.1, seed 0", "lr 0.07, seed 0"]
-    assert [n.about for n in series(networks, "seed")] == ["lr 0.1, seed 1", "lr 0.1, seed 0"]
-    assert series(networks[:3], "seed") == []
-    assert series([], "lr") == []
+def test_pairs_of_one_seed_are_told_apart() -> None:
+    one = network(0.07, 1)
+    assert stability_study.kind_of(one, network(0.12, 1)) == "one_seed_"
+    assert stability_study.kind_of(one, network(0.12, 2)) == stability_study.kind_of(one, network(0.07, 2)) == ""
 
 
 def test_rows_of_networks_whose_maps_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,78 +99,86 @@ def test_rows_of_networks_whose_maps_are_known(monkeypatch: pytest.MonkeyPatch) 
     left[1::2, :, 4:] = 1
     top = torch.zeros(40, 8, 8)
     top[:, :4] = 1
-    networks = [network(0.07, top1=0.9), network(0.1), network(0.12)]
-    maps = dict(zip([n.name for n in networks], (left, left, top), strict=True))
+    networks = [network(0.07, 1, top1=0.9), network(0.1, 2), network(0.12, 3), network(0.1, 3)]
+    maps = dict(zip([n.name for n in networks], (left, left, top, left), strict=True))
     monkeypatch.setattr(stability_study, "CHUNK", 7)
     ids = [f"p{i}" for i in range(40)]
     monkeypatch.setattr(stability_study, "learned_maps", lambda n, limit, device: (maps[n.name], ids, 8))
     monkeypatch.setattr(stability_study, "maps_to_show", lambda *_: {})
-    rows, extra = stability_study.method_rows(networks)
-    assert len(rows) == 80
-    by_other = rows.groupby("other")["iou"].agg(["min", "max"])
-    assert by_other.loc[networks[1].name].tolist() == [100, 100]
-    assert by_other.loc[networks[2].name].to_numpy() == pytest.approx(100 / 3, abs=0.01)  # 16 of 48 pixels
-    assert rows["iou_independent"].to_numpy() == pytest.approx(100 / 3, abs=0.01)
-    shuffled = rows[rows["other"] == networks[1].name]["iou_shuffled"]
+    rows, pairs, extra = stability_study.method_rows(networks)
+    names, third = [n.name for n in networks], 100 / 3  # left and top meet in 16 of 48 pixels
+    found = {(p.first, p.second): (p.kind, p.iou) for p in pairs.itertuples()}
+    assert found == {
+        (names[0], names[1]): ("", pytest.approx(100)), (names[0], names[2]): ("", pytest.approx(third)),
+        (names[0], names[3]): ("", pytest.approx(100)), (names[1], names[2]): ("", pytest.approx(third)),
+        (names[1], names[3]): ("", pytest.approx(100)), (names[2], names[3]): ("one_seed_", pytest.approx(third)),
+    }  # fmt: skip
+    own = rows[rows["kind"] == ""]
+    assert len(own) == len(rows[rows["kind"] == "one_seed_"]) == 40
+    assert own["iou"].to_numpy() == pytest.approx((3 * 100 + 2 * third) / 5)
+    assert own["iou_independent"].to_numpy() == pytest.approx(third)
     ring = stability_study.others(40, stability_study.SEED)
-    alike = (ring % 2 == torch.arange(40) % 2).float().mean()
-    assert shuffled.mean() == pytest.approx(100 * float(alike), abs=0.01)
+    alike = 100 * float((ring % 2 == torch.arange(40) % 2).float().mean())
+    assert pairs["iou_shuffled"].to_numpy() == pytest.approx([alike, third, alike, third, alike, third])
     matrix = torch.tensor(extra["matrix"])
     assert torch.equal(matrix, matrix.T)
-    torch.testing.assert_close(matrix[0], torch.tensor([100, 100, 100 / 3]))
-    curve = extra["curves"]["lr"]["iou"]
-    assert curve == pytest.approx([(100 + 100 / 3) / 2] * len(curve), abs=1e-3)  # maps of 0 and 1 only
-    assert extra["series"] == {"lr": [n.name for n in networks], "seed": []}
+    torch.testing.assert_close(matrix[2].float(), torch.tensor([third, third, 100, third]))
+    assert extra["base"] == names[0]
+    assert extra["curves"]["iou"] == pytest.approx([(200 + third) / 3] * len(stability_study.THRESHOLDS), abs=1e-3)
 
-    means, differences, pictures = stability_study.summary(rows)
+    means, differences, images = stability_study.summary(rows, pairs)
     one = next(row for row in means if row["metric"] == "iou")
-    assert (one["mean"], one["n"]) == (pytest.approx((100 + 100 / 3) / 2, abs=0.01), 40)
-    # two pairs of 100 and 100 / 3, each the same for every picture: Student's interval of two numbers
-    half = stats.t.ppf(0.975, 1) * 200 / 3 / 2
-    assert one["mean"] - half < 0
-    assert one["mean"] + half > 100
-    assert (one["low"], one["high"]) == (0, 100)  # a share cannot be beyond
-    assert differences == pictures == []
+    assert (one["mean"], one["n"]) == (pytest.approx((3 * 100 + 2 * third) / 5), 40)
+    assert one["note"] == "5 pairs of 4 networks"
+    assert one["low"] < one["mean"] < one["high"] <= 100
+    (shared,) = (row for row in means if row["metric"] == "one_seed_iou")
+    assert shared["mean"] == pytest.approx(third)
+    assert math.isnan(shared["low"])  # one pair
+    assert differences == images == []
 
 
-def drawn(method: str, others: str, shift: float = 0.0) -> list[dict]:
-    """Rows of 30 pictures: each pair with the base ``a`` is 2 points above the one before it."""
-    values = 10 * torch.rand(30, generator=torch.Generator().manual_seed(0)) + shift
-    return [
-        {"image": i, "method": method, "varied": "lr", "base": "a", "other": other}
-        | dict.fromkeys(stability_study.METRICS, float(value) + 2 * k)
-        for k, other in enumerate(others)
-        for i, value in enumerate(values)
-    ]
+def drawn(method: str, levels: dict[str, float], shift: float = 0.0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """30 images of networks of different seeds; the IoU of two is the sum of their levels, and the image's own."""
+    own = 10 * torch.rand(30, generator=torch.Generator().manual_seed(0)).numpy() + shift
+    couples = list(combinations(levels, 2))
+    values = [levels[a] + levels[b] for a, b in couples]
+    about = {"method": method, "kind": ""}
+    rows = pd.DataFrame({"image": range(30), **about})
+    pairs = pd.DataFrame({"first": [a for a, _ in couples], "second": [b for _, b in couples], **about})
+    for metric in stability_study.METRICS:
+        rows[metric], pairs[metric] = own + sum(values) / len(values), [value + own.mean() for value in values]
+    return rows, pairs
 
 
-def test_intervals_count_pictures_and_pairs() -> None:
-    frame = pd.DataFrame(drawn("lfi_cam", "bcd") + drawn("abn", "bcd", 5.0))
-    means, differences, pictures = stability_study.summary(frame)
+def test_intervals_count_images_and_networks() -> None:
+    arms = drawn("lfi_cam", {"a": 1, "b": 2, "c": 4}), drawn("abn", {"d": 0, "e": 3, "f": 5}, 5.0)
+    rows, pairs = (pd.concat(each) for each in zip(*arms, strict=True))
+    means, differences, images = stability_study.summary(rows, pairs)
     (mean,) = (row for row in means if (row["method"], row["metric"]) == ("lfi_cam", "iou"))
-    own = frame[frame["method"] == "lfi_cam"]
-    pairs = 4 / 3  # 0, 2 and 4 points above the first: a variance of 4, of three
-    variance = own.groupby("image")["iou"].mean().var() / 30 + pairs
-    half = stats.t.ppf(0.975, 2 * (variance / pairs) ** 2) * variance**0.5
-    assert mean["mean"] == pytest.approx(own["iou"].mean())
-    assert (mean["low"], mean["high"]) == pytest.approx((mean["mean"] - half, mean["mean"] + half))
+    own = rows[rows["method"] == "lfi_cam"]["iou"]
+    networks = 4 * torch.tensor([1.0, 2, 4]).var().item() / 3  # of the mean over pairs, twice the mean level
+    variance = own.var() / 30 + networks
+    half = stats.t.ppf(0.975, 2 * (variance / networks) ** 2) * variance**0.5
+    assert mean["mean"] == pytest.approx(own.mean())
+    assert (mean["low"], mean["high"]) == pytest.approx((max(0, mean["mean"] - half), mean["mean"] + half))
     (both,) = (row for row in differences if row["metric"] == "iou")
-    (alone,) = (row for row in pictures if row["metric"] == "iou")
-    assert (both["method"], both["reference"], both["mean"]) == ("lfi_cam", "abn", pytest.approx(-5))
-    assert (alone["low"], alone["high"]) == pytest.approx((-5, -5))  # the same pictures, each 5 points lower
-    assert both["low"] < -5 < both["high"]
+    (alone,) = (row for row in images if row["metric"] == "iou")
+    difference = 2 * (7 - 8) / 3 - 5
+    assert (both["method"], both["reference"], both["mean"]) == ("lfi_cam", "abn", pytest.approx(difference))
+    assert (alone["low"], alone["high"]) == pytest.approx((difference, difference))  # each image 5 points lower
+    assert both["low"] < difference < both["high"]
 
 
 def test_one_pair_has_no_interval() -> None:
-    """A claim about methods must not rest on two networks, however many pictures they see."""
-    means, differences, pictures = stability_study.summary(pd.DataFrame(drawn("lfi_cam", "b") + drawn("abn", "bc")))
+    """A claim about methods must not rest on two networks, however many images they see."""
+    arms = drawn("lfi_cam", {"a": 1, "b": 2}), drawn("abn", {"d": 0, "e": 3, "f": 5})
+    means, differences, images = stability_study.summary(*(pd.concat(each) for each in zip(*arms, strict=True)))
     by_method = {row["method"]: row for row in means if row["metric"] == "iou"}
     assert math.isnan(by_method["lfi_cam"]["low"])
-    assert by_method["lfi_cam"]["note"].startswith("one pair: over pictures ")
+    assert by_method["lfi_cam"]["note"] == "1 pair of 2 networks"
     assert by_method["abn"]["low"] < by_method["abn"]["mean"]
-    assert "note" not in by_method["abn"]
     assert all(math.isnan(row["high"]) for row in differences)
-    assert all(row["low"] <= row["mean"] <= row["high"] for row in pictures)
+    assert all(row["low"] <= row["mean"] <= row["high"] for row in images)
 
 
 SETTINGS = {
@@ -189,10 +195,10 @@ def cell(folder: Path, attention: str | None, lr: float = 0.1, seed: int = 0) ->
 def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAMPANION_RESULTS", str(tmp_path / "results"))
     monkeypatch.setattr(paths, "out_dir", lambda: tmp_path / "out")
-    cells = [cell(tmp_path, kind, lr) for kind in ("lfi", "abn") for lr in (0.07, 0.1, 0.12)]
+    cells = [cell(tmp_path, kind, lr, seed) for kind in ("lfi", "abn") for seed, lr in enumerate((0.07, 0.1, 0.12))]
     with pytest.raises(MissingResult, match=KEY):
         stability_study.stability_study(KEY, "cached")
-    with pytest.raises(MissingData, match="No two trained networks"):
+    with pytest.raises(MissingData, match="no two trained networks"):
         stability_study.stability_study(KEY, "quick", cells)
     for one in cells[:2] + cells[3:5]:
         train(one.config)
@@ -201,7 +207,11 @@ def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.Monkey
     assert run["extra"]["missing"] == [cells[2].name, cells[5].name]
     means = {(r["method"], r["metric"]): r["mean"] for r in run["rows"]}
     assert {m for m, _ in means} == {"lfi_cam", "abn"}
-    assert {m for _, m in means} == set(stability_study.METRICS)  # one seed: nothing to compare there
+    assert {m for _, m in means} == {*stability_study.METRICS, "accuracy_range"}  # no pair has one seed
+    assert run["extra"]["seeds"] == "own"
+    assert run["provenance"]["settings"]["epochs"] == 3
+    top1 = [n["top1"] for n in run["extra"]["methods"]["abn"]["networks"]]
+    assert means["abn", "accuracy_range"] == pytest.approx(100 * (max(top1) - min(top1)))
     assert {(d["method"], d["reference"]) for d in run["differences"]} == {("abn", "lfi_cam")}
     rows, settings = read_rows(rows_path("scenes", "resnet20", "stability"))
     assert len(rows) == 14
@@ -223,6 +233,30 @@ def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.Monkey
     assert ids == list(part.ids)
     monkeypatch.setattr(trained_series, "load_trained", lambda *_: pytest.fail("made again"))
     assert torch.equal(learned_maps(one, 7)[0], maps)
+
+
+def test_the_longest_trainings_that_can_answer_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done: set[str] = set()
+    monkeypatch.setattr(Cell, "done", property(lambda self: self.name in done))
+
+    def trained(epochs: int, kind: str, seed: int) -> Cell:
+        name = f"{kind}_{epochs}_{seed}"
+        settings = {
+            **SETTINGS,
+            "attention": kind,
+            "seed": seed,
+            "epochs": epochs,
+            "name": name,
+            "folder": str(tmp_path),
+        }
+        return Cell(make_config(settings), ("fig6",), "quick")
+
+    brief, whole = ([trained(e, k, s) for k in ("lfi", "abn") for s in range(3)] for e in (3, 20))
+    assert stability_study._longest([whole, brief]) == [brief]
+    done |= {cell.name for cell in (*brief, *whole[:5])}
+    assert stability_study._longest([whole, brief]) == [brief]  # two of ABN's alone
+    done.add(whole[5].name)
+    assert stability_study._longest([whole, brief]) == [whole]
 
 
 def test_only_likes_are_compared(tmp_path: Path) -> None:

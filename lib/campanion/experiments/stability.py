@@ -1,27 +1,32 @@
-"""What notebook 14 measures: do networks of one kind, trained a little differently, look at the same place?
+"""What notebook 14 measures: do networks of one kind, trained apart, look at the same place?
 
-LFI-CAM's section 4.4 trains one network six times, with learning rates from 0.07 to 0.12, takes the most accurate as
-the base and averages the IoU of the other five's maps with the base's over all test pictures. Here the same is done for
-networks that differ in their seed alone, and beside each IoU stands what it would be by chance:
+LFI-CAM's section 4.4 trains one network six times "fully and individually", with learning rates from 0.07 to 0.12, and
+averages the IoU of the maps over all test images. The authors' code draws a new seed for every training, so pairs of
+*different seeds* answer. Pairs that share their seed (the same initial weights and order of images) and differ in the
+learning rate alone are measured beside: metrics with ``one_seed_`` before them. The paper compares five networks with
+the most accurate one; here every pair counts, which uses all that was trained, and ``extra["methods"][...]["base"]``
+names the most accurate. Beside each IoU stands what it would be by chance:
 
 ===================  =================================================================================================
-``iou``              one IoU per picture at the picture's size, mask: 127 or more of 255; mean over the other networks
+``iou``              one IoU per image at the image's size, mask: 127 or more of 255; mean over the pairs
 ``iou_official``     what the authors' code computes of the same maps (:func:`campanion.metrics.stability_iou`)
 ``iou_map_size``     the same at the maps' own size, before they are enlarged
 ``iou_independent``  of two masks of these areas that have nothing to do with each other (:func:`independent_iou`)
-``iou_shuffled``     of the base's map and the other network's map of *another* picture: what both have in common
-                     for every picture, such as looking at the centre
-``above_shuffled``   ``iou - iou_shuffled``: what is left for the picture itself
-``area``             share of the picture in the base's mask
-``constant``         share of the pictures of which one of the two maps is constant, so that its mask is empty
+``iou_shuffled``     of one network's map and the other's map of *another* image: what both have in common for every
+                     image, such as looking at the centre
+``above_shuffled``   ``iou - iou_shuffled``: what is left for the image itself
+``area``             share of the image in the masks
+``constant``         share of the images of which one of the two maps is constant, so that its mask is empty
 ===================  =================================================================================================
 
-all in per cent; those with ``seed_`` before them are of networks that differ in the seed.
+all in per cent. ``accuracy_range`` is the largest minus the smallest accuracy of the networks, in points: the paper
+compares networks of similar accuracy. Intervals are those of :mod:`campanion.results.pairs`.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import combinations, product
@@ -34,13 +39,13 @@ from torch import Tensor
 from campanion.cams.maps import min_max_map
 from campanion.errors import MissingData
 from campanion.experiments.modes import committed, pick_device
-from campanion.experiments.trained_series import VARIED, Trained, enlarged, finished, learned_maps, maps_to_show, series
-from campanion.metrics import stability_iou
+from campanion.experiments.trained_series import Trained, enlarged, finished, learned_maps, maps_to_show
+from campanion.metrics.stability import independent_iou, stability_iou
 from campanion.progress import track
 from campanion.results import provenance
+from campanion.results.pairs import LEAST, Pairs, over_networks
 from campanion.results.rows import rows_path, write_rows
 from campanion.results.store import load_result, make_run, save_result
-from campanion.results.trainings import combine
 from campanion.training.grid import Cell, by_network
 
 PAPER = 127  # of 255: "reasonably high temperature", section 4.4
@@ -48,20 +53,10 @@ THRESHOLDS = tuple(range(15, 256, 16))  # 127 is among them
 METRICS = (
     "iou", "iou_official", "iou_map_size", "iou_independent", "iou_shuffled", "above_shuffled", "area", "constant",
 )  # fmt: skip
-CHUNK = 500  # pictures at a time
+KINDS = ("", "one_seed_")  # pairs of different seeds, and of one
+CHUNK = 500  # images at a time
 QUICK_PICTURES = 200
 SEED = 0  # of which other picture a picture is compared with
-
-
-def independent_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of two masks of areas a and b (shares of the picture) that are independent: they meet in a b of it.
-
-    ``a b / (a + b - a b)``: the expected intersection over the union that goes with it.
-
-    >>> independent_iou(torch.tensor(0.5), torch.tensor(0.5))
-    tensor(0.3333)
-    """
-    return torch.where(a + b > 0, a * b / (a + b - a * b).clamp_min(1e-12), 1.0)
 
 
 def others(count: int, seed: int = 0) -> Tensor:
@@ -96,89 +91,117 @@ def compare_maps(a: Tensor, b: Tensor, b_of_others: Tensor, side: int, threshold
     return {metric: 100 * values for metric, values in found.items()}
 
 
+def kind_of(one: Trained, other: Trained) -> str:
+    """What stands before the metrics of a pair: nothing for different seeds, ``"one_seed_"`` for a shared one."""
+    return KINDS[one.seed == other.seed]
+
+
 def method_rows(
     networks: Sequence[Trained], limit: int | None = None, device: str = "cpu"
-) -> tuple[pd.DataFrame, dict]:
-    """Rows (picture x pair with the base) of networks of one method, and what the figures need beside.
+) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
+    """What is measured of networks of one method, and what the figures need beside.
 
     Returns:
-        Columns image, method, varied, base, other and :data:`METRICS`; and a dictionary: ``networks``, ``series``
-        (names with the base first, by what varies), ``matrix`` (mean IoU of every two networks), ``curves`` (mean
-        ``iou`` and ``iou_shuffled`` at each of :data:`THRESHOLDS`, by what varies) and ``shown``
+        Means over pairs, a row per kind of pair and image (method, kind, image and :data:`METRICS`); means over images,
+        a row per pair (method, kind, first, second and the metrics); and a dictionary: ``networks``, ``base`` (the most
+        accurate one's name), ``matrix`` (mean IoU of every two networks), ``curves`` (mean ``iou`` and ``iou_shuffled``
+        of the base with networks of other seeds at each of :data:`THRESHOLDS`) and ``shown``
         (:func:`~campanion.experiments.trained_series.maps_to_show`).
 
     Raises:
-        ValueError: the networks were tested on other pictures.
+        ValueError: the networks were tested on other images.
     """
-    chosen = {varied: series(networks, varied) for varied in VARIED}
+    maps, ids, side = _maps(networks, limit, device)
+    other, base = others(len(ids), SEED), max(networks, key=lambda n: n.top1)
+    couples = list(combinations(networks, 2))
+    counts = {kind: sum(kind_of(*couple) == kind for couple in couples) for kind in KINDS}
+    each = {kind: np.zeros((len(ids), len(METRICS))) for kind in KINDS if counts[kind]}
+    sums = np.zeros((len(couples), len(METRICS)))
+    curves = {kind: torch.zeros(len(THRESHOLDS)) for kind in ("iou", "iou_shuffled")}
+    for indices in track(torch.arange(len(ids)).split(CHUNK), f"IoU of {networks[0].method}", unit="chunk"):
+        for c, (a, b) in enumerate(couples):
+            here, there, far = maps[a.name][indices], maps[b.name][indices], maps[b.name][other[indices]]
+            found = compare_maps(here, there, far, side)
+            values = np.stack([found[metric].double().numpy() for metric in METRICS], 1)
+            each[kind_of(a, b)][indices] += values / counts[kind_of(a, b)]
+            sums[c] += values.sum(0)
+            if base in (a, b) and kind_of(a, b) == "":
+                for kind, compared in (("iou", there), ("iou_shuffled", far)):
+                    curves[kind] += _at_thresholds(enlarged(here, side), enlarged(compared, side))
+    with_base = sum(base in couple and kind_of(*couple) == "" for couple in couples)
+    method = networks[0].method
+    rows = [pd.DataFrame(v, columns=METRICS).assign(method=method, kind=k, image=ids) for k, v in each.items()]
+    pairs = pd.DataFrame(sums / len(ids), columns=METRICS).assign(
+        method=method,
+        kind=[kind_of(a, b) for a, b in couples],
+        first=[a.name for a, _ in couples],
+        second=[b.name for _, b in couples],
+    )
+    scale = 100 / len(ids) / max(with_base, 1)
+    extra = {
+        "networks": [{**asdict(n), "path": n.path.name, "about": n.about} for n in networks],
+        "base": base.name,
+        "matrix": _matrix(pairs, "iou", [n.name for n in networks], 100.0).tolist(),
+        "curves": {kind: (scale * curve).tolist() for kind, curve in curves.items()} if with_base else {},
+        "shown": maps_to_show(networks, device),
+    }
+    return pd.concat(rows, ignore_index=True), pairs, extra
+
+
+def _maps(networks: Sequence[Trained], limit: int | None, device: str) -> tuple[dict[str, Tensor], list[str], int]:
+    """Maps [N, h, w] by the network's name, the images' ids, and the side that maps are enlarged to."""
     maps, ids, side = {}, None, 0
     for network in networks:
         maps[network.name], own, side = learned_maps(network, limit, device)
         if ids is not None and own != ids:
-            raise ValueError(f"{network.name} was tested on other pictures than {networks[0].name}.")
+            raise ValueError(f"{network.name} was tested on other images than {networks[0].name}.")
         ids = own
-    other = others(len(ids), SEED)
-    names = [n.name for n in networks]
-    matrix = np.eye(len(names)) * 100 * len(ids)
-    curves = {v: {kind: torch.zeros(len(THRESHOLDS)) for kind in ("iou", "iou_shuffled")} for v in VARIED if chosen[v]}
-    parts = []
-    for indices in track(torch.arange(len(ids)).split(CHUNK), f"IoU of {networks[0].method}", unit="chunk"):
-        large = {name: enlarged(maps[name][indices], side) for name in names}
-        for i, j in combinations(range(len(names)), 2):
-            matrix[i, j] += 100 * float(stability_iou(large[names[i]], large[names[j]], threshold=PAPER / 255).sum())
-            matrix[j, i] = matrix[i, j]
-        for varied, (base, *rest) in ((v, s) for v, s in chosen.items() if s):
-            for one in rest:
-                shuffled = maps[one.name][other[indices]]
-                metrics = compare_maps(maps[base.name][indices], maps[one.name][indices], shuffled, side)
-                about = {"method": base.method, "varied": varied, "base": base.name, "other": one.name}
-                numbers = {metric: values.float().numpy().round(2) for metric, values in metrics.items()}
-                parts.append(pd.DataFrame({"image": [ids[i] for i in indices], **about, **numbers}))
-                share = 100 / len(ids) / len(rest)
-                far = enlarged(shuffled, side)
-                for kind, compared in (("iou", large[one.name]), ("iou_shuffled", far)):
-                    curves[varied][kind] += share * torch.stack(
-                        [stability_iou(large[base.name], compared, threshold=t / 255).sum().float() for t in THRESHOLDS]
-                    )
-    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    extra = {
-        "networks": [{**asdict(n), "path": n.path.name, "about": n.about} for n in networks],
-        "series": {varied: [n.name for n in chosen[varied]] for varied in VARIED},
-        "matrix": (matrix / len(ids)).tolist(),
-        "curves": {varied: {kind: c.tolist() for kind, c in each.items()} for varied, each in curves.items()},
-        "shown": maps_to_show(networks, device),
-    }
-    return rows, extra
+    return maps, ids, side
 
 
-def summary(rows: pd.DataFrame) -> tuple[list[dict], list[dict], list[dict]]:
-    """Means, differences between the methods on the same pictures, and the latter with intervals over pictures alone.
+def _at_thresholds(a: Tensor, b: Tensor) -> Tensor:
+    """Sum over images of the IoU of enlarged maps at each of :data:`THRESHOLDS`."""
+    return torch.stack([stability_iou(a, b, threshold=t / 255).sum().float() for t in THRESHOLDS])
 
-    The intervals of the first two count pictures and pairs of networks (``results/trainings.py``): other pictures would
-    give another mean, and so would other networks. With one pair there is none.
+
+def _matrix(pairs: pd.DataFrame, metric: str, names: Sequence[str], diagonal: float = np.nan) -> np.ndarray:
+    """[K, K] of a metric, NaN where ``pairs`` has no row."""
+    matrix = np.full((len(names), len(names)), np.nan)
+    np.fill_diagonal(matrix, diagonal)
+    for first, second, value in pairs[["first", "second", metric]].itertuples(index=False):
+        i, j = names.index(first), names.index(second)
+        matrix[i, j] = matrix[j, i] = value
+    return matrix
+
+
+def summary(rows: pd.DataFrame, pairs: pd.DataFrame) -> tuple[list[dict], list[dict], list[dict]]:
+    """Means, differences between the methods on the same images, and the latter with intervals over images alone.
+
+    Args:
+        rows, pairs: of all methods, from :func:`method_rows`.
     """
-    means, differences, pictures = [], [], []
-    for (varied, prefix), metric in product(zip(VARIED, ("", "seed_"), strict=True), METRICS):
-        own = rows[rows["varied"] == varied]
-        values = {
-            method: part.pivot(index="other", columns="image", values=metric).to_numpy()  # [pairs, pictures]
-            for method, part in own.groupby("method", sort=False)
-        }
-        about = {"metric": prefix + metric, "n": own["image"].nunique()}
-        for method, one in values.items():
-            found = combine([(1, one)])
+    means, differences, images = [], [], []
+    for kind, metric in product(KINDS, METRICS):
+        found: dict[str, Pairs] = {}
+        for method, own in rows[rows["kind"] == kind].groupby("method", sort=False):
+            of = pairs[(pairs["kind"] == kind) & (pairs["method"] == method)]
+            names = sorted({*of["first"], *of["second"]})
+            found[method] = Pairs(_matrix(of, metric, names), own.sort_values("image")[metric].to_numpy())
+        about = {"metric": kind + metric}
+        for method, one in found.items():
+            interval, count = over_networks([(1, one)]), int(one.there.sum())
             least = -100 if metric == "above_shuffled" else 0
-            ends = {key: min(100.0, max(least, found[key])) for key in ("low", "high") if len(one) > 1}
-            row = {"method": method, **about, "mean": found["mean"], "low": np.nan, "high": np.nan} | ends
-            if len(one) == 1:
-                row["note"] = f"one pair: over pictures {found['low_pictures']:.1f} to {found['high_pictures']:.1f}"
+            ends = {key: float(np.clip(interval[key], least, 100)) for key in ("low", "high")}
+            note = f"{count} pair{'s' * (count > 1)} of {one.networks} networks"
+            row = {"method": method, **about, "mean": interval["mean"], **ends, "n": len(one.images), "note": note}
             means.append(row)
-        for method, reference in combinations(values, 2):
-            found = combine([(1, values[method]), (-1, values[reference])])
-            row = {"method": method, "reference": reference, **about, "mean": found["mean"]}
-            differences.append({**row, "low": found["low"], "high": found["high"]})
-            pictures.append({**row, "low": found["low_pictures"], "high": found["high_pictures"]})
-    return means, differences, pictures
+        for method, reference in combinations(found, 2):
+            interval = over_networks([(1, found[method]), (-1, found[reference])])
+            row = {"method": method, "reference": reference, **about, "mean": interval["mean"]}
+            row["n"] = len(found[method].images)
+            differences.append({**row, "low": interval["low"], "high": interval["high"]})
+            images.append({**row, "low": interval["low_images"], "high": interval["high_images"]})
+    return means, differences, images
 
 
 def stability_study(
@@ -200,15 +223,30 @@ def stability_study(
     if (result := committed(notebook, mode)) is not None:
         return result
     limit = (limit or QUICK_PICTURES) if mode == "quick" else limit
-    groups = by_network(cell for cell in cells if cell.config.attention is not None)
+    groups = _longest(by_network(cell for cell in cells if cell.config.attention is not None))
     runs = [_run(mode, group, limit, pick_device(device)) for group in groups]
     if not any(runs):
         raise MissingData(
-            "No two trained networks differ in learning rate or seed alone: `python -m campanion.training.grid --table "
-            "fig6` lists those that are missing, and trains them with `--run`."
+            "There are no two trained networks to compare: `python -m campanion.training.grid --table fig6` lists what "
+            "is missing, and trains it with `--run`."
         )
     save_result(notebook, [run for run in runs if run])
     return load_result(notebook)
+
+
+def _longest(groups: Sequence[list[Cell]]) -> list[list[Cell]]:
+    """Of trainings of one network on one data set that differ in their epochs, the longest that can answer.
+
+    These are the longest of which every method has three finished networks, which an interval needs; else the shortest.
+    """
+    chosen: dict[tuple, list[Cell]] = {}
+    for group in sorted(groups, key=lambda cells: cells[0].config.numbers.epochs):
+        config = group[0].config
+        key = config.data_name, config.pixels, config.network
+        done = Counter(cell.method for cell in group if cell.done)
+        if key not in chosen or all(done[method] >= LEAST for method in {cell.method for cell in group}):
+            chosen[key] = group
+    return list(chosen.values())
 
 
 def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> dict | None:
@@ -219,15 +257,20 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
     parts, extra = [], {}
     for method in sorted({n.method for n in networks}):
         own = [n for n in networks if n.method == method]
-        if any(series(own, varied) for varied in VARIED):
-            rows, extra[method] = method_rows(own, limit, device)
-            parts.append(rows)
+        if len(own) > 1:
+            *measured, extra[method] = method_rows(own, limit, device)
+            parts.append(measured)
     if not parts:
         return None
-    rows = pd.concat(parts, ignore_index=True)
+    rows, pairs = (pd.concat(each, ignore_index=True) for each in zip(*parts, strict=True))
     data, network = networks[0].data, networks[0].network
-    settings = {"threshold": PAPER, "limit": limit, "checkpoints": {n.name: n.sha256 for n in networks}}
-    write_rows(_compact(rows), rows_path(data, network, "stability"), settings)
+    epochs = next(cell.config.numbers.epochs for cell in cells if cell.done)
+    settings = {"threshold": PAPER, "limit": limit, "epochs": epochs, "init": cells[0].config.init}
+    settings["checkpoints"] = {n.name: n.sha256 for n in networks}
+    kept = rows.round(dict.fromkeys(METRICS, 2)).astype(dict.fromkeys(METRICS, "float32"))
+    write_rows(
+        kept.astype({"image": "category", "method": "category"}), rows_path(data, network, "stability"), settings
+    )
     least, most = (100 * f(n.top1 for n in networks) for f in (min, max))
     weights = {
         "name": f"of {len(networks)} trainings of {network}",
@@ -237,13 +280,16 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
     record = provenance.collect(mode, data, rows["image"].nunique(), weights, device, minutes, SEED, settings)
     beside = {
         "methods": extra,
+        "pairs": pairs.round(3).to_dict("records"),
+        "seeds": "own" if (rows["kind"] == "").any() else "one",
         "thresholds": list(THRESHOLDS),
         "missing": [cell.name for cell in cells if not cell.done],
     }
-    means, differences, beside["pictures"] = summary(rows)
+    means, differences, beside["images"] = summary(rows, pairs)
+    for method in extra:
+        top1 = [100 * n.top1 for n in networks if n.method == method]
+        wide = max(top1) - min(top1)
+        means.append(
+            {"method": method, "metric": "accuracy_range", "mean": wide, "low": wide, "high": wide, "n": len(top1)}
+        )
     return make_run(means, differences, record, network, beside)
-
-
-def _compact(rows: pd.DataFrame) -> pd.DataFrame:
-    names = {column: rows[column].astype("category") for column in ("image", "method", "varied", "base", "other")}
-    return rows.assign(**names)

@@ -21,8 +21,6 @@ from campanion.progress import track
 from campanion.training.batches import Draw, normalise
 from campanion.training.parts import open_part
 
-VARIED = ("lr", "seed")
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -87,19 +85,6 @@ def _read(path: Path) -> Trained:
 def set_name(data: str, size: int) -> str:
     """Name of a data set in results: Imagenette goes with the size at which it is given, as in ``imagenette96``."""
     return f"{data}{size}" if data == "imagenette" else data
-
-
-def series(networks: Sequence[Trained], varied: str) -> list[Trained]:
-    """The longest series that differs in ``varied`` (``"lr"`` or ``"seed"``) alone, the most accurate first: the base.
-
-    Empty where no two networks differ so. Of equally long ones that with the smaller seed or learning rate.
-    """
-    fixed = "seed" if varied == "lr" else "lr"
-    groups: dict[float, list[Trained]] = {}
-    for network in sorted(networks, key=lambda n: (n.lr, n.seed)):
-        groups.setdefault(getattr(network, fixed), []).append(network)
-    longest = max((groups[value] for value in sorted(groups)), key=len, default=[])
-    return sorted(longest, key=lambda n: -n.top1) if len(longest) > 1 else []
 
 
 @torch.no_grad()

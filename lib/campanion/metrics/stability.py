@@ -56,6 +56,17 @@ def stability_iou(maps_a: Tensor, maps_b: Tensor, *, threshold: float = 127 / 25
     return ((both + 1e-6) / (either + 1e-6)).mean(1)
 
 
+def independent_iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of two masks of areas a and b (shares of the picture) that are independent: they meet in a b of it.
+
+    ``a b / (a + b - a b)``: the expected intersection over the union that goes with it.
+
+    >>> independent_iou(torch.tensor(0.5), torch.tensor(0.5))
+    tensor(0.3333)
+    """
+    return torch.where(a + b > 0, a * b / (a + b - a * b).clamp_min(1e-12), 1.0)
+
+
 def _as_published(maps: Tensor) -> Tensor:
     """The byte images that the authors' code saves and reads, as integers [B, H, W]."""
     # Rounding as OpenCV does on saving: half to even.

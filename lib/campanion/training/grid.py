@@ -5,9 +5,9 @@
 ``python -m campanion.training.grid ... --run [--only NAME]``            train it; resumes
 ======================================================================  ==============================
 
-A scale is ``quick`` (generated scenes), ``reduced`` (a CPU), ``short`` (a GPU) or ``paper`` (the paper's recipe); by
-default ``short`` where there is a GPU and else ``reduced``. A cell is one training with one checkpoint, however many
-tables use it.
+A scale is ``quick`` (generated scenes), ``brief`` or ``reduced`` (a CPU), ``short`` (a GPU) or ``paper`` (the paper's
+recipe); by default ``short`` where there is a GPU and else ``reduced``. A cell is one training with one checkpoint,
+however many tables use it.
 """
 
 from __future__ import annotations
@@ -119,11 +119,15 @@ class Cell:
 
 
 def by_network(cells: Iterable[Cell]) -> list[list[Cell]]:
-    """``cells`` in groups of one data set, size of picture and network: what a run of a result is made of."""
+    """``cells`` in groups of one data set, size of image, network and epochs: what a run of a result is made of."""
     groups: dict[tuple, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell.config.data_name, cell.config.pixels, cell.config.network), []).append(cell)
+        groups.setdefault(_key(cell.config), []).append(cell)
     return list(groups.values())
+
+
+def _key(config: Config) -> tuple:
+    return config.data_name, config.pixels, config.network, config.numbers.epochs
 
 
 def method_of(attention: str | None, generation: str, fin: str = "trained") -> str:
@@ -249,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--scale", help="quick, reduced, short or paper")
+    parser.add_argument("--scale", help="quick, brief, reduced, short or paper")
     parser.add_argument("--table", action="append", help=f"of {', '.join(TABLES.values())}; may be repeated")
     parser.add_argument("--notebooks", nargs="+", metavar="KEY", help="only what these notebooks use")
     parser.add_argument("--run", action="store_true", help="train what is missing")

@@ -1,0 +1,85 @@
+r"""Intervals of a mean over pairs of networks, which share networks and so are not independent.
+
+The mean :math:`\bar u` over the pairs of K networks is a U-statistic. Leaving out network k with all its pairs gives
+:math:`\bar u_{-k}`, and the jackknife over networks (Arvesen 1969)
+
+.. math:: s^2_{\text{networks}} = \frac{K - 1}{K} \sum_k \Bigl(\bar u_{-k} - \tfrac1K \sum_l \bar u_{-l}\Bigr)^2
+
+The interval is :math:`\bar u \pm t_\nu \sqrt{s^2_{\text{images}} / N + s^2_{\text{networks}}}`, where the first term is
+the variance over images of an image's mean over the pairs, and :math:`\nu` the degrees of freedom of Welch and
+Satterthwaite (K - 1 for the networks). In the difference of two methods the images are paired, the networks are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+LEAST = 3  # networks that an interval needs
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Values of pairs of networks.
+
+    Attributes:
+        values: [K, K], symmetric: the mean over images of two networks' value; NaN for pairs that do not count.
+        images: [N], each image's mean over the pairs.
+    """
+
+    values: np.ndarray
+    images: np.ndarray
+
+    @property
+    def there(self) -> np.ndarray:
+        """The pairs that count, bool [K, K], each once."""
+        return np.triu(~np.isnan(self.values), 1)
+
+    @property
+    def networks(self) -> int:
+        """K, those that are in a pair."""
+        return int((self.there | self.there.T).any(0).sum())
+
+    @property
+    def variance(self) -> float:
+        """The jackknife's over networks; NaN below three networks, or where one of them is in every pair."""
+        inside, there = np.flatnonzero((self.there | self.there.T).any(0)), self.there
+        left = []
+        for k in inside:
+            kept = there.copy()
+            kept[k], kept[:, k] = False, False
+            left.append(self.values[kept].mean() if kept.any() else np.nan)
+        if len(left) < LEAST:
+            return np.nan
+        return float((len(left) - 1) / len(left) * np.square(np.array(left) - np.mean(left)).sum())
+
+
+def over_networks(arms: Sequence[tuple[int, Pairs]]) -> dict[str, float]:
+    """Mean of a signed sum of methods' values, with its intervals.
+
+    Args:
+        arms: (sign, pairs) of each method: one for a mean, two for a difference, over the same N images.
+
+    Returns:
+        ``mean``; ``low``, ``high`` over images and networks (NaN where a method has fewer than three networks);
+        ``low_images``, ``high_images`` over images alone.
+
+    >>> over_networks([(1, lfi_cam), (-1, abn)])["low"]
+    """
+    each = sum(sign * pairs.images for sign, pairs in arms)
+    mean = float(sum(sign * pairs.values[pairs.there].mean() for sign, pairs in arms))
+    images = float(each.var(ddof=1)) / len(each)
+    networks = [(pairs.variance, pairs.networks - 1) for _, pairs in arms]
+    total, spread = images + sum(v for v, _ in networks), sum(v**2 / max(f, 1) for v, f in networks)
+    low, high = _around(mean, total, total**2 / spread if spread > 0 else np.inf)
+    low_images, high_images = _around(mean, images, np.inf)
+    return {"mean": mean, "low": low, "high": high, "low_images": low_images, "high_images": high_images}
+
+
+def _around(mean: float, variance: float, freedom: float) -> tuple[float, float]:
+    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * variance**0.5
+    return float(mean - half), float(mean + half)
