@@ -125,10 +125,10 @@ def maps_to_show(networks: Sequence[Trained], device: str = "cpu") -> dict[str, 
 
 
 def pictures_to_show(data: str) -> dict[str, Image.Image]:
-    """Generated scenes for networks of those, for others three photographs of scikit-image, by name."""
+    """Generated scenes for networks of those, for others photographs of a cat, a dog and a horse, by name."""
     if data == "scenes":
         return {f"scene {seed}": scene(seed, n_objects=2).image for seed in (28, 31, 40)}
-    return {name: photograph(name) for name in ("chelsea", "coffee", "astronaut")}
+    return {name: photograph(name) for name in ("cat", "dog", "horse")}
 
 
 def enlarged(maps: Tensor, side: int) -> Tensor:

@@ -1,8 +1,8 @@
-"""Figures of trainings: each one's error beside the others of its method, and the differences between methods."""
+"""Figures of trainings: each one's error, the differences between methods, and how far the maps of two overlap."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from campanion.report.figures import PALETTE, STYLE
 from campanion.report.papers import paper_data, published
-from campanion.report.tables import label
+from campanion.report.tables import label, run_name
 
 
 def printed_differences(table: str, data: str) -> pd.DataFrame:
@@ -101,3 +101,68 @@ def study_figure(run: Mapping, table: str, width: float = 6.875) -> Figure:
             marks = dict(zip(labels, handles, strict=True))  # each once
             fig.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=2, fontsize=7)
     return fig
+
+
+def overlap_figure(runs: Sequence[Mapping], width: float = 6.875) -> Figure:
+    """LFI-CAM's Fig. 6: (a) IoU of the most accurate network's maps with each other one's, (b) means over all pairs.
+
+    Only pairs of different seeds. The dashed lines are the paper's 60 and 30 %; intervals are over images and networks,
+    and beside each mean stands what it would be by chance.
+
+    Args:
+        runs: of the result of notebook 14.
+        width: in inches.
+    """
+    printed = published("lfi", "fig6").set_index("method")["number"]
+    names = [(m, PALETTE[i]) for i, m in enumerate(("lfi_cam", "abn")) if any(m in r["extra"]["methods"] for r in runs)]
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(1, 2, figsize=(width, 3.0), sharey=True, width_ratios=(3, 2))
+        for place, run in enumerate(runs):
+            for i, (method, colour) in enumerate(names):
+                heights = _with_base(run, method)
+                x = (
+                    place
+                    + 0.4 * (i - 0.5)
+                    + 0.32 * (np.arange(len(heights)) - (len(heights) - 1) / 2) / max(len(heights), 1)
+                )
+                axes[0].bar(x, heights, 0.26 / max(len(heights), 1), color=colour)
+                _mean_and_chance(axes[1], run, method, place + 0.3 * (i - 0.5), colour)
+        for ax, text in zip(axes, ("(a) most accurate network with each other", "(b) all pairs"), strict=True):
+            for method, colour in names:
+                ax.axhline(printed[method], ls="--", lw=0.9, color=colour)
+                ax.text(
+                    len(runs) - 0.45, printed[method] + 1, f"{printed[method]:g}", fontsize=7, color=colour, ha="right"
+                )
+            ax.set_xticks(range(len(runs)), [run_name(run).replace(" on ", "\n") for run in runs], fontsize=7)
+            ax.set(xlim=(-0.55, len(runs) - 0.4), ylim=(0, 100))
+            ax.set_title(text, fontsize=8)
+        axes[0].set_ylabel("IoU (%)")
+        marks = [mpl.lines.Line2D([], [], marker="o", ls="", color=colour, label=label(m)) for m, colour in names]
+        marks += [
+            mpl.lines.Line2D([], [], ls="--", color="0.4", label="paper"),
+            mpl.lines.Line2D([], [], marker="D", mfc="none", ls="", color="0.4", label="chance: map of another image"),
+            mpl.lines.Line2D([], [], marker="x", ls="", color="0.4", label="chance: independent masks"),
+        ]
+        fig.legend(handles=marks, loc="outside lower center", ncols=5, fontsize=7)
+    return fig
+
+
+def _with_base(run: Mapping, method: str) -> list[float]:
+    base = run["extra"]["methods"].get(method, {"base": None})["base"]
+    pairs = [
+        p
+        for p in run["extra"]["pairs"]
+        if p["method"] == method and p["kind"] == "" and base in (p["first"], p["second"])
+    ]
+    return sorted((p["iou"] for p in pairs), reverse=True)
+
+
+def _mean_and_chance(ax: mpl.axes.Axes, run: Mapping, method: str, x: float, colour: str) -> None:
+    found = {r["metric"]: r for r in run["rows"] if r["method"] == method}
+    if "iou" not in found:
+        return
+    row = found["iou"]
+    reach = None if row["low"] is None else [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
+    ax.errorbar(x, row["mean"], yerr=reach, fmt="o", ms=5, capsize=3, color=colour)
+    for metric, mark in (("iou_shuffled", "D"), ("iou_independent", "x")):
+        ax.plot(x + 0.1, found[metric]["mean"], mark, ms=5, mfc="none", color=colour)

@@ -130,7 +130,7 @@ def recipe(name: str, size: int, imagenet: bool = False, **changes: object) -> R
     elif name == "fine_tune":
         chosen = Recipe(
             epochs=5,
-            batch=64,
+            batch=32,
             lr=5e-4,
             schedule="one_cycle",
             weight_decay=0.05,
