@@ -194,7 +194,7 @@ def _configs(group: Mapping[str, object], scale: str) -> Iterable[Config]:
     lists = [_listed(group[key]) for key in _CROSSED]
     pairs = group.get("lr_seed") or list(product(_listed(group["lr"]), _listed(group["seed"])))
     folder = {"folder": str(paths.out_dir() / "quick" / "training")} if scale == "quick" else {}
-    for data, network, method, (lr, seed) in product(*lists, pairs):
+    for (lr, seed), data, network, method in product(pairs, *lists):
         settings = {key: value for key, value in group.items() if key not in _OTHER} | folder | attention_of(method)
         settings |= {"data": data, "network": network, "lr": lr, "seed": seed}
         config = make_config(settings)
