@@ -126,10 +126,9 @@ def test_shap_cam_is_the_games_shapley_value_with_its_options() -> None:
 
 
 def test_a_head_that_cannot_be_cut_out_is_said() -> None:
-    for name in ("branches", "around"):
-        for method in ("lift_cam", "lrp_cam"):
-            with pytest.raises(ValueError, match="'target' cannot be cut out of this network"):
-                explain(net(name), pictures(), 1, method)
+    for method in ("lift_cam", "lrp_cam"):
+        with pytest.raises(ValueError, match="'target' cannot be cut out of this network"):
+            explain(net("branches"), pictures(), 1, method)
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp", "mlp_view", "pixel", "convolutions"])

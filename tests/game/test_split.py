@@ -38,20 +38,19 @@ def test_torchvision_heads_answer_as_the_network_does(name: str) -> None:
 def test_heads_are_recognised_without_weights(name: str, kind: str) -> None:
     with torch.device("meta"):
         model = load_model(name, weights="random", device="meta")
-    parts = split(model)
-    assert parts.head.kind == kind
-    assert parts.name == model.target_layer
+    game = ChannelGame.of(model, torch.zeros(1, 3, 224, 224, device="meta"))
+    assert game.head.kind == kind
+    assert game.parts.name == model.target_layer
     assert split(model, model.get_submodule(model.target_layer)).name == model.target_layer
 
 
 def test_an_earlier_layer_of_a_resnet_has_a_generic_head() -> None:
     model = torchvision.models.resnet18(num_classes=6).double().eval()
     images = pictures(1, size=48)
-    game = ChannelGame.of(model, images, "layer2.1.conv1")  # inside a block: the shortcut goes around it
-    assert game.head.kind == "generic"
-    assert game.head.module is None
-    for layer in ("layer3", "layer2.1.conv1"):
+    for layer in ("layer3", "layer2.1.conv1"):  # the second is inside a block: the shortcut goes around it
         game = ChannelGame.of(model, images, layer)
+        assert game.head.kind == "generic"
+        assert game.head.module is not None
         rows = torch.rand(3, game.channels, generator=torch.Generator().manual_seed(0)) < 0.7
         assert torch.allclose(game.value(rows, 2)[0], masked_logits(model, images[0], rows, layer)[:, 2], atol=1e-10)
 
@@ -59,7 +58,8 @@ def test_an_earlier_layer_of_a_resnet_has_a_generic_head() -> None:
 def test_in_place_layers_after_the_target_do_not_change_what_is_kept() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), *net("linear").tail).double().eval()
     images = pictures()
-    activations, logits = split(model, "0").trunk(images)
+    played = split(model, "0").play(images)
+    activations, logits = played.activations, played.logits
     assert torch.equal(activations, model[0](images))
     assert activations.amin() < 0
     assert torch.equal(logits, model(images))
@@ -73,33 +73,22 @@ def test_a_head_shares_parameters_and_leaves_hooks_and_flags(name: str) -> None:
     for module in model.modules():
         module.register_forward_hook(lambda *_: calls.append(1))
     before = [(m, m.training, dict(m._forward_hooks)) for m in model.modules()]
-    parts = split(model)
+    game = ChannelGame.of(model, pictures())
     assert [(m, m.training, dict(m._forward_hooks)) for m in model.modules()] == before
-    if parts.head.module is not None:
-        own = {id(p) for p in model.parameters()}
-        assert all(id(p) in own for p in parts.head.module.parameters())
-        parts.head(torch.randn(2, 8, 6, 6).double(), pictures())
+    assert game.head.kind == NETS[name][1]
+    calls.clear()
+    if game.head.module is not None:
+        own = {p.data_ptr() for p in model.parameters()}
+        assert all(p.data_ptr() in own for p in game.head.module.parameters())
+        game.head(torch.randn(2, 8, 6, 6).double())
         assert not calls
     relus = [m for m in model.modules() if isinstance(m, nn.ReLU) and m is not model.target]
     assert all(r.inplace for r in relus)
 
 
-def test_a_hook_that_holds_the_network_is_not_copied_with_it() -> None:
-    class Uncopyable:
-        def __init__(self, model: nn.Module) -> None:
-            self.model = model
-            for module in model.modules():
-                module.register_forward_hook(self.hook)
-
-        def hook(self, *_: object) -> None:
-            pass
-
-        def __deepcopy__(self, memo: dict) -> None:
-            raise AssertionError("copied")
-
-    model = net("mlp")
-    Uncopyable(model)
-    assert split(model).head.kind == "mlp"
+class Positive(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x > 0
 
 
 def test_unknown_and_unfit_layers_are_named() -> None:
@@ -116,6 +105,8 @@ def test_unknown_and_unfit_layers_are_named() -> None:
         ChannelGame.of(net("convolutions"), pictures(), "relu")
     with pytest.raises(ValueError, match="must return logits"):
         ChannelGame.of(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), pictures(dtype=torch.float32), "0")
+    with pytest.raises(ValueError, match="must return floating-point logits"):
+        ChannelGame.of(nn.Sequential(model, Positive()), pictures(), "0.target")
     with pytest.raises(ValueError, match=r"cannot take images of shape \(2, 4, 24, 24\)"):
         ChannelGame.of(model, torch.zeros(2, 4, 24, 24).double())
     assert all(not m._forward_hooks for m in model.modules())

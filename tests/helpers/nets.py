@@ -182,7 +182,7 @@ NETS = {
     "around": (Around, "generic"),
     "branches": (Branches, "generic"),
     "aliases": (lambda: Aliases(unread=False), "generic"),
-    "unread": (lambda: Aliases(unread=True), "generic"),
+    "unread": (lambda: Aliases(unread=True), "linear"),
     "positions": (Positions, "generic"),
 }  # fmt: skip
 

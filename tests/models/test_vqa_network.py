@@ -10,7 +10,6 @@ from campanion import explain, metrics
 from campanion.data.questions import ANSWERS, SceneQuestions
 from campanion.errors import MissingData
 from campanion.game.game import ChannelGame
-from campanion.game.split import split
 from campanion.game.unitnorm import UnitNorm, multiply
 from campanion.models.vqa import Design, build_vqa, last_linear, load_vqa, stored, with_question
 from campanion.paths import checkpoints_dir
@@ -95,8 +94,9 @@ def test_with_question_is_the_network() -> None:
     assert asked.class_names == list(ANSWERS)
     assert not asked.training
     assert not [p for p in asked.parameters() if p.grad is not None]
-    assert split(asked).head.kind == "generic"
-    assert split(asked).head.module is not None
+    head = ChannelGame.of(asked, images).head
+    assert head.kind == "generic"
+    assert head.module is not None
 
 
 def test_other_questions_give_other_maps_through_the_one_interface() -> None:
@@ -194,7 +194,8 @@ class TestUnitNorm:
 
     def test_any_network_with_normalize_is_recognised(self) -> None:
         asked = tiny()
-        steps = [type(m) for m in split(asked).head.module.children()]
+        game = ChannelGame.of(asked, torch.randn(1, 3, 64, 64).double())
+        steps = [type(m) for m in game.head.module.children()]
         assert steps.count(UnitNorm) == 1
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from campanion.cams.captum import captum_call, seed_from
 from campanion.cams.methods import method
 from campanion.game.game import ChannelGame
-from campanion.game.headgraph import flatten_by_function
-from campanion.game.heads import POINTWISE, LinearFirstHead
+from campanion.game.heads import LinearFirstHead
+from campanion.game.steps import POINTWISE, as_function
 from campanion.game.unitnorm import UnitNorm, deep_lift_rule
 
 
@@ -28,7 +28,10 @@ def ablation_cam(game: ChannelGame, target: Tensor) -> Tensor:
     if game.head.kind == "linear":
         return game.contributions(target)[0].squeeze(2).clone()
     all_but_one = ~torch.eye(game.channels, dtype=torch.bool, device=target.device)
-    return game.value(torch.ones_like(all_but_one[:1]), target) - game.value(all_but_one, target)
+    every, without = (
+        game.value(rows, target, relative=True) for rows in (torch.ones_like(all_but_one[:1]), all_but_one)
+    )
+    return every - without
 
 
 @method("SHAP-CAM", "Jung and Oh, ICCV 2021")
@@ -72,7 +75,7 @@ def lrp_cam(game: ChannelGame, target: Tensor) -> Tensor:
     """
     from captum.attr import LRP
 
-    head = flatten_by_function(_head_module(game))
+    head = _head_module(game).with_modules(as_function)
     try:
         with captum_call():
             relevance = LRP(head).attribute(game.activations.clone(), target=target)
@@ -117,16 +120,22 @@ def _by_captum(game: ChannelGame, target: Tensor) -> Tensor:
     with captum_call(), patch.dict(deep_lift.SUPPORTED_NON_LINEAR, more):
         lifted = DeepLift(_head_module(game)).attribute(game.activations.clone(), target=target)
     weights = lifted.sum((2, 3)).detach()
-    nothing = game.value(torch.zeros(1, game.channels), target)[:, 0]
-    missing = weights.sum(1) - (game.score(target) - nothing)
-    rounding = max(1e-3, 8 * torch.finfo(weights.dtype).eps)
-    if bool((missing.abs() > rounding * (weights.abs().sum(1) + nothing.abs())).any()):
+    ends = torch.tensor([[0.0], [1.0]]).expand(2, game.channels)
+    nothing, every = game.value(ends, target, relative=True).unbind(1)
+    missing = weights.sum(1) - (every - nothing)
+    if bool((missing.abs() > tolerance(weights, every, nothing)).any()):
         raise ValueError(
             f"lift_cam: DeepLIFT's contributions after {game.parts.name!r} do not sum to v(all) - v(none): captum has "
             "no rule for a function of this head (a product of activations, overlapping max-pooling). "
             "Choose a later layer."
         )
     return weights
+
+
+def tolerance(weights: Tensor, every: Tensor, nothing: Tensor) -> Tensor:
+    """How far [B] the sum of ``weights`` may be from v(all) - v(none): 0.1 % of it, and rounding."""
+    eps = torch.finfo(weights.dtype).eps
+    return 1e-3 * (every - nothing).abs() + 64 * eps * (weights.abs().sum(1) + every.abs() + nothing.abs())
 
 
 def _head_module(game: ChannelGame) -> nn.Module:

@@ -74,7 +74,8 @@ def explain(
     if targets is not None and class_names is not None:
         class_indices(targets, len(images), len(class_names), images.device)
     with torch.inference_mode(False):  # gradients are needed, also by a caller who does not want any
-        game = ChannelGame.of(model, images.clone() if images.is_inference() else images, layer)
+        images = images.clone() if images.is_inference() else images
+        game = ChannelGame.of(model, images, layer, gradient=any(entry.gradient for entry in chosen))
         return explain_game(game, targets, names, arguments)
 
 

@@ -11,7 +11,7 @@ from campanion.cams.methods import choose, method
 from campanion.game.game import ChannelGame
 
 
-@method("FD-CAM", "Li et al., ICPR 2022")
+@method("FD-CAM", "Li et al., ICPR 2022", gradient=True)
 def fd_cam(
     game: ChannelGame,
     target: Tensor,
@@ -40,7 +40,7 @@ def fd_cam(
     # The groups do not depend on the class.
     similar = partial(similarity_groups, game.activations, percentile, percentile_of)
     groups = game.once(("groups", percentile, percentile_of), similar) if grouped else None
-    switching = min_max(switching_score(game, target, groups, switch, score))
+    switching = min_max(switching_score(game, target, groups, switch, score, relative=True))
     return gradient * (switching.exp() if combination == "exp" else switching) - bias
 
 
@@ -79,11 +79,17 @@ def similarity_groups(activations: Tensor, percentile: float = 5.0, percentile_o
 
 
 def switching_score(
-    game: ChannelGame, target: Tensor, groups: Tensor | None, switch: str = "both", score: str = "logit"
+    game: ChannelGame,
+    target: Tensor,
+    groups: Tensor | None,
+    switch: str = "both",
+    score: str = "logit",
+    relative: bool = False,
 ) -> Tensor:
     """s [B, K]: off_k = v(all) - v(all but G_k), on_k = v(G_k), both = (off_k + on_k) / 2 (eq. 6-8).
 
-    ``groups`` [B, K, K] bool, or None for each channel alone. v is the class's logit, or its probability.
+    ``groups`` [B, K, K] bool, or None for each channel alone. v is the class's logit, or its probability; ``relative``:
+    a logit without the network's last bias, which shifts all scores alike.
     """
     choose("fd_cam switch", switch, ("both", "on", "off"))
     choose("fd_cam score", score, ("logit", "probability"))
@@ -98,13 +104,13 @@ def switching_score(
         # v is additive: v(S) = z_0 + sum of C_k over S, so off_k + z_0 = on_k.
         each, offset = game.contributions(target)
         off = torch.bmm(groups.to(each.dtype), each).squeeze(2)
-        return {"off": off, "on": off + offset, "both": off + offset / 2}[switch]
+        return off if relative else {"off": off, "on": off + offset, "both": off + offset / 2}[switch]
     if switch == "on":
-        return game.value(groups, target)
-    every = game.score(target).unsqueeze(1)
+        return game.value(groups, target, relative)
+    every = game.value(torch.ones_like(groups[:, :1]), target, relative)
     if switch == "off":
-        return every - game.value(~groups, target)
-    on, without = game.value_on_off(groups, target)
+        return every - game.value(~groups, target, relative)
+    on, without = game.value_on_off(groups, target, relative)
     return (on + every - without) / 2
 
 

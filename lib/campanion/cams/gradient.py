@@ -28,13 +28,13 @@ def cam(game: ChannelGame, target: Tensor) -> Tensor:
     return head.first.weight.detach()[target]
 
 
-@method("Grad-CAM", "Selvaraju et al., ICCV 2017")
+@method("Grad-CAM", "Selvaraju et al., ICCV 2017", gradient=True)
 def grad_cam(game: ChannelGame, target: Tensor) -> Tensor:
     """a_k = mean_ij g_kij (FD-CAM eq. 2)."""
     return game.gradient(target).mean((2, 3))
 
 
-@method("Grad-CAM++", "Chattopadhay et al., WACV 2018")
+@method("Grad-CAM++", "Chattopadhay et al., WACV 2018", gradient=True)
 def grad_cam_pp(game: ChannelGame, target: Tensor) -> Tensor:
     """w_k = sum_ij alpha_kij ReLU(g_kij), alpha = g^2 / (2 g^2 + sum_ab A_kab g^3), 0 where g is 0.
 
@@ -48,7 +48,7 @@ def grad_cam_pp(game: ChannelGame, target: Tensor) -> Tensor:
     return (alpha * g.relu()).sum((2, 3))
 
 
-@method("XGrad-CAM", "Fu et al., BMVC 2020")
+@method("XGrad-CAM", "Fu et al., BMVC 2020", gradient=True)
 def xgrad_cam(game: ChannelGame, target: Tensor, *, variant: str = "authors") -> Tensor:
     """``"authors"``: w_k = sum_ij g_kij A_kij / (sum_ij A_kij + 1e-6); ``"lift"``: no division (LIFT-CAM eq. 10).
 
@@ -60,7 +60,7 @@ def xgrad_cam(game: ChannelGame, target: Tensor, *, variant: str = "authors") ->
     return weights if variant == "lift" else weights / (game.activations.sum((2, 3)) + 1e-6)
 
 
-@method("Layer-CAM", "Jiang et al., IEEE TIP 2021", gives="map")
+@method("Layer-CAM", "Jiang et al., IEEE TIP 2021", gives="map", gradient=True)
 def layer_cam(game: ChannelGame, target: Tensor) -> Tensor:
     """L = ReLU(sum_k ReLU(g_k) * A_k), a weight for every pixel of every channel."""
     return (game.gradient(target).relu() * game.activations).sum(1).relu()

@@ -48,7 +48,7 @@ def _channel_logits(game: ChannelGame) -> list[tuple[Tensor, Tensor]]:
     return found
 
 
-@method("Group-CAM", "Zhang et al., 2021", gives="map")
+@method("Group-CAM", "Zhang et al., 2021", gives="map", gradient=True)
 def group_cam(game: ChannelGame, target: Tensor, *, groups: int = 32) -> Tensor:
     """L = ReLU(sum_g s_g S_g) with S_g = ReLU(sum of Grad-CAM-weighted channels of the g-th consecutive chunk).
 
@@ -127,7 +127,7 @@ def cameras(game: ChannelGame, target: Tensor, *, sizes: tuple[int, ...] = tuple
         expected = None
         for size in sizes:
             larger = F.interpolate(image, (size, size), mode="bicubic", align_corners=False)
-            scaled = ChannelGame(game.parts, larger, *game.parts.trunk(larger))
+            scaled = ChannelGame.of(game.parts, larger)
             predicted = int(scaled.logits.argmax(1))
             expected = predicted if expected is None else expected
             if predicted == expected:

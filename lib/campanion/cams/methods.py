@@ -22,7 +22,10 @@ METHODS: dict[str, Method] = {}
 
 @dataclass(frozen=True)
 class Method:
-    """One entry of METHODS. ``gives`` is "weights" or "map"; ``rectified``: is the map ReLU'd? (CAM's is not)."""
+    """One entry of METHODS. ``gives`` is "weights" or "map"; ``rectified``: is the map ReLU'd? (CAM's is not).
+
+    ``gradient``: does it ask for the game's gradient, so that the forward pass had better keep a graph?
+    """
 
     name: str
     title: str
@@ -30,6 +33,7 @@ class Method:
     function: Callable[..., Tensor]
     gives: str
     rectified: bool = True
+    gradient: bool = False
 
     @property
     def options(self) -> dict[str, object]:
@@ -71,11 +75,11 @@ _KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
 }
 
 
-def method(title: str, source: str, gives: str = "weights", rectified: bool = True) -> Callable:
+def method(title: str, source: str, gives: str = "weights", rectified: bool = True, gradient: bool = False) -> Callable:
     """Register ``function(game, target, *, options)`` under its own name."""
 
     def register(function: Callable[[ChannelGame, Tensor], Tensor]) -> Callable:
-        METHODS[function.__name__] = Method(function.__name__, title, source, function, gives, rectified)
+        METHODS[function.__name__] = Method(function.__name__, title, source, function, gives, rectified, gradient)
         return function
 
     return register

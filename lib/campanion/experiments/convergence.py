@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -142,8 +142,7 @@ def growing(
 
 def as_black_box(game: ChannelGame) -> ChannelGame:
     """The same game, but each coalition is forwarded through the head: neither closed form nor matrix product."""
-    head = GenericHead(lambda activations, images: game.head(activations, images), game.head.module)
-    return ChannelGame(replace(game.parts, head=head), game.images, game.activations, game.logits)
+    return game.fresh(GenericHead(lambda activations, image: game.head(activations, image), game.head.module))
 
 
 def committed() -> dict[str, pd.DataFrame]:

@@ -52,7 +52,7 @@ def measure(model: nn.Module, sample: Sample) -> list[dict[str, object]]:
 
     def fresh(black_box: bool = False) -> ChannelGame:
         """A game that remembers nothing, so that no method finds what another has computed."""
-        game = ChannelGame(played.parts, played.images, played.activations, played.logits)
+        game = played.fresh()
         return as_black_box(game) if black_box else game
 
     timed: dict[str, Callable[[], object]] = {

@@ -9,15 +9,18 @@ complement, SHAP-CAM the Shapley values, LIFT-CAM an approximation of them from 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from campanion.game.check import believed
 from campanion.game.heads import GenericHead, LinearFirstHead
-from campanion.game.shapley import Shapley, sample
-from campanion.game.split import Split, split
+from campanion.game.shapley import Shapley, mlp_prefixes, pixel_prefixes, sample, walk
+from campanion.game.split import Pass, Split, split
 from campanion.inference import fast
 
 _BLOCK_ELEMENTS = 2**24  # numbers held at once by a block of coalitions: 64 MB in float32
@@ -51,21 +54,34 @@ class ChannelGame:
 
     parts: Split
     images: Tensor
-    activations: Tensor
-    logits: Tensor
+    played: Pass
     _kept: dict = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, model: nn.Module, images: Tensor, layer: str | nn.Module | None = None) -> ChannelGame:
+    def of(
+        cls, model: nn.Module | Split, images: Tensor, layer: str | nn.Module | None = None, gradient: bool = True
+    ) -> ChannelGame:
         """The game of preprocessed ``images`` [B, 3, H, W] at ``layer`` (default ``model.target_layer``): one forward.
+
+        ``model`` may be a network that is already cut (:func:`campanion.game.split.split`). Without ``gradient``, the
+        pass keeps no graph and :meth:`gradient` makes its own.
 
         Example:
             >>> game = ChannelGame.of(load_model("vgg16"), images)
             >>> game.shapley(game.logits.argmax(1), orderings=100).values  # [B, 512]
         """
-        parts = split(model, layer)
-        activations, logits = parts.trunk(images)
-        return cls(parts.checked(images, activations, logits), images, activations, logits)
+        parts = model if isinstance(model, Split) else split(model, layer)
+        return cls(parts, images, parts.play(images, gradient))
+
+    @property
+    def activations(self) -> Tensor:
+        """A [B, K, h, w], the layer's output."""
+        return self.played.activations
+
+    @property
+    def logits(self) -> Tensor:
+        """The network's own logits [B, C]."""
+        return self.played.logits
 
     @property
     def channels(self) -> int:
@@ -87,15 +103,28 @@ class ChannelGame:
             self._kept[name] = make()
         return self._kept[name]
 
+    def fresh(self, head: GenericHead | None = None) -> ChannelGame:
+        """The same game, which remembers nothing; ``head`` takes the place of the one that was recognised."""
+        return ChannelGame(self.parts, self.images, self.played, {} if head is None else {"head": head})
+
+    @torch.no_grad()
+    def with_activations(self, activations: Tensor) -> ChannelGame:
+        """The game of other activations [B, K, h, w] in the place of the layer's output: some channels, for example."""
+        played = replace(self.played, activations=activations, logits=self.head(activations), graph=None)
+        return ChannelGame(self.parts, self.images, played, {"head": self.head})
+
     def image(self, b: int) -> ChannelGame:
         """The game of image ``b`` alone."""
-        one = slice(b, b + 1)
-        return ChannelGame(self.parts, self.images[one], self.activations[one], self.logits[one])
+        one, head = slice(b, b + 1), self.head
+        if isinstance(head, GenericHead):
+            head = replace(head, function=lambda activations, _image: self.head.lean(activations, b))
+        played = replace(self.played, activations=self.activations[one], logits=self.logits[one], graph=None)
+        return ChannelGame(self.parts, self.images[one], played, {"head": head})
 
     @property
     def head(self) -> GenericHead | LinearFirstHead:
-        """F, the part of the network after the layer."""
-        return self.parts.head
+        """F, the part of the network after the layer: as recorded, once it was compared with the network."""
+        return self.once("head", lambda: believed(self.parts, self.images, self.played, self._closed))
 
     def target(self, target: int | list[int] | Tensor | None) -> Tensor:
         """``target`` as class indices [B]: None is the predicted class; out of range raises ValueError."""
@@ -108,21 +137,33 @@ class ChannelGame:
         return self.logits.gather(1, self.target(target).unsqueeze(1)).squeeze(1)
 
     def gradient(self, target: int | list[int] | Tensor | None) -> Tensor:
-        """dF^c/dA [B, K, h, w], from one backward pass through the head; kept for the next method that asks."""
-        target = self.target(target)
-        key = ("gradient", tuple(target.tolist()))
-        if key not in self._kept:
-            with torch.enable_grad():
-                activations = self.activations.detach().clone().requires_grad_(True)
-                # A clone, since a head may change its input in place, which autograd forbids for the leaf itself.
-                chosen = self._logit(activations.clone(), target).sum()
-                (self._kept[key],) = torch.autograd.grad(chosen, activations)
-        return self._kept[key]
+        """dF^c/dA [B, K, h, w], from one backward pass through the network after the layer; kept for who asks again.
 
-    def _logit(self, activations: Tensor, target: Tensor) -> Tensor:
-        if isinstance(self.head, LinearFirstHead):
-            return self.head.logit(activations, target)
-        return self.head(activations, self.images).gather(1, target.unsqueeze(1)).squeeze(1)
+        Raises:
+            ValueError: what follows the layer has no gradient.
+        """
+        target = self.target(target)
+        return self.once(("gradient", tuple(target.tolist())), lambda: self._gradient(target))
+
+    def _gradient(self, target: Tensor) -> Tensor:
+        graph, kind = self.played.graph, getattr(self.played.head, "kind", None)
+        by_class = kind == "pixel" and not self.played.changes_gradient  # one class's pixels instead of all
+        if graph is not None and not (by_class and self.head.kind == "pixel"):
+            chosen = graph.gather(1, target.unsqueeze(1)).sum()
+            with suppress(RuntimeError):  # changes in place that its graph does not survive
+                return torch.autograd.grad(chosen, self.played.start, retain_graph=True)[0]
+        with torch.enable_grad():
+            activations = self.activations.detach().clone().requires_grad_(True)
+            # A clone, since a head may change its input in place, which autograd forbids for the leaf itself.
+            given = activations.clone()
+            try:
+                chosen = self.head.logit(given, target) if self.head.kind == "pixel" else self._chosen(given, target)
+                return torch.autograd.grad(chosen.sum(), activations)[0]
+            except RuntimeError as error:
+                raise ValueError(f"What follows {self.parts.name!r} has no gradient: {error}") from error
+
+    def _chosen(self, activations: Tensor, target: Tensor) -> Tensor:
+        return self.head(activations).gather(1, target.unsqueeze(1)).squeeze(1)
 
     @torch.no_grad()
     def contributions(self, target: int | list[int] | Tensor | None) -> tuple[Tensor, Tensor]:
@@ -133,25 +174,31 @@ class ChannelGame:
         """
         if not isinstance(self.head, LinearFirstHead):
             raise ValueError(f"A head of kind {self.head.kind!r} has no contribution matrix; use value().")
-        target = self.target(target)
-        key = ("contributions", None if self.head.kind == "mlp" else tuple(target.tolist()))
-        return self.once(key, lambda: self.head.contributions(self.activations, target))
+        return self._closed(self.target(target))
 
-    @torch.no_grad()
-    def value(self, coalitions: Tensor, target: int | list[int] | Tensor | None = None) -> Tensor:
+    def _closed(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        head = self.played.head
+        key = ("contributions", None if head.kind == "mlp" else tuple(target.tolist()))
+        return self.once(key, lambda: head.contributions(self.activations, target))
+
+    def value(
+        self, coalitions: Tensor, target: int | list[int] | Tensor | None = None, relative: bool = False
+    ) -> Tensor:
         """v(S) for 0/1 rows ``coalitions`` [M, K] or [B, M, K]: logits [B, M] of class ``target``.
 
-        Exact to rounding for every kind of head: 2e-6 of the largest logit in float32.
+        Exact to rounding for every kind of head: 2e-6 of the largest logit in float32. ``relative``: without the
+        network's last bias, which no coalition changes: so are differences of values exact where it is large.
 
         Raises:
             ValueError: the rows do not have K entries, or B differs.
         """
-        return self._values(coalitions, self.target(target), both=False)[0]
+        return self._values(coalitions, self.target(target), False, relative)[0]
 
-    @torch.no_grad()
-    def value_on_off(self, coalitions: Tensor, target: int | list[int] | Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def value_on_off(
+        self, coalitions: Tensor, target: int | list[int] | Tensor | None = None, relative: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """v(S) and v(all but S), [B, M] each, for rows as :meth:`value` takes them; one matrix product serves both."""
-        on, off = self._values(coalitions, self.target(target), both=True)
+        on, off = self._values(coalitions, self.target(target), True, relative)
         return on, off
 
     @torch.no_grad()
@@ -166,7 +213,7 @@ class ChannelGame:
         for b, some in enumerate(rows):
             for block in _blocks(len(some), 8 * self.activations[b].numel(), most=64):
                 present = self.activations[b] * some[block, :, None, None]
-                logits = self.head(present, self.images[b].expand(len(present), *self.images.shape[1:]))
+                logits = self.head(present, b)
                 values[b, block] = probabilities(self.parts.model, logits)[:, target[b]]
         return values
 
@@ -181,37 +228,44 @@ class ChannelGame:
             )
         return rows.to(self.activations.dtype)
 
-    def _values(self, coalitions: Tensor, target: Tensor, both: bool) -> Tensor:
+    @torch.no_grad()
+    def _values(self, coalitions: Tensor, target: Tensor, both: bool, relative: bool) -> Tensor:
         """v(S), and with ``both`` v(all but S): [1 or 2, B, M]."""
         count, channels = self.activations.shape[:2]
         rows = self._rows(coalitions)
+        constant = 0 if relative else self._constant(target).unsqueeze(1)
         if self.head.kind in ("linear", "pixel"):
             each, offset = self.contributions(target)
-            values = rows.new_empty(1 + both, *rows.shape[:2])
+            values = each.new_empty(1 + both, *rows.shape[:2])
             for block in _blocks(rows.shape[1], count * (channels + 3 * each.shape[2])):
                 values[:, :, block] = self._finish(rows[:, block], each, offset, target, both)
-            return values
+            return values + constant
         values = []
         for b, given in enumerate(rows):
             # Coalitions that differ only in dead channels (all zero already) are one: evaluated once.
             live = self.activations[b].flatten(1).any(1)
             distinct, place = torch.unique(given * live, dim=0, return_inverse=True)
             values.append(self.value_of_image(b, distinct, target, both)[:, place])
-        return torch.stack(values, 1)
+        return torch.stack(values, 1) + constant
+
+    def _constant(self, target: Tensor) -> Tensor:
+        """The part [B] of the logits that is the same for every coalition."""
+        if self.head.kind == "linear":
+            return self.contributions(target)[1].squeeze(1)
+        return self.logits.new_zeros(len(target)) if self.head.bias is None else self.head.bias.detach()[target]
 
     @torch.no_grad()
     def value_of_image(self, b: int, rows: Tensor, target: Tensor, both: bool = False) -> Tensor:
         """v(S) [1, M] for image ``b`` alone, and with ``both`` v(all but S) too [2, M]; every row is evaluated.
 
-        ``rows`` are [M, K] of the activations' dtype, ``target`` is [B].
+        ``rows`` are [M, K] of the activations' dtype, ``target`` is [B]. Values lack the network's last bias.
         """
-        values = rows.new_empty(1 + both, len(rows))
+        values = self.logits.new_empty(1 + both, len(rows))
         if isinstance(self.head, GenericHead):
             activation = self.activations[b]
             for block in _blocks(len(rows), 8 * activation.numel(), most=64):
                 for i, some in enumerate((rows[block], 1 - rows[block])[: 1 + both]):
-                    image = self.images[b].expand(len(some), *self.images.shape[1:])
-                    values[i, block] = self.head(activation * some[:, :, None, None], image)[:, target[b]]
+                    values[i, block] = self.head.lean(activation * some[:, :, None, None], b)[:, target[b]]
             return values
         one = slice(b, b + 1)
         each, offset = (part[one] for part in self.contributions(target))
@@ -221,13 +275,17 @@ class ChannelGame:
         return values
 
     def _finish(self, rows: Tensor, each: Tensor, offset: Tensor, target: Tensor, both: bool) -> Tensor:
-        """Logits [1 or 2, B, M] of ``rows`` [B, M, K] from contributions [B, K, D] and offset [B, D]."""
+        """Logits [1 or 2, B, M] without the last bias of ``rows`` [B, M, K], contributions [B, K, D], offset [B, D]."""
+        rows = rows.to(each.dtype)
+        if self.head.kind == "linear":  # the offset is that bias
+            offset = torch.zeros_like(offset)
         z = torch.baddbmm(offset.unsqueeze(1), rows, each)
-        on = self.head.finish(z, target)
+        on = self.head.finish(z, target, lean=True)
         if not both:
             return on.unsqueeze(0)
         # z is additive: z(all but S) = z(all) + z_0 - z(S).
-        return torch.stack([on, self.head.finish((2 * offset + each.sum(1)).unsqueeze(1) - z, target)])
+        off = (2 * offset + each.sum(1)).unsqueeze(1) - z
+        return torch.stack([on, self.head.finish(off, target, lean=True)])
 
     @torch.no_grad()
     def shapley(
@@ -256,9 +314,33 @@ class ChannelGame:
         Raises:
             ValueError: fewer than one ordering, or an odd number with ``antithetic``.
         """
-        if orderings < 1 or (antithetic and orderings % 2):
-            raise ValueError(f"orderings must be at least 1, and even when antithetic; got {orderings}.")
-        return sample(self, self.target(target), orderings, generator, antithetic, tolerance, progress)
+        target, kind, channels = self.target(target), self.head.kind, self.channels
+        each, offset = (None, None) if kind == "generic" else self.contributions(target)
+        walks, size = [], {"generic": channels**2}.get(kind)
+        for b, activation in enumerate(self.activations):
+            if kind == "generic":
+                live = (activation != 0).flatten(1).any(1)
+                values = partial(self._prefixes, b, target)
+            else:
+                live, one = (each[b] != 0).any(1), target[b : b + 1]
+                prefixes = pixel_prefixes if kind == "pixel" else mlp_prefixes
+                finish = self.head.rest if kind == "pixel" else partial(self.head.finish, target=one, lean=True)
+                values = partial(prefixes, finish, each[b], offset[b])
+            walks.append(partial(walk, live, values))
+        if kind == "linear":  # additive game: every marginal of k is C_k, whatever came before
+            walks = each.squeeze(2)
+        size = size or (2 if kind == "pixel" else 5) * each.shape[2] + 4 * channels
+        found = sample(walks, channels, size, orderings, generator, antithetic, tolerance, progress)
+        values, error = (part.to(self.activations.dtype) for part in (found.values, found.standard_error))
+        return Shapley(values, error, found.orderings)
+
+    def _prefixes(self, b: int, target: Tensor, steps: Tensor) -> Tensor:
+        """v of the empty set and of every prefix of ``steps`` [R, L] of image ``b``, by forward passes: [R, L + 1]."""
+        place = torch.full((len(steps), self.channels), self.channels, device=steps.device)
+        ranks = torch.arange(steps.shape[1] + 1, device=steps.device)
+        place.scatter_(1, steps, ranks[:-1].expand_as(steps))
+        rows = (place.unsqueeze(1) < ranks[None, :, None]).flatten(0, 1).to(self.activations.dtype)
+        return self.value_of_image(b, rows, target)[0].reshape(len(steps), -1)
 
 
 def _blocks(total: int, cost: int, most: int = 8192) -> Iterator[slice]:

@@ -25,30 +25,35 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from campanion.game.headgraph import SpatialMean
+from campanion.game.record import Program
+from campanion.game.steps import POINTWISE, Reduced, as_module, without_bias
 
-# Element-wise functions: they act on a channel alone, whatever its shape.
-POINTWISE = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid,
-    nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout,
-)  # fmt: skip
-_POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.BatchNorm2d, SpatialMean)
+_POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.BatchNorm2d, Reduced)
 _RESCALE_EPSILON = 1e-10  # below this difference DeepLIFT's rescale rule takes the derivative (captum's constant)
 
 
 @dataclass(frozen=True)
 class GenericHead:
-    """F as a plain function of (A [N, K, h, w], images [N, 3, H, W]); ``module`` is F as a module, where it was cut."""
+    """F as a plain function; ``module`` is F as a module, where the record gives one.
 
-    function: Callable[[Tensor, Tensor], Tensor]
+    ``bias`` [C] is that of a linear layer at the end; :meth:`lean` leaves it out.
+    """
+
+    function: Callable[[Tensor, int | None], Tensor]
     module: nn.Module | None
     kind: str = "generic"
+    bias: Tensor | None = None
 
-    def __call__(self, activations: Tensor, images: Tensor) -> Tensor:
-        """Logits [N, C]."""
-        return self.function(activations, images)
+    def __call__(self, activations: Tensor, image: int | None = None) -> Tensor:
+        """Logits [N, C] of activations [N, K, h, w], all of image ``image``, or (None) one of each image in order."""
+        logits = self.function(activations, image)
+        return logits if self.bias is None else logits + self.bias
+
+    def lean(self, activations: Tensor, image: int | None = None) -> Tensor:
+        """The logits without :attr:`bias`."""
+        return self.function(activations, image)
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class LinearFirstHead:
     first: nn.Linear | nn.Conv2d
     rest: tuple[nn.Module, ...]
 
-    def __call__(self, activations: Tensor, images: Tensor | None = None) -> Tensor:
+    def __call__(self, activations: Tensor, image: int | None = None) -> Tensor:
         """Logits [N, C] of activations [N, K, h, w]."""
         return self.module(activations)
 
@@ -75,14 +80,20 @@ class LinearFirstHead:
         """Logit [B] of class ``target`` [B], from that class's weights alone: what a gradient needs, and less work."""
         if self.kind == "mlp":  # its first layer, most of the work, serves every class
             return self.module(activations).gather(1, target.unsqueeze(1)).squeeze(1)
+        return self.finish(self.first_sums(activations, target)[0].unsqueeze(1), target).squeeze(1)
+
+    def first_sums(self, activations: Tensor, target: Tensor) -> tuple[Tensor, slice]:
+        """First pre-activations [B, D] as the layer computes them, and which they are: of a hidden layer only a few."""
         present = self.pooled(activations)  # [B, K, P]
-        rows = self.first.weight.reshape(len(self.first.weight), present.shape[1], -1)[target]  # [B, K, P or 1]
-        bias = 0 if self.first.bias is None else self.first.bias[target].unsqueeze(1)
+        weight, bias = self.first.weight, self.first.bias
+        if self.kind == "mlp":
+            some = slice(0, 64)
+            return nn.functional.linear(present.flatten(1), weight[some], None if bias is None else bias[some]), some
+        rows = weight.reshape(len(weight), present.shape[1], -1)[target]  # [B, K, P or 1]
+        bias = 0 if bias is None else bias[target].unsqueeze(1)
         if self.kind == "linear":
-            z = (rows * present).sum((1, 2)).unsqueeze(1)  # [B, 1]
-        else:
-            z = torch.bmm(rows.mT, present).squeeze(1)  # [B, P]
-        return self.finish((z + bias).unsqueeze(1), target).squeeze(1)
+            return (rows * present).sum((1, 2)).unsqueeze(1) + bias, slice(None)  # [B, 1]
+        return torch.bmm(rows.mT, present).squeeze(1) + bias, slice(None)  # [B, P]
 
     def contributions(self, activations: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """C [B, K, D] and z_0 [B, D] (see the module's head) of activations [B, K, h, w] for classes ``target`` [B]."""
@@ -102,8 +113,13 @@ class LinearFirstHead:
             each, offset = each.sum(2, keepdim=True), offset.sum(1, keepdim=True)
         return each, offset + (0 if bias is None else bias[target].unsqueeze(1))
 
-    def finish(self, z: Tensor, target: Tensor) -> Tensor:
-        """Logit of class ``target`` [B] from first pre-activations z [B, M, D]: [B, M]."""
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias [C] of a hidden head's last layer."""
+        return self.rest[-1].bias if self.kind == "mlp" else None
+
+    def finish(self, z: Tensor, target: Tensor, lean: bool = False) -> Tensor:
+        """Logit of class ``target`` [B] from first pre-activations z [B, M, D]: [B, M]; ``lean``: without the bias."""
         if self.kind == "linear":
             return z.squeeze(2)
         if self.kind == "pixel":
@@ -114,7 +130,7 @@ class LinearFirstHead:
         for step in hidden:
             z = _linear(step, z) if isinstance(step, nn.Linear) else step(z)
         logit = torch.einsum("bmd,bd->bm", z, last.weight[target])
-        return logit if last.bias is None else logit + last.bias[target].unsqueeze(1)
+        return logit if lean or last.bias is None else logit + last.bias[target].unsqueeze(1)
 
     def multipliers(self, z: Tensor, baseline: Tensor, target: Tensor) -> Tensor:
         """DeepLIFT-Rescale multipliers m [B, D] of the first pre-activation, from ``baseline`` z_0 to z, both [B, D].
@@ -167,27 +183,36 @@ def _rescale(steps: tuple[nn.Module, ...], z: Tensor, baseline: Tensor) -> Tenso
     return total
 
 
-def recognise(graph: fx.GraphModule) -> Head:
-    """The head's kind from its graph (:func:`campanion.game.headgraph.cut`)."""
-    generic = GenericHead(lambda activations, _images: graph(activations), graph)
-    steps = _chain(graph)
-    if steps is None:
-        return generic
+def recognise(program: Program) -> GenericHead | LinearFirstHead:
+    """The head's kind from what was recorded of it."""
+    module = program.with_modules(as_module)
+    steps = _chain(module)
+    found = None if steps is None else _linear_first(module, steps)
+    if found is not None:
+        return found
+    last = module.steps[-1].function if module.steps else None
+    if not isinstance(last, nn.Linear) or last.bias is None:
+        return GenericHead(module, module)
+    lean = Program([*module.steps[:-1], module.steps[-1].by(without_bias(last))], module.output, module.rows)
+    return GenericHead(lean, module, bias=last.bias)
+
+
+def _linear_first(module: Program, steps: list[nn.Module]) -> LinearFirstHead | None:
+    """The head whose ``steps`` start with a map linear in the channels, or None."""
     split = next((i for i, s in enumerate(steps) if isinstance(s, (nn.Linear, nn.Conv2d))), None)
     if split is None:
-        return generic
+        return None
     before, first, rest = steps[:split], steps[split], tuple(s for s in steps[split + 1 :] if not _is_identity(s))
-    flat = bool(before) and isinstance(before[-1], (nn.Flatten, SpatialMean, *POINTWISE))
-    channelwise = tuple(s for s in before if not isinstance(s, nn.Flatten) and not _is_identity(s))
+    channelwise = tuple(s for s in before if not isinstance(s, (nn.Flatten, nn.Identity)))
     if not all(isinstance(s, (*POINTWISE, *_POOLING)) for s in channelwise):
-        return generic
-    if isinstance(first, nn.Linear) and flat and any(isinstance(s, (nn.Flatten, SpatialMean)) for s in before):
+        return None
+    if isinstance(first, nn.Linear) and len(next(s for s in module.steps if s.function is first).before) == 2:
         if not rest:
-            return LinearFirstHead("linear", graph, channelwise, first, ())
+            return LinearFirstHead("linear", module, channelwise, first, ())
         if isinstance(rest[-1], nn.Linear) and all(
             isinstance(s, (nn.Linear, nn.BatchNorm1d, *POINTWISE)) for s in rest
         ):
-            return LinearFirstHead("mlp", graph, channelwise, first, tuple(_rowwise(s) for s in rest))
+            return LinearFirstHead("mlp", module, channelwise, first, tuple(_rowwise(s) for s in rest))
     if isinstance(first, nn.Conv2d) and _is_pixelwise(first):
         pooling = next((i for i, s in enumerate(rest) if _is_global_mean(s)), None)
         after = rest[pooling + 1 :] if pooling is not None else ()
@@ -197,24 +222,19 @@ def recognise(graph: fx.GraphModule) -> Head:
             and all(isinstance(s, POINTWISE) for s in acts)
             and all(isinstance(s, nn.Flatten) for s in after)
         ):
-            return LinearFirstHead("pixel", graph, channelwise, first, acts)
-    return generic
-
-
-def _chain(graph: fx.GraphModule) -> list[nn.Module] | None:
-    """The graph's modules in order when it is one chain from input to output, else None."""
-    steps, previous = [], None
-    for node in graph.graph.nodes:
-        if node.op == "placeholder":
-            previous = node
-        elif node.op == "output":
-            return steps if node.args[0] is previous else None
-        elif node.op == "call_module" and node.args == (previous,) and not node.kwargs:
-            steps.append(graph.get_submodule(node.target))
-            previous = node
-        else:
-            return None
+            return LinearFirstHead("pixel", module, channelwise, first, acts)
     return None
+
+
+def _chain(program: Program) -> list[nn.Module] | None:
+    """The program's modules in order when it is one chain from input to output, else None."""
+    modules, previous = [], 0
+    for step in program.steps:
+        if not isinstance(step.function, nn.Module) or step.inputs != {previous} or step.autocast is not None:
+            return None
+        modules.append(step.function)
+        previous = step.outputs[0]
+    return modules if previous == program.output else None
 
 
 class _RowNorm(nn.Module):
@@ -234,7 +254,7 @@ def _rowwise(step: nn.Module) -> nn.Module:
 
 
 def _is_identity(step: nn.Module) -> bool:
-    return isinstance(step, (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout))
+    return isinstance(step, nn.Identity)
 
 
 def _is_pixelwise(conv: nn.Conv2d) -> bool:
@@ -247,6 +267,6 @@ def _is_pixelwise(conv: nn.Conv2d) -> bool:
 
 
 def _is_global_mean(step: nn.Module) -> bool:
-    return isinstance(step, SpatialMean) or (
-        isinstance(step, nn.AdaptiveAvgPool2d) and step.output_size in (1, (1, 1), [1, 1])
-    )
+    if isinstance(step, Reduced):
+        return step.name == "mean" and set(step.dims) == {2, 3}
+    return isinstance(step, nn.AdaptiveAvgPool2d) and step.output_size in (1, (1, 1), [1, 1])

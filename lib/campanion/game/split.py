@@ -1,74 +1,142 @@
 """Cut a CNN at a layer: a trunk that makes the channels, and a head that reads them.
 
-``f(x) = F(A)`` with ``A = trunk(x)`` of shape [B, K, h, w] (LIFT-CAM, section 3.3). The trunk runs inside the whole
-network, with a hook that keeps the layer's output, so that any network works. The head is cut out of the network's
-graph (``game/headgraph.py``) and recognised (``game/heads.py``): most heads start with a map that is linear
-in the channels, which makes every question about switching channels cheap.
+``f(x) = F(A)`` with ``A`` the layer's output, [B, K, h, w] (LIFT-CAM, section 3.3). One pass of the whole network, with
+a hook on the layer, gives A, the logits, the graph from A to the logits, and a record of what the network computes from
+A on (:mod:`campanion.game.record`), from which the head is recognised (:mod:`campanion.game.heads`). The hook answers
+to its own thread alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import threading
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from campanion.errors import unknown
-from campanion.game.headgraph import cut
-from campanion.game.heads import GenericHead, Head, recognise
+from campanion.game.heads import GenericHead, LinearFirstHead, recognise
+from campanion.game.record import Program, Recorder
 from campanion.inference import eval_mode
 
 
 @dataclass(frozen=True)
+class Pass:
+    """One pass of the network: A [B, K, h, w], logits [B, C] and, where it was recorded, the head.
+
+    ``start`` is what a gradient is taken by (zeros added to A) and ``graph`` are the logits with their graph; None
+    without one. ``certain`` is whether the record alone says what the network does; else it is compared with it.
+    """
+
+    activations: Tensor
+    logits: Tensor
+    head: GenericHead | LinearFirstHead | None
+    start: Tensor | None
+    graph: Tensor | None
+    certain: bool
+    changes_gradient: bool
+
+
+class _Tap:
+    """A hook on the layer: keeps its output, and starts the recorder and the graph there."""
+
+    def __init__(self, recorder: Recorder, gradient: bool) -> None:
+        self.recorder, self.gradient, self.thread = recorder, gradient, threading.get_ident()
+        self.modes, self.kept, self.start, self.entered = torch._C._len_torch_function_stack(), [], None, False
+
+    def __call__(self, _module: nn.Module, _inputs: object, output: object) -> object:
+        if threading.get_ident() != self.thread:  # another thread's pass of the same network
+            return None
+        self.kept.append(output.detach().clone() if isinstance(output, Tensor) else output)
+        if len(self.kept) > 1 or not isinstance(output, Tensor):
+            return None
+        passed = self._with_graph(output) if self.gradient and output.is_floating_point() else output
+        # Another mode that was entered on the way here would be left before ours.
+        if torch._C._len_torch_function_stack() == self.modes:
+            self.recorder.__enter__()
+            self.entered = True
+            self.recorder.start(passed)
+        return passed
+
+    def _with_graph(self, output: Tensor) -> Tensor:
+        """``output`` itself, with zeros added that a gradient can be taken by; a copy where it is a view."""
+        torch.set_grad_enabled(True)  # until the no_grad() around the pass ends
+        if output._is_view() or output.is_inference() or output.requires_grad:
+            output = output.detach().clone()
+        self.start = torch.zeros_like(output, requires_grad=True)
+        return output.add_(self.start)
+
+    def leave(self) -> None:
+        if self.entered:
+            self.recorder.__exit__(None, None, None)
+            self.entered = False
+
+
+@dataclass(frozen=True)
 class Split:
-    """A network cut at ``layer``: :meth:`trunk` gives the channels, ``head`` reads them."""
+    """A network and the layer at which it is cut."""
 
     model: nn.Module
     name: str
     layer: nn.Module
-    head: Head
 
-    def trunk(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Activations A [B, K, h, w] of the layer and logits [B, C], from one forward pass without gradients."""
-        kept: list[Tensor] = []
-
-        def keep(_module: nn.Module, _inputs: object, output: object) -> None:
-            # In-place operations after the layer would change what the hook keeps: clone.
-            kept.append(output.clone() if isinstance(output, Tensor) else output)
-
-        handle = self.layer.register_forward_hook(keep)
+    def play(self, images: Tensor, gradient: bool = True) -> Pass:
+        """Run the network once. ``gradient``: keep the graph from the layer on, for gradients by A."""
         try:
-            with eval_mode(self.model), torch.no_grad():
-                logits = self.model(images)
+            return self._play(images, gradient)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
+            if gradient:  # what follows the layer may run without a graph, and not with one
+                return self.play(images, gradient=False)
             raise ValueError(f"The network cannot take images of shape {tuple(images.shape)}: {error}") from error
+
+    def _play(self, images: Tensor, gradient: bool) -> Pass:
+        tap = _Tap(Recorder(), gradient)
+        handle = self.layer.register_forward_hook(tap)
+        try:
+            with eval_mode(self.model), torch.no_grad():
+                logits = self.model(images)
         finally:
+            tap.leave()
             handle.remove()
-        if len(kept) != 1:
-            raise ValueError(f"Layer {self.name!r} ran {len(kept)} times in a forward pass; choose one that runs once.")
-        if not isinstance(kept[0], Tensor) or kept[0].ndim != 4:
-            what = tuple(kept[0].shape) if isinstance(kept[0], Tensor) else type(kept[0]).__name__
+        if len(tap.kept) != 1:
+            raise ValueError(
+                f"Layer {self.name!r} ran {len(tap.kept)} times in a forward pass; choose one that runs once."
+            )
+        if not isinstance(tap.kept[0], Tensor) or tap.kept[0].ndim != 4:
+            what = tuple(tap.kept[0].shape) if isinstance(tap.kept[0], Tensor) else type(tap.kept[0]).__name__
             raise ValueError(f"Layer {self.name!r} gives {what}; a map needs one tensor [B, K, h, w].")
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise ValueError("The network must return logits [B, C]; wrap it so that it does.")
-        return kept[0], logits
+        if not logits.is_floating_point():
+            raise ValueError(f"The network must return floating-point logits [B, C], not {logits.dtype}.")
+        slot, faults = tap.recorder.slot(logits), tap.recorder.faults
+        known = slot is not None and faults <= {"copied"}
+        return Pass(
+            activations=tap.kept[0],
+            logits=logits.detach(),
+            head=recognise(Program(tap.recorder.steps, slot, len(images))) if known else None,
+            start=tap.start,
+            graph=logits if logits.requires_grad and tap.start is not None else None,
+            certain=not faults,
+            changes_gradient=tap.recorder.changes_gradient,
+        )
 
-    def checked(self, images: Tensor, activations: Tensor, logits: Tensor) -> Split:
-        """This split, or one that runs the whole network where the head's logits are not the network's own.
+    def replay(self, images: Tensor, activations: Tensor) -> Tensor:
+        """Logits of ``images`` with ``activations`` in the layer's place: a pass of the whole network."""
+        thread = threading.get_ident()
 
-        In-place changes that the network reads under another name (``skip = x; x += y``) escape torch.fx. A chain of
-        modules has none.
-        """
-        if not isinstance(self.head, GenericHead) or self.head.module is None:
-            return self
-        with torch.no_grad():
-            found = self.head(activations[:1].clone(), images[:1])  # a head may change its input in place
-        most = max(1e-3, 8 * torch.finfo(logits.dtype).eps) * logits[:1].abs().amax()  # of rounding
-        if found.shape == logits[:1].shape and bool(((found - logits[:1]).abs() <= most).all()):
-            return self
-        return replace(self, head=_whole_network(self.model, self.layer))
+        def answer(_module: nn.Module, _inputs: object, _output: object) -> Any:
+            return activations.clone() if threading.get_ident() == thread else None
+
+        handle = self.layer.register_forward_hook(answer)
+        try:
+            with eval_mode(self.model):
+                return self.model(images)
+        finally:
+            handle.remove()
 
 
 def split(model: nn.Module, layer: str | nn.Module | None = None) -> Split:
@@ -78,13 +146,10 @@ def split(model: nn.Module, layer: str | nn.Module | None = None) -> Split:
         ValueError: no such layer; the message lists the nearest names.
 
     Example:
-        >>> parts = split(load_model("vgg16"), "features.29")
-        >>> activations, logits = parts.trunk(images)
+        >>> played = split(load_model("vgg16"), "features.29").play(images)
+        >>> played.activations, played.logits
     """
-    name, module = find_layer(model, layer)
-    graph = cut(model, name)
-    head = recognise(graph) if graph is not None else _whole_network(model, module)
-    return Split(model, name, module, head)
+    return Split(model, *find_layer(model, layer))
 
 
 def find_layer(model: nn.Module, layer: str | nn.Module | None) -> tuple[str, nn.Module]:
@@ -103,17 +168,3 @@ def find_layer(model: nn.Module, layer: str | nn.Module | None) -> tuple[str, nn
         if module is layer:
             return name, module
     raise ValueError(f"The layer {type(layer).__name__} given is no module of this model; pass its dotted name.")
-
-
-def _whole_network(model: nn.Module, layer: nn.Module) -> GenericHead:
-    return GenericHead(lambda activations, images: _replay(model, layer, activations, images), None)
-
-
-def _replay(model: nn.Module, layer: nn.Module, activations: Tensor, images: Tensor) -> Tensor:
-    """F(A) for a network that cannot be cut: run all of it on ``images`` with A in the layer's place."""
-    handle = layer.register_forward_hook(lambda _module, _inputs, _output: activations.clone())
-    try:
-        with eval_mode(model):
-            return model(images)
-    finally:
-        handle.remove()

@@ -1,0 +1,105 @@
+"""A head is believed after it was compared with the network, on the images at hand; else the network itself answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from campanion.game.heads import GenericHead, LinearFirstHead
+from campanion.game.split import Pass, Split
+
+Head = GenericHead | LinearFirstHead
+
+
+@torch.no_grad()
+def believed(
+    parts: Split, images: Tensor, played: Pass, contributions: Callable[[Tensor], tuple[Tensor, Tensor]]
+) -> Head:
+    """The head that was recognised, where it is right; else one that runs the whole network.
+
+    ``contributions`` are those of the recognised head for classes [B].
+
+    Raises:
+        ValueError: the network does not give the same logits twice, so that a coalition has no value.
+    """
+    head, activations = played.head, played.activations
+    mask = torch.rand(activations.shape[1], 1, 1, generator=torch.Generator().manual_seed(0)) < 0.5
+    masked = activations * mask.to(activations.device)
+    if activations.device.type == "meta":  # no numbers to compare
+        return head or _whole(parts, images)
+    try:
+        if isinstance(head, LinearFirstHead):
+            if _closed_form_agrees(played, masked, mask, contributions) and (
+                played.certain or _function_agrees(head, parts, images, played, masked)
+            ):
+                return head
+            head = GenericHead(head.module, head.module)
+        if head is not None and _function_agrees(head, parts, images, played, masked):
+            return head
+    except (RuntimeError, ValueError, IndexError, TypeError):  # a record that fits this one number of images
+        pass
+    return _replayed(parts, images, played, masked)
+
+
+def _close(found: Tensor, expected: Tensor, moved: Tensor, scale: Tensor | float = 0.0) -> bool:
+    """Whether they differ by at most 0.1 % of how far the output moves, and rounding of numbers as large as these."""
+    eps = torch.finfo(found.dtype).eps
+    most = 1e-3 * moved.abs() + 64 * eps * (found.abs() + expected.abs() + scale)
+    return found.shape == expected.shape and bool(((found - expected).abs() <= most).all())
+
+
+def _closed_form_agrees(
+    played: Pass, masked: Tensor, mask: Tensor, contributions: Callable[[Tensor], tuple[Tensor, Tensor]]
+) -> bool:
+    """Offset and all contributions against the logits; a random coalition's first layer against that of its pixels."""
+    head, target = played.head, played.logits.argmax(1)
+    each, offset = contributions(target)
+    ends = torch.stack([offset, offset + each.sum(1)], 1)
+    nothing, full = head.finish(ends, target).unbind(1)
+    size = each.abs().sum((1, 2)) / each.shape[2]
+    logits = played.logits.gather(1, target.unsqueeze(1)).squeeze(1).to(full.dtype)
+    if not _close(full, logits, full - nothing, size):
+        return False
+    direct, units = head.first_sums(masked, target)
+    each, offset = each[:, :, units], offset[:, units]
+    members = mask.flatten().to(each.device)
+    return _close(offset + each[:, members].sum(1), direct, each.abs().sum(1))
+
+
+def _function_agrees(head: Head, parts: Split, images: Tensor, played: Pass, masked: Tensor) -> bool:
+    """The head on other numbers of rows than were recorded, whole and masked by a random coalition."""
+    activations, logits = played.activations, played.logits
+    exact = head(masked) if played.certain else parts.replay(images, masked)
+    found = head(torch.stack([activations[0], masked[0]]), 0)
+    moved = logits[0] - exact[0]
+    return (
+        _close(found[0], logits[0], moved)
+        and _close(found[1], exact[0], moved)
+        and (len(logits) == 1 or _close(head(activations[-1:], len(logits) - 1)[0], logits[-1], moved))
+    )
+
+
+def _whole(parts: Split, images: Tensor) -> GenericHead:
+    def run(activations: Tensor, image: int | None) -> Tensor:
+        some = images if image is None else images[image].expand(len(activations), *images.shape[1:])
+        return parts.replay(some, activations)
+
+    return GenericHead(run, None)
+
+
+def _replayed(parts: Split, images: Tensor, played: Pass, masked: Tensor) -> GenericHead:
+    """The whole network with coalitions in the layer's place; one by one where images change each other's logits."""
+    head, logits = _whole(parts, images), played.logits
+    pair = head(torch.stack([played.activations[0], masked[0]]), 0)
+    moved = pair[0] - pair[1]
+    if _close(pair[0], logits[0], moved):
+        return head
+    if len(logits) == 1 and _close(head(played.activations)[0], logits[0], moved):
+        return GenericHead(lambda activations, _image: torch.cat([head(one) for one in activations.split(1)]), None)
+    raise ValueError(
+        "The network's logits for an image change from pass to pass, or with the other images of the batch (dropout or "
+        "batch statistics that eval() does not switch off?), so that coalitions of its channels have no value. "
+        "Explain one image at a time, and switch off what is random."
+    )

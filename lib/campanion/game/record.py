@@ -1,0 +1,245 @@
+"""What a network computes from one of its layers on, written down while it runs, and run again on other activations.
+
+A :class:`Recorder` sees every PyTorch function that its own thread calls (``torch.overrides.TorchFunctionMode``) and
+keeps those that depend on the layer's output. It sees what the network does and not how it is written: hooks, patched
+``forward`` methods, weights that a hook computes anew, wrappers and functional calls are all in the record, and nothing
+in the process is patched. A :class:`Program` repeats the record for any number of rows.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+# Questions whose answers are no numbers of the tensor, and which therefore decide nothing.
+_ABOUT_SHAPE = {
+    "size", "dim", "ndimension", "numel", "nelement", "stride", "storage_offset", "element_size", "is_contiguous",
+    "is_floating_point", "is_complex", "is_signed", "is_inference", "__len__", "__get__", "__repr__", "__format__",
+    "__hash__", "get_device", "type", "data_ptr", "untyped_storage", "is_same_size", "register_hook", "retain_grad",
+    "_set_grad_enabled", "is_conj", "is_neg", "dim_order", "backward",
+}  # fmt: skip
+# Copies that are looked at elsewhere, as a recorder's are; the game compares with the network before it trusts them.
+_COPIED_OUT = {"numpy", "tolist", "__array__"}
+# What changes the gradient and not the value.
+_GRADIENT_ONLY = {"register_hook", "detach", "detach_", "_set_grad_enabled"}
+# Functions whose first size counts rows.
+_SIZED = {"view", "reshape", "expand", "broadcast_to", "new_zeros", "new_ones", "new_empty", "new_full"}
+_GETTERS = Tensor.grad_fn.__get__, Tensor.data.__get__
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place of a tensor that depends on the layer's output; 0 is that output."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call: ``function(*args, **kwargs)`` with slots in the place of tensors; shapes of its first tensors."""
+
+    function: Callable
+    args: tuple
+    kwargs: dict
+    outputs: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    autocast: torch.dtype | None
+    changes: bool  # its first argument, in place
+
+    @property
+    def name(self) -> str:
+        """The function's own name, such as ``relu``."""
+        return getattr(self.function, "__name__", "")
+
+    @property
+    def inputs(self) -> set[int]:
+        """Numbers of the slots that it reads."""
+        return {leaf.number for leaf in _leaves((self.args, self.kwargs)) if isinstance(leaf, Slot)}
+
+    def by(self, function: Callable[[Tensor], Tensor] | None) -> Step:
+        """The same by ``function`` of its one tensor, out of place; itself for None."""
+        slot = next((leaf for leaf in _leaves(self.args) if isinstance(leaf, Slot)), None)
+        return self if function is None else replace(self, function=function, args=(slot,), kwargs={}, changes=False)
+
+
+class Recorder(TorchFunctionMode):
+    """Keeps the calls that depend on the tensor given to :meth:`start`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[Step] = []
+        #: Why the record cannot stand for the network: numbers were read, or written where the record does not reach.
+        self.faults: set[str] = set()
+        #: Whether something changes the gradient and not the value, such as a hook on a tensor or a ``detach``.
+        self.changes_gradient = False
+        self._slots: dict[int, tuple[weakref.ref, int]] = {}
+        self._count = 0
+
+    def start(self, output: Tensor) -> None:
+        """Take ``output`` for slot 0 and write down what follows."""
+        self._device = output.device.type
+        self._differentiable = torch.is_grad_enabled()
+        self._name(output)
+
+    def slot(self, tensor: object) -> int | None:
+        """The slot of ``tensor``, if it depends on the layer's output."""
+        known, number = self._slots.get(id(tensor), (None, None))
+        return number if known is not None and known() is tensor else None
+
+    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        """Call ``function`` and keep the call if it reads or changes a tensor with a slot."""
+        kwargs = kwargs or {}
+        name = getattr(function, "__name__", "")
+        if name == "_set_grad_enabled":
+            self.changes_gradient = True
+        if not any(self.slot(leaf) is not None for leaf in _leaves((args, kwargs))):
+            return function(*args, **kwargs)
+        before = next((tuple(leaf.shape) for leaf in _leaves(args) if isinstance(leaf, Tensor)), ())
+        kept = _mapped(args, self._placed), _mapped(kwargs, self._placed)
+        output = function(*args, **kwargs)
+        results = [args[0]] if name == "__setitem__" else [t for t in _leaves(output) if isinstance(t, Tensor)]
+        changes = bool(args) and any(result is args[0] for result in results)
+        if name in _GRADIENT_ONLY or function in _GETTERS or (self._differentiable and not torch.is_grad_enabled()):
+            self.changes_gradient = True
+        if not results:
+            if name not in _ABOUT_SHAPE and output is not None:
+                self.faults.add("copied" if name in _COPIED_OUT else "read")
+            return output
+        if kwargs.get("out") is not None or (changes and self.slot(args[0]) is None):
+            self.faults.add("written")
+        slots = tuple(self._name(result) for result in results)
+        self.steps.append(
+            Step(function, *kept, slots, before, tuple(results[0].shape), _autocast(self._device), changes)
+        )
+        return output
+
+    def _placed(self, leaf: object) -> object:
+        number = self.slot(leaf)
+        if number is not None:
+            return Slot(number)
+        return leaf.detach() if isinstance(leaf, Tensor) and not isinstance(leaf, nn.Parameter) else leaf
+
+    def _name(self, tensor: Tensor) -> int:
+        number = self.slot(tensor)
+        if number is None:
+            number, self._count = self._count, self._count + 1
+            self._slots[id(tensor)] = weakref.ref(tensor), number
+        return number
+
+
+class Program(nn.Module):
+    """The record as a function of the layer's output: logits [N, C] of activations [N, K, h, w].
+
+    ``steps`` are those that the output needs; a step may have a module in its function's place (see
+    :meth:`with_modules`). ``rows`` is the number of images of the pass that was recorded.
+    """
+
+    def __init__(self, steps: list[Step], output: int, rows: int) -> None:
+        super().__init__()
+        self.steps, self.output, self.rows = _needed(steps, output), output, rows
+        last = {slot: i for i, step in enumerate(self.steps) for slot in (*step.inputs, *step.outputs)}
+        self._done = [[s for s, at in last.items() if at == i and s != output] for i in range(len(self.steps))]
+        self._copies = any(step.changes for step in self.steps)
+        for i, step in enumerate(self.steps):
+            if isinstance(step.function, nn.Module):
+                self.add_module(f"step_{i}", step.function)
+
+    def with_modules(self, make: Callable[[Step], Callable | None]) -> Program:
+        """The same, with ``make(step)``, if any, in a function's place: modules, by which captum works, or none."""
+        return Program([step.by(make(step)) for step in self.steps], self.output, self.rows)
+
+    def forward(self, activations: Tensor, image: int | None = None) -> Tensor:
+        """``image``: whose activations they all are; None: those of every image recorded, in order, once or more."""
+        count = len(activations)
+        held: dict[int, Tensor] = {0: activations.clone() if self._copies else activations}
+        for step, done in zip(self.steps, self._done, strict=True):
+            args = step.args if count == self.rows else _resized(step, self.rows, count)
+            args, kwargs = (_mapped(part, partial(_filled, held, self, image, count)) for part in (args, step.kwargs))
+            with _as_recorded(step, activations.device.type):
+                result = step.function(*args, **kwargs)
+            if step.name != "__setitem__":
+                results = [t for t in _leaves(result) if isinstance(t, Tensor)]
+                held.update(zip(step.outputs, results, strict=True))
+            for slot in done:
+                held.pop(slot, None)
+        return held[self.output]
+
+
+def _filled(held: dict[int, Tensor], program: Program, image: int | None, count: int, leaf: object) -> object:
+    """The tensor in a slot; of a tensor from before the layer, with a row for each image, the rows that are asked."""
+    if isinstance(leaf, Slot):
+        return held[leaf.number]
+    per_image = isinstance(leaf, Tensor) and not isinstance(leaf, nn.Parameter) and leaf.ndim > 1
+    if not per_image or len(leaf) != program.rows or (image is None and count == program.rows):
+        return leaf
+    if image is not None:
+        return leaf[image : image + 1].expand(count, *leaf.shape[1:])
+    return leaf.repeat(count // program.rows, *[1] * (leaf.ndim - 1))
+
+
+def _resized(step: Step, rows: int, count: int) -> tuple:
+    """The step's arguments where its first size is a multiple of the number of rows: of ``count`` rows instead."""
+    first = step.after[0] if step.after else 0
+    if step.name not in _SIZED or not first or first % rows:
+        return step.args
+    new, given = first // rows * count, step.args[1:]
+    if given and isinstance(given[0], (tuple, list)):
+        sizes = (type(given[0]) if type(given[0]) in (tuple, list) else tuple)([new, *given[0][1:]])
+        return (step.args[0], sizes if given[0][0] == first else given[0], *given[1:])
+    return (step.args[0], new, *given[1:]) if given and given[0] == first else step.args
+
+
+def _autocast(device: str) -> torch.dtype | None:
+    """The type to which autocast casts on ``device`` at the moment; None when it is off."""
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if on else None
+
+
+def _as_recorded(step: Step, device: str) -> AbstractContextManager:
+    """Autocast as it was when ``step`` was recorded."""
+    if step.autocast == _autocast(device):
+        return nullcontext()
+    return torch.autocast(device, dtype=step.autocast, enabled=step.autocast is not None)
+
+
+def _needed(steps: list[Step], output: int) -> list[Step]:
+    """The steps on which ``output`` depends; all that change something in place, for another may look at it."""
+    wanted, kept = {output}, []
+    for step in reversed(steps):
+        if step.changes or wanted.intersection(step.outputs):
+            wanted |= step.inputs
+            kept.append(step)
+    return kept[::-1]
+
+
+def _leaves(value: object) -> Iterator[object]:
+    """What tuples, lists and dictionaries hold, at any depth."""
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _leaves(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _mapped(value: object, change: Callable[[object], object]) -> object:
+    """``value`` with every leaf changed."""
+    if isinstance(value, torch.Size):
+        return tuple(value)
+    if isinstance(value, (tuple, list)):
+        items = [_mapped(item, change) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if isinstance(value, dict):
+        return {key: _mapped(item, change) for key, item in value.items()}
+    return change(value)
