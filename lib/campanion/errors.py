@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class MissingData(FileNotFoundError):
@@ -25,3 +30,34 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     listed = ", ".join(names) if len(names) <= 40 else ", ".join(names[:40]) + f" ... ({len(names)} in all)"
     return f"Unknown {kind} {str(name)!r}.{hint} Known: {listed}."
+
+
+_KINDS = {
+    "int": "a whole number", "float": "a number", "bool": "true or false", "dict": "a mapping", "model": "a mapping",
+    "tuple": "a list", "list": "a list", "finite": "a number", "string": "a word", "none": "empty",
+}  # fmt: skip
+
+
+def sentence_of(problem: ValidationError) -> str:
+    """The first thing that a pydantic model refuses, as a sentence that names the setting and what it may be.
+
+    >>> sentence_of(problem)
+    'epochs must be at least 1, not 0.'
+    """
+    error = problem.errors()[0]
+    kind, limits, value = error["type"], error.get("ctx", {}), error.get("input")
+    name = ".".join(str(part) for part in error["loc"]) or "It"
+    if kind == "value_error":
+        return str(limits["error"])
+    if kind == "literal_error":
+        return unknown(name, value, re.findall(r"'([^']*)'", limits["expected"]))
+    if kind == "missing":
+        return f"{name} is missing."
+    if kind == "extra_forbidden":
+        return f"Unknown setting {name!r}."
+    words = {
+        "greater_than_equal": "at least {ge:g}", "greater_than": "above {gt:g}",
+        "less_than_equal": "at most {le:g}", "less_than": "below {lt:g}",
+    }  # fmt: skip
+    wanted = words[kind].format(**limits) if kind in words else _KINDS.get(kind.split("_")[0], "")
+    return f"{name} must be {wanted}, not {value!r}." if wanted else f"{name}: {error['msg']}."

@@ -13,8 +13,8 @@ from campanion.models import build_model
 from campanion.models.trained import read_card, start_from_imagenet
 from campanion.training.loop import train
 from campanion.training.parts import open_part
-from campanion.training.recipes import make_optimiser, recipe
-from campanion.training.settings import make_config
+from campanion.training.schedule import make_optimiser
+from campanion.training.settings import make_config, recipe
 from safetensors.torch import save_file
 
 TINY = {
@@ -136,7 +136,7 @@ def folder_of_classes(tmp_path: Path) -> Path:
     ("change", "says"),
     [
         ({"init": "coco"}, "Unknown init 'coco'"),
-        ({"held_out": 1.0}, "held_out must be a share between 0 and 1"),
+        ({"held_out": 1.0}, "held_out must be below 1, not 1.0"),
         ({"held_out": "much"}, "held_out must be a number"),
     ],
 )

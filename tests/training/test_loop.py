@@ -25,8 +25,8 @@ from campanion.training.batches import Draw, normalise
 from campanion.training.loop import smooth
 from campanion.training.loop import train as train_config
 from campanion.training.parts import evaluate, open_part
-from campanion.training.recipes import Recipe, learning_rate, recipe
-from campanion.training.settings import TRAINABLE, make_config, read_config
+from campanion.training.schedule import learning_rate
+from campanion.training.settings import TRAINABLE, Recipe, make_config, read_config, recipe
 from campanion.training.state import STATE, load_state, open_tensorboard, read_history, save_state
 from torch.nn import functional as F
 from torchvision.models import vgg11_bn
@@ -255,7 +255,8 @@ def test_label_smoothing_is_torchs() -> None:
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"epochs": 1.5}, "epochs must be a whole number"),
         ({"lr": "high"}, "lr must be a number"),
-        ({"lr": "nan"}, "lr must be above 0"),
+        ({"lr": "nan"}, "lr must be a number"),
+        ({"lr": 0}, "lr must be above 0"),
         ({"name": "../x"}, "name may hold"),
         ({"limit": 1}, "limit must be at least 2"),
         ({"network": None}, "The settings lack network"),

@@ -27,7 +27,7 @@ from campanion.models.trained import load_trained, read_card
 from campanion.progress import track
 from campanion.training.batches import Draw, normalise
 from campanion.training.parts import evaluate, open_part
-from campanion.training.settings import Config, make_config
+from campanion.training.settings import Config, config_of_card
 
 LEARNED = {"lfi": "lfi_cam", "abn": "abn"}
 
@@ -38,9 +38,7 @@ def config_of(path: str | Path, limit: int | None = None) -> Config:
     Raises:
         MissingData: there is no such checkpoint.
     """
-    facts = read_card(path)
-    given = {key: value for key, value in facts["network"].items() if value is not None}
-    return make_config({**given, "data": facts["data"]["name"], "size": facts["input"]["size"], "limit_test": limit})
+    return config_of_card(read_card(path)["settings"], limit_test=limit)
 
 
 def accuracy(path: str | Path, limit: int | None = None, device: str = "cpu") -> dict[str, float]:

@@ -51,6 +51,7 @@ def write_checkpoint(
     mean, std = config.statistics
     facts: dict[str, object] = {
         "name": name,
+        "settings": config.settled(),
         "network": config.spec,
         "parameters": 0,
         "target_layer": "",

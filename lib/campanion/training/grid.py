@@ -13,9 +13,10 @@ however many tables use it.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
@@ -76,15 +77,11 @@ class Cell:
         """
         if not (self.checkpoint.is_file() and self.checkpoint.with_suffix(".json").is_file()):
             return False
-        card = read_card(self.checkpoint)
-        defaults = {f.name: f.default for f in fields(Config)}  # a card lacks what was not a setting in its time
-        found = {key: card["network"].get(key, defaults.get(key)) for key in self.config.spec}
-        found |= {f"recipe.{k}": v for k, v in card["recipe"].items() if k != "name"}
-        found |= {"init": card.get("init", "random")}
-        found |= {"seed": card["seed"], "precision": card["precision"], "size": card["input"]["size"]}
-        wanted = {"init": self.config.init, **self.config.spec, **self.config.settled()}
-        if differing := [key for key, value in found.items() if value != wanted[key]]:
-            said = "; ".join(f"{key} is {found[key]!r}, not {wanted[key]!r}" for key in differing)
+        usual = {name: field.default for name, field in Config.model_fields.items()}  # a card may lack the usual
+        found = usual | read_card(self.checkpoint)["settings"]
+        wanted = usual | json.loads(json.dumps(self.config.settled(), default=list))
+        if differing := sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key)):
+            said = "; ".join(f"{key} is {found.get(key)!r}, not {wanted.get(key)!r}" for key in differing)
             raise ValueError(f"{self.checkpoint} was trained with other settings ({said}): delete or rename it.")
         return True
 

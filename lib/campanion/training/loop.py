@@ -33,7 +33,7 @@ from campanion.results.provenance import device_name
 from campanion.training.batches import Draw, draw, normalise
 from campanion.training.card import write_checkpoint
 from campanion.training.parts import evaluate, open_part
-from campanion.training.recipes import learning_rate, make_optimiser
+from campanion.training.schedule import learning_rate, make_optimiser
 from campanion.training.settings import Config
 from campanion.training.state import load_state, open_tensorboard, save_state, write_history
 

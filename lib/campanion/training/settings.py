@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Literal
 
 import yaml
+from pydantic import (
+    Field,
+    StrictBool,
+    StrictInt,
+    field_validator,
+    model_validator,
+)
 
 from campanion import paths
 from campanion.errors import MissingData, unknown
 from campanion.models.preprocess import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
-from campanion.training.recipes import SETTINGS, Recipe, recipe
+from campanion.training.recipe import SETTINGS, Checked, InnerShare, Recipe, recipe
 
-#: Side in pixels at which a set's pictures are given to a network, and colour statistics, where not ImageNet's.
+#: Side in pixels at which a set's images are given to a network, and colour statistics, where not ImageNet's.
 SIZES = {"cifar10": 32, "cifar100": 32, "scenes": 64, "imagenette": 96}
 TRAINABLE = ("cifar10", "cifar100", "stl10", "imagenette", "cats-dogs", "scenes")
 FOLDER = "folder:"  # before the path of any folder of classes
@@ -23,8 +30,7 @@ _FREE = ("device", "compile", "memory", "threads", "tensorboard", "select", "fol
 _YOUNG = {"init": "random", "held_out": None}  # not settings when the first runs were kept: their states lack them
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """The settings of a run; ``python -m campanion.train`` takes each as ``key=value``.
 
     Attributes:
@@ -61,48 +67,44 @@ class Config:
     stem: str | None = None
     block: str = "auto"
     fin: str = "trained"
-    init: str = "random"
-    options: dict = field(default_factory=dict)
-    size: int | None = None
+    init: Literal["random", "imagenet"] = "random"
+    options: dict = Field(default_factory=dict)
+    size: StrictInt | None = Field(None, ge=16)
     recipe: str = "short"
-    seed: int = 0
-    limit: int | None = None
-    limit_test: int | None = None
-    held_out: float | None = None
-    precision: str = "fp32"
-    device: str = "auto"
-    compile: bool = False
-    memory: bool | None = None
-    threads: int = 4
-    tensorboard: bool | None = None
-    select: str = "last"
+    seed: StrictInt = Field(0, ge=0)
+    limit: StrictInt | None = Field(None, ge=2)
+    limit_test: StrictInt | None = Field(None, ge=1)
+    held_out: InnerShare | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu"] = "auto"
+    compile: StrictBool = False
+    memory: StrictBool | None = None
+    threads: StrictInt = Field(4, ge=1)
+    tensorboard: StrictBool | None = None
+    select: Literal["last", "best_on_test"] = "last"
     name: str | None = None
     folder: str | None = None
     export: str | None = None
-    changes: dict = field(default_factory=dict)
+    changes: dict = Field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        if self.folder_of_classes is None and self.data not in TRAINABLE:
-            raise ValueError(unknown("data set to train on", self.data, [*TRAINABLE, f"{FOLDER}PATH"]))
-        for name, value, known in (
-            ("precision", self.precision, ("fp32", "bf16")),
-            ("device", self.device, ("auto", "cpu")),
-            ("select", self.select, ("last", "best_on_test")),
-            ("init", self.init, ("random", "imagenet")),
-        ):
-            if value not in known:
-                raise ValueError(unknown(name, value, known))
-        for name, least in (("limit", 2), ("limit_test", 1), ("size", 16), ("threads", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}.")
-        if self.held_out is not None and not 0 < self.held_out < 1:
-            raise ValueError(f"held_out must be a share between 0 and 1, not {self.held_out}.")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, not {self.seed}.")
-        if self.name is not None and not re.fullmatch(r"[\w.\-]+", self.name):
-            raise ValueError(f"name may hold letters, digits, '.', '-' and '_', not {self.name!r}.")
-        _ = self.numbers  # a recipe that makes no sense is refused now
+    @field_validator("data")
+    @classmethod
+    def _known(cls, data: str) -> str:
+        if not data.startswith(FOLDER) and data not in TRAINABLE:
+            raise ValueError(unknown("data set to train on", data, [*TRAINABLE, f"{FOLDER}PATH"]))
+        return data
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[\w.\-]+", name):
+            raise ValueError(f"name may hold letters, digits, '.', '-' and '_', not {name!r}.")
+        return name
+
+    @model_validator(mode="after")
+    def _recipe_makes_sense(self) -> Config:
+        _ = self.numbers
+        return self
 
     @property
     def pixels(self) -> int:
@@ -160,20 +162,9 @@ class Config:
     def settled(self) -> dict[str, object]:
         """What decides the weights: a run is continued only with the same."""
         left_out = {*_FREE, "changes", "name", "size", "fin", *_YOUNG} - {*self._fin}
-        own = {key: value for key, value in asdict(self).items() if key not in left_out}
+        own = {key: value for key, value in self.model_dump().items() if key not in left_out}
         own |= {key: value for key, default in _YOUNG.items() if (value := getattr(self, key)) != default}
         return {**own, "size": self.pixels, **{f"recipe.{k}": v for k, v in self.numbers.as_dict().items()}}
-
-
-_KINDS = {
-    **dict.fromkeys(("size", "seed", "limit", "limit_test", "threads", "epochs", "batch"), int),
-    **dict.fromkeys(("compile", "memory", "tensorboard", "nesterov"), bool),
-    **dict.fromkeys(("lr", "warm_up", "momentum", "weight_decay", "label_smoothing", "padding", "min_area"), float),
-    "held_out": float,
-    "options": dict,
-    "drops": tuple,
-}
-_MAY_BE_NONE = tuple(f.name for f in fields(Config) if f.default is None)
 
 
 def make_config(settings: Mapping[str, object]) -> Config:
@@ -185,40 +176,20 @@ def make_config(settings: Mapping[str, object]) -> Config:
     >>> make_config({"data": "cifar10", "network": "resnet20", "epochs": 2}).run
     'cifar10_resnet20_plain_lr0.1_seed0_short'
     """
-    own = [f.name for f in fields(Config) if f.name != "changes"]
+    own = [name for name in Config.model_fields if name != "changes"]
     for name in settings:
         if name not in own and name not in SETTINGS:
             raise ValueError(unknown("setting", name, [*own, *SETTINGS]))
     for name in ("data", "network"):
         if not settings.get(name):
             raise ValueError(f"The settings lack {name}.")
-    values = {name: _convert(name, value) for name, value in settings.items()}
-    changes = {name: value for name, value in values.items() if name in SETTINGS}
-    return Config(**{name: value for name, value in values.items() if name in own}, changes=changes)
+    changes = {name: value for name, value in settings.items() if name in SETTINGS}
+    return Config(**{name: value for name, value in settings.items() if name in own}, changes=changes)
 
 
-def _convert(name: str, value: object) -> object:
-    kind = _KINDS.get(name, str)
-    if value is None:
-        if name in _MAY_BE_NONE:
-            return None
-        raise ValueError(f"{name} must have a value.")
-    good = {
-        bool: isinstance(value, bool),
-        int: isinstance(value, int) and not isinstance(value, bool),
-        dict: isinstance(value, Mapping),
-        tuple: isinstance(value, list | tuple),
-        str: isinstance(value, str | int | float) and not isinstance(value, bool),
-    }
-    if kind is float:
-        try:
-            return float(value)  # YAML reads 1e-4 as a text
-        except (TypeError, ValueError):
-            raise ValueError(f"{name} must be a number, not {value!r}.") from None
-    if not good[kind]:
-        words = {bool: "true or false", int: "a whole number", dict: "a mapping", tuple: "a list", str: "a word"}
-        raise ValueError(f"{name} must be {words[kind]}, not {value!r}.")
-    return kind(value)
+def config_of_card(settings: Mapping[str, object], **changes: object) -> Config:
+    """The settings that a checkpoint's card stores (:meth:`Config.settled`), with ``changes`` on top."""
+    return make_config({name.removeprefix("recipe."): value for name, value in settings.items()} | changes)
 
 
 def read_config(path: str | Path, changes: Mapping[str, object] | None = None) -> Config:
