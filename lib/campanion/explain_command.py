@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from campanion.cams.variants import label, parse
+from campanion.cams.methods import label, parse
 from campanion.explorer.bench import Bench, find_class, search
 from campanion.explorer.figure import PALETTES, save
 from campanion.models import load_model

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from campanion.cams.captum import captum_call, seed_from
-from campanion.cams.methods import method
+from campanion.cams.methods import Count, Number, method
 from campanion.game.game import ChannelGame
 from campanion.game.heads import LinearFirstHead
 from campanion.game.steps import POINTWISE, as_function
@@ -39,9 +39,9 @@ def shap_cam(
     game: ChannelGame,
     target: Tensor,
     *,
-    orderings: int = 100,
+    orderings: Count = 100,
     antithetic: bool = False,
-    tolerance: float | None = None,
+    tolerance: Number | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """a_k = the Shapley value of channel k from sampled orderings (LIFT-CAM eq. 6, Algorithm 1)."""
@@ -86,7 +86,7 @@ def lrp_cam(game: ChannelGame, target: Tensor) -> Tensor:
 
 @method("LIME-CAM", "Jung and Oh, ICCV 2021 (authors' repository)")
 def lime_cam(
-    game: ChannelGame, target: Tensor, *, samples: int | None = None, generator: torch.Generator | None = None
+    game: ChannelGame, target: Tensor, *, samples: Count | None = None, generator: torch.Generator | None = None
 ) -> Tensor:
     """a_k = LIME's linear coefficient of channel k, fitted (captum) to the game's value of random coalitions.
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from campanion.cams.maps import min_max_map, upsample
-from campanion.cams.methods import METHODS, Method, get_method
+from campanion.cams.methods import METHODS, Method, get_method, parse
 from campanion.errors import unknown
 from campanion.game.game import ChannelGame, class_indices
 
 
 @dataclass
 class Explanation:
-    """Maps of one batch by several methods; dictionaries are keyed by the method's name.
+    """Maps of one batch by several methods; dictionaries are keyed by the methods' names as they were asked for.
 
     Attributes:
         maps: [B, H, W] in 0..1 at the input's size.
@@ -52,10 +52,10 @@ def explain(
         model: any CNN that returns logits [B, C]. It is left as it was: parameters, ``.grad``, hooks, train/eval flags.
         images: preprocessed pictures [B, 3, H, W], of the model's dtype and device.
         targets: class indices [B] (or one for all); None explains the predicted classes.
-        methods: names from ``METHODS``.
+        methods: names from ``METHODS``, also with options: ``"xgrad_cam:lift"``, ``"fd_cam:bias=0,switch=off"``.
         layer: dotted name or module of the target layer; None means ``model.target_layer``.
         options: a method's option by its name (``orderings=10``), for all methods asked that have it, or a
-            dictionary of options by the method's name (``score_cam={"variant": "cic"}``).
+            dictionary of options by the method's name (``score_cam={"variant": "cic"}``). Those in a name come first.
 
     Raises:
         ValueError: unknown method, option, layer or class; images of the wrong shape or dtype or with NaN.
@@ -67,15 +67,14 @@ def explain(
     if not isinstance(methods, Iterable):
         raise ValueError(f"methods must be names from METHODS, not {type(methods).__name__}.")
     names = (methods,) if isinstance(methods, str) else tuple(methods)
-    chosen = [get_method(name) for name in names]
-    arguments = _route(chosen, options)
+    arguments = _route(names, options)
     check_images(model, images)
     class_names = getattr(model, "class_names", None)  # without them, classes are counted after the forward pass
     if targets is not None and class_names is not None:
         class_indices(targets, len(images), len(class_names), images.device)
     with torch.inference_mode(False):  # gradients are needed, also by a caller who does not want any
         images = images.clone() if images.is_inference() else images
-        game = ChannelGame.of(model, images, layer, gradient=any(entry.gradient for entry in chosen))
+        game = ChannelGame.of(model, images, layer, gradient=any(METHODS[parse(name)[0]].gradient for name in names))
         return explain_game(game, targets, names, arguments)
 
 
@@ -87,14 +86,15 @@ def explain_game(
 ) -> Explanation:
     """:func:`explain` for a game that was already played: more classes or methods without another forward pass.
 
-    ``options`` are dictionaries by the method's name.
+    ``options`` are dictionaries by the method's name as it was asked for, beside the options in the name.
     """
     target = game.target(targets)
     result = Explanation(target, game.score(target))
     for name in methods:
-        entry = get_method(name)
+        method, named = parse(name)
+        entry = get_method(method)
         start = time.perf_counter()
-        output = entry.function(game, target, **(options or {}).get(name, {})).detach()
+        output = entry.function(game, target, **{**(options or {}).get(name, {}), **named}).detach()
         if entry.gives == "weights":
             result.weights[name] = output
             raw = weighted(game, output, entry.rectified)
@@ -117,28 +117,38 @@ def enlarged(game: ChannelGame, raw: Tensor) -> tuple[Tensor, Tensor]:
     return min_max_map(upsample(raw, game.images.shape[-2:]))
 
 
-def _route(chosen: list[Method], options: Mapping[str, object]) -> dict[str, dict[str, object]]:
-    """Options for each method: dictionaries by the method's name first, then plain options to all that have them."""
-    arguments: dict[str, dict[str, object]] = {entry.name: {} for entry in chosen}
-    for name, value in options.items():
-        if name in arguments and isinstance(value, Mapping):
-            for key, one in value.items():
-                METHODS[name].check(key, one)
-                arguments[name][key] = one
+def _route(names: tuple[str, ...], options: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """Options of each name: those in it first, then dictionaries by the method's name, then plain options."""
+    parsed = {name: parse(name) for name in names}
+    asked = {name: get_method(method) for name, (method, _) in parsed.items()}
+    arguments = {name: dict(named) for name, (_, named) in parsed.items()}
+    plain = {}
+    for key, value in options.items():
+        takers = [name for name, entry in asked.items() if key in (name, entry.name)]
+        if not takers or not isinstance(value, Mapping):
+            plain[key] = value
             continue
-        takers = [entry for entry in chosen if name in entry.options]
-        if not takers:
-            known = {option for entry in chosen for option in entry.options} | set(arguments)
-            raise ValueError(unknown("option for the methods asked", name, known))
-        if name == "variant" and len(takers) > 1:
-            both = " and ".join(entry.name for entry in takers)
-            raise ValueError(
-                f"variant means different things to {both}: pass {takers[0].name}={{'variant': {value!r}}}."
-            )
-        for entry in takers:
-            entry.check(name, value)
-            arguments[entry.name].setdefault(name, value)
+        for name in takers:
+            given = {option: asked[name].check(option, one) for option, one in value.items()}
+            arguments[name] = {**given, **arguments[name]}
+    for key, value in plain.items():
+        _plain_option(asked, arguments, key, value)
     return arguments
+
+
+def _plain_option(asked: dict[str, Method], arguments: dict[str, dict[str, object]], key: str, value: object) -> None:
+    """Give the option ``key`` to all methods that have it and were not given it otherwise."""
+    takers = {name: entry for name, entry in asked.items() if key in entry.options}
+    if not takers:
+        known = {option for entry in asked.values() for option in entry.options} | set(asked)
+        raise ValueError(unknown("option for the methods asked", key, known))
+    kinds = sorted({entry.name for entry in takers.values()})
+    if key == "variant" and len(kinds) > 1:
+        raise ValueError(
+            f"variant means different things to {' and '.join(kinds)}: pass {kinds[0]}={{'variant': {value!r}}}."
+        )
+    for name, entry in takers.items():
+        arguments[name].setdefault(key, entry.check(key, value))
 
 
 def check_images(model: nn.Module, images: Tensor) -> None:

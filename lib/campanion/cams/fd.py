@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from campanion.cams.methods import choose, method
+from campanion.cams.methods import Number, choose, method
 from campanion.game.game import ChannelGame
 
 
@@ -16,11 +16,11 @@ def fd_cam(
     game: ChannelGame,
     target: Tensor,
     *,
-    percentile: float = 5.0,
+    percentile: Number = 5.0,
     grouped: bool = True,
     switch: str = "both",
     combination: str = "exp",
-    bias: float = 0.5,
+    bias: Number = 0.5,
     percentile_of: str = "channel",
     score: str = "logit",
 ) -> Tensor:

@@ -9,7 +9,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from campanion.cams.gradient import grad_cam
 from campanion.cams.maps import min_max_map, upsample
-from campanion.cams.methods import choose, method
+from campanion.cams.methods import Count, Counts, Number, choose, method
 from campanion.game.game import ChannelGame, probabilities
 from campanion.inference import pictures_at_once
 
@@ -49,7 +49,7 @@ def _channel_logits(game: ChannelGame) -> list[tuple[Tensor, Tensor]]:
 
 
 @method("Group-CAM", "Zhang et al., 2021", gives="map", gradient=True)
-def group_cam(game: ChannelGame, target: Tensor, *, groups: int = 32) -> Tensor:
+def group_cam(game: ChannelGame, target: Tensor, *, groups: Count = 32) -> Tensor:
     """L = ReLU(sum_g s_g S_g) with S_g = ReLU(sum of Grad-CAM-weighted channels of the g-th consecutive chunk).
 
     s_g is the rise of the class's probability, from the blurred picture to the picture seen through S_g:
@@ -81,9 +81,9 @@ def rise(
     game: ChannelGame,
     target: Tensor,
     *,
-    masks: int = 4000,
-    cells: int = 7,
-    keep: float = 0.5,
+    masks: Count = 4000,
+    cells: Count = 7,
+    keep: Number = 0.5,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """S = sum_n p_c(x * M_n) M_n / (masks * keep): random masks weighted by the class's probability, [B, H, W].
@@ -114,7 +114,7 @@ def rise(
 
 
 @method("CAMERAS", "Jalwana et al., CVPR 2021", gives="map")
-def cameras(game: ChannelGame, target: Tensor, *, sizes: tuple[int, ...] = tuple(range(224, 925, 100))) -> Tensor:
+def cameras(game: ChannelGame, target: Tensor, *, sizes: Counts = tuple(range(224, 925, 100))) -> Tensor:
     """L = ReLU(sum_k mean_r u(A_k^r) mean_r u(g_k^r)) over pictures enlarged to each size r (bicubic), [B, H, W].
 
     Sizes at which the predicted class is another than at the first one are left out, as the authors' code does. The

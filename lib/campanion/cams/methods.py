@@ -1,23 +1,41 @@
 """The registry of methods: each is a function of a channel game and the target classes.
 
 A weighting returns the paper's coefficients [B, K]; its map is ``ReLU(sum_k w_k A_k)`` (LIFT-CAM eq. 1, FD-CAM eq. 1).
-A method that has no coefficient per channel returns its map [B, h, w] itself.
+A method that has no coefficient per channel returns its map [B, h, w] itself. A method's name may carry options:
+``xgrad_cam:lift``, ``fd_cam:bias=0,switch=off``.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from numbers import Integral, Real
+from typing import Annotated, get_args, get_type_hints
 
-import torch
+import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from campanion.errors import unknown
 from campanion.game.game import ChannelGame
 
 METHODS: dict[str, Method] = {}
+
+#: Rows of FD-CAM's Tables III and IV, by the names that ``data/papers`` gives them: what they stand for, and a title.
+ROWS: dict[str, tuple[str, str]] = {
+    "fd_cam_ng_off": ("fd_cam:grouped=False,switch=off", "FD-CAM, no groups, off"),
+    "fd_cam_g_off": ("fd_cam:switch=off", "FD-CAM, groups, off"),
+    "fd_cam_linear": ("fd_cam:combination=linear,bias=0", "FD-CAM, w = a s"),
+    "fd_cam_exp_b0": ("fd_cam:bias=0", "FD-CAM, w = a exp(s)"),
+}
+
+#: Types of options, to be used as annotations: a whole number of things, several of them, a finite number.
+Count = Annotated[int, Field(ge=1, le=10**9, description="a whole number and at least 1")]
+Counts = Annotated[tuple[Count, ...], Field(min_length=1, description="a tuple of whole numbers, each at least 1")]
+Number = Annotated[float, Field(ge=-1e9, le=1e9, description="a number between -1e9 and 1e9")]
 
 
 @dataclass(frozen=True)
@@ -41,38 +59,41 @@ class Method:
         parameters = inspect.signature(self.function).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
-    def check(self, option: str, value: object) -> None:
-        """ValueError unless ``option`` is one of :attr:`options` and ``value`` is of its declared kind."""
+    def check(self, option: str, value: object) -> object:
+        """``value`` as the type that ``option`` is annotated with.
+
+        Raises:
+            ValueError: no such option, or another type or range.
+        """
         if option not in self.options:
             raise ValueError(unknown(f"option of {self.name}", option, self.options))
-        declared = inspect.signature(self.function).parameters[option].annotation  # text, such as "int | None"
-        kind = str(declared).removesuffix(" | None")
-        if kind not in _KINDS or (value is None and kind != declared):
-            return
-        is_right, words = _KINDS[kind]
-        if not is_right(value):
-            raise ValueError(f"{self.name}: {option} must be {words}, not {value!r:.80}.")
+        declared = _declared(self.function, option)
+        value = tuple(value) if isinstance(value, list) else value.item() if isinstance(value, np.generic) else value
+        try:
+            return _adapter(declared).validate_python(value)
+        except ValidationError as error:
+            kinds = (declared, *get_args(declared))
+            said = [part.description for kind in kinds for part in getattr(kind, "__metadata__", ())]
+            said = said or [error.errors()[0]["msg"].removeprefix("Input should be ")]
+            raise ValueError(f"{self.name}: {option} must be {said[0]}, not {value!r:.80}.") from None
+
+    def read(self, option: str, text: str) -> object:
+        """The value of ``option`` that ``text`` stands for, as in ``fd_cam:bias=0``; ValueError as :meth:`check`."""
+        if option in self.options:
+            with suppress(ValidationError):
+                return _adapter(_declared(self.function, option)).validate_strings(text)
+        value = text
+        with suppress(SyntaxError, ValueError):
+            value = ast.literal_eval(text)
+        return self.check(option, value)
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and 1 <= value <= 10**9
+def _declared(function: Callable, option: str) -> object:
+    return get_type_hints(function, include_extras=True).get(option, object)
 
 
-# What an option's annotation stands for.
-_KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
-    "int": (_is_count, "a whole number and at least 1"),
-    "tuple[int, ...]": (
-        lambda value: isinstance(value, tuple | list) and len(value) > 0 and all(map(_is_count, value)),
-        "a tuple of whole numbers, each at least 1",
-    ),
-    "float": (
-        lambda value: isinstance(value, Real) and not isinstance(value, bool) and -1e9 <= value <= 1e9,
-        "a number between -1e9 and 1e9",
-    ),
-    "bool": (lambda value: isinstance(value, bool), "True or False"),
-    "str": (lambda value: isinstance(value, str), "a word"),
-    "torch.Generator": (lambda value: isinstance(value, torch.Generator), "a torch.Generator"),
-}
+def _adapter(declared: object) -> TypeAdapter:
+    return TypeAdapter(declared, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
 
 
 def method(title: str, source: str, gives: str = "weights", rectified: bool = True, gradient: bool = False) -> Callable:
@@ -90,6 +111,46 @@ def get_method(name: str) -> Method:
     if not isinstance(name, str) or name not in METHODS:
         raise ValueError(unknown("method", name, METHODS))
     return METHODS[name]
+
+
+def parse(name: str) -> tuple[str, dict[str, object]]:
+    """The method and the options that ``name`` stands for.
+
+    After a colon stand options, ``key=value`` with commas between them; a single word is the option ``variant``. Names
+    of :data:`ROWS` stand for what is written there.
+
+    Raises:
+        ValueError: unknown method or option, or a value that does not suit it.
+
+    >>> parse("xgrad_cam:lift")
+    ('xgrad_cam', {'variant': 'lift'})
+    >>> parse("fd_cam_ng_off")
+    ('fd_cam', {'grouped': False, 'switch': 'off'})
+    """
+    method, _, text = ROWS.get(name, (name, ""))[0].partition(":") if isinstance(name, str) else (name, "", "")
+    entry = get_method(method)
+    options = {}
+    for part in re.split(r",(?![^(]*\))", text) if text else ():
+        key, equals, value = part.partition("=")
+        key, value = (key.strip(), value.strip()) if equals else ("variant", key.strip())
+        options[key] = entry.read(key, value)
+    return method, options
+
+
+def label(name: str) -> str:
+    """The name as papers print it, with its options; a name that stands for no method stays as it is.
+
+    >>> label("xgrad_cam:lift")
+    'XGrad-CAM (lift)'
+    >>> label("fd_cam:bias=0.25")
+    'FD-CAM (bias=0.25)'
+    """
+    if name in ROWS:
+        return ROWS[name][1]
+    method, _, options = name.partition(":")
+    if method not in METHODS:
+        return name
+    return f"{METHODS[method].title} ({options.replace(',', ', ')})" if options else METHODS[method].title
 
 
 def choose(name: str, value: object, allowed: tuple) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from campanion.cams.captum import captum_call, seed_from
-from campanion.cams.methods import method
+from campanion.cams.methods import Count, Number, method
 from campanion.game.game import ChannelGame
 from campanion.inference import eval_mode
 
@@ -31,8 +31,8 @@ def smooth_grad(
     game: ChannelGame,
     target: Tensor,
     *,
-    samples: int = 50,
-    noise: float = 0.15,
+    samples: Count = 50,
+    noise: Number = 0.15,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Mean of the gradient over pictures with Gaussian noise of ``noise`` times the picture's range (captum).
@@ -64,7 +64,7 @@ def smooth_grad(
 
 
 @method("Integrated Gradients", "Sundararajan et al., ICML 2017", gives="map")
-def integrated_gradients(game: ChannelGame, target: Tensor, *, steps: int = 50) -> Tensor:
+def integrated_gradients(game: ChannelGame, target: Tensor, *, steps: Count = 50) -> Tensor:
     """x times the gradient averaged on the way from the zero (mean colour) picture, ``steps`` points (captum)."""
     from captum.attr import IntegratedGradients
 
@@ -81,8 +81,8 @@ def lime(
     game: ChannelGame,
     target: Tensor,
     *,
-    samples: int = 1000,
-    segments: int = 50,
+    samples: Count = 1000,
+    segments: Count = 50,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Coefficients of a sparse linear model of the logit on the presence of SLIC segments (captum, scikit-image).

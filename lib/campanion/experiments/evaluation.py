@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from campanion import metrics
 from campanion.cams.explain import enlarged, explain_game, weighted
-from campanion.cams.variants import parse
+from campanion.cams.methods import parse
 from campanion.data import Dataset, Sample, open_dataset
 from campanion.experiments.protocols import LAST_POOLING, PROTOCOLS, STANDARD, Protocol
 from campanion.experiments.resumed import per_image

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from campanion import metrics
 from campanion.cams.explain import check_images, explain_game
 from campanion.cams.maps import min_max_map, upsample
-from campanion.cams.variants import parse
+from campanion.cams.methods import parse
 from campanion.data.photographs import PHOTOGRAPHS, photograph
 from campanion.errors import MissingResult, unknown
 from campanion.game.game import ChannelGame, class_indices, probabilities
@@ -46,7 +46,7 @@ def measure(
         model: from :func:`campanion.load_model`; its ``class_names`` name the classes.
         pictures: by name.
         classes: names of the classes to explain, by the picture's name.
-        methods: as :func:`campanion.cams.variants.parse` reads them.
+        methods: as :func:`campanion.cams.methods.parse` reads them.
         step: of insertion (from a blurred picture) and deletion (to zeros), see
             :func:`campanion.metrics.insertion_deletion`; None leaves the curves out.
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from campanion.cams.explain import explain_game
-from campanion.cams.variants import parse
+from campanion.cams.methods import parse
 from campanion.data.photographs import ANIMALS, classes_of, halves, photograph
 from campanion.experiments.modes import committed
 from campanion.game.game import ChannelGame, class_indices
@@ -47,7 +47,7 @@ def measure(model: nn.Module, methods: Sequence[str], names: Sequence[tuple[str,
 
     Args:
         model: from :func:`campanion.load_model`, one that takes images twice as wide as its own.
-        methods: as :func:`campanion.cams.variants.parse` reads them.
+        methods: as :func:`campanion.cams.methods.parse` reads them.
         names: pairs of photographs; None takes :func:`pairs`.
 
     Returns:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from campanion import metrics
 from campanion.cams.explain import explain_game
 from campanion.cams.maps import min_max_map, upsample
-from campanion.cams.variants import parse
+from campanion.cams.methods import parse
 from campanion.data import Dataset, Sample, open_dataset
 from campanion.experiments.evaluation import input_boxes
 from campanion.experiments.resumed import per_image
@@ -65,7 +65,7 @@ def evaluate_pointing(
     of the run's time, in all rows of it), device and torch.
 
     Args:
-        methods: as :func:`campanion.cams.variants.parse` reads them, and :data:`CENTRE` and :data:`RANDOM`.
+        methods: as :func:`campanion.cams.methods.parse` reads them, and :data:`CENTRE` and :data:`RANDOM`.
         precision: of the masked pictures' forwards, see :func:`campanion.inference.fast`.
         fresh: start anew.
 

@@ -19,7 +19,7 @@ LAST_POOLING = "pool5"  # VGG's name for it
 class Protocol:
     """What is measured and how; everything here decides numbers, and is kept in the rows' file.
 
-    Methods are named as :func:`campanion.cams.variants.parse` reads them (``xgrad_cam:lift``).
+    Methods are named as :func:`campanion.cams.methods.parse` reads them (``xgrad_cam:lift``).
 
     Attributes:
         curves: methods whose insertion and deletion are measured.

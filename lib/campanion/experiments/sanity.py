@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from campanion.cams import explain_game
-from campanion.cams.variants import parse
+from campanion.cams.methods import parse
 from campanion.data import Dataset, Sample, open_dataset
 from campanion.experiments.evaluation import settings_of
 from campanion.experiments.modes import QUICK_MODELS, committed, pick_device
@@ -38,7 +38,7 @@ class Sanity:
     """What is measured; all of it decides numbers and is kept in the rows' file.
 
     Attributes:
-        methods: maps that are compared, as :func:`campanion.cams.variants.parse` reads them.
+        methods: maps that are compared, as :func:`campanion.cams.methods.parse` reads them.
         orders: of :data:`campanion.metrics.randomisation.ORDERS`.
         seed: of the new weights and of the order of the images.
         layer: the target layer, by default the model's own.

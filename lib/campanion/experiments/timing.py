@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from campanion.cams import explain_game
-from campanion.cams.variants import parse
+from campanion.cams.methods import parse
 from campanion.data import Dataset
 from campanion.game.game import ChannelGame
 from campanion.inference import fast
@@ -41,7 +41,7 @@ def seconds_per_image(
     is paid by each. Methods take turns image by image, so that a machine's slow minutes meet all of them alike.
 
     Args:
-        methods: as :func:`campanion.cams.variants.parse` reads them.
+        methods: as :func:`campanion.cams.methods.parse` reads them.
         precision: of masked pictures' forwards (Score-CAM), see :func:`campanion.inference.fast`.
 
     Returns:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from campanion import metrics, paths
 from campanion.cams.explain import explain_game
-from campanion.cams.variants import parse
+from campanion.cams.methods import parse
 from campanion.data.questions import HELD_OUT_SEED, Asked, QuestionSet, SceneQuestions
 from campanion.data.vqa import open_vqa, vqa_layout
 from campanion.errors import MissingData

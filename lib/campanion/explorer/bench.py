@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from campanion import metrics
 from campanion.cams.explain import check_images, explain_game
-from campanion.cams.variants import parse
+from campanion.cams.methods import parse
 from campanion.errors import unknown
 from campanion.game.game import ChannelGame, class_indices, probabilities
 from campanion.inference import eval_mode
@@ -93,24 +93,24 @@ class Bench:
         return int(self.probabilities.argmax())
 
     def explain(self, method: str, target: int | None = None) -> Answer:
-        """The map of ``method`` (as :func:`campanion.cams.variants.parse` reads it) for class ``target``.
+        """The map of ``method`` (as :func:`campanion.cams.methods.parse` reads it) for class ``target``.
 
         Raises:
             ValueError: unknown method or class, or a method that does not suit the network.
         """
-        function, options = parse(method)
+        parse(method)
         target = self._class(target)
-        return self._keep((method, target), lambda: self._explain(method, function, options, target))
+        return self._keep((method, target), lambda: self._explain(method, target))
 
-    def _explain(self, method: str, function: str, options: dict[str, object], target: int) -> Answer:
+    def _explain(self, method: str, target: int) -> Answer:
         if len(self._asked | {target}) > CLASSES:
             # What the game keeps for each class would pile up: a game of the same forward pass starts afresh.
             self.game, self._asked = replace(self.game, _kept={}), set()
         self._asked.add(target)
-        found = explain_game(self.game, target, [function], {function: options})
-        weights = found.weights[function][0] if function in found.weights else None
-        dead = bool(found.degenerate[function][0])
-        return Answer(method, target, found.maps[function][0], weights, dead, found.seconds[function])
+        found = explain_game(self.game, target, [method])
+        weights = found.weights[method][0] if method in found.weights else None
+        dead = bool(found.degenerate[method][0])
+        return Answer(method, target, found.maps[method][0], weights, dead, found.seconds[method])
 
     def curves(self, method: str, target: int | None = None) -> CurveResult:
         """Insertion and deletion of the method's map, 28 steps; each curve is [1, 29]."""

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import ipywidgets as ipw
 
-from campanion.cams.methods import METHODS
-from campanion.cams.variants import label
+from campanion.cams.methods import METHODS, label
 from campanion.explorer.figure import PALETTES
 
 LEARNED = ("lfi_cam", "abn")  # maps of networks that have learned to make them; offered where they are asked for

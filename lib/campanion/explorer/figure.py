@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
-from campanion.cams.variants import label
+from campanion.cams.methods import label
 from campanion.explorer.bench import Answer, Bench
 from campanion.files import replacing, write_whole
 from campanion.pictures import percent

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from campanion import paths
-from campanion.cams.variants import label, parse
+from campanion.cams.methods import label, parse
 from campanion.explorer.bench import Answer, Bench, search
 from campanion.explorer.controls import Controls
 from campanion.explorer.figure import draw, png, save

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pandas as pd
 
-from campanion.cams.variants import label
+from campanion.cams.methods import label
 from campanion.report.claim_tests import OPEN, YES, Number
 from campanion.report.claims import (
     NOT_RUN,

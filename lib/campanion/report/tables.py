@@ -9,7 +9,7 @@ from html import escape
 
 import pandas as pd
 
-from campanion.cams.variants import label
+from campanion.cams.methods import label
 from campanion.report.papers import paper_data, published, title
 from campanion.results import provenance
 from campanion.results.measures import DIRECTION, TITLES
