@@ -3,7 +3,7 @@
 #   snakemake --cores 2 --config mode=quick
 #   snakemake --cores 8 --resources gpu=1 --config mode=full limit=500 targets=21_fd_table1_faithfulness
 #
-# Every stage is also a plain command (python -m campanion.notebooks, campanion.training.scenes), so nothing needs Snakemake.
+# Every stage is also a plain command (campanion notebooks run, campanion train), so nothing needs Snakemake.
 
 import hashlib
 import json
@@ -120,7 +120,7 @@ if not all(Path(path).exists() for path in CHECKPOINTS):
         message:
             "{wildcards.arch}: training, log in {log}"
         shell:
-            "{sys.executable:q} -m campanion.training.scenes --arch {wildcards.arch} > {log:q} 2>&1"
+            "{sys.executable:q} -m campanion train {wildcards.arch} > {log:q} 2>&1"
 
 
 if not all(Path(path).exists() for path in LEARNED):
@@ -134,7 +134,7 @@ if not all(Path(path).exists() for path in LEARNED):
         message:
             "{wildcards.learned}: training, log in {log}"
         shell:
-            "{sys.executable:q} -m campanion.train {wildcards.learned} > {log:q} 2>&1"
+            "{sys.executable:q} -m campanion train {wildcards.learned} > {log:q} 2>&1"
 
 
 if not Path("data/checkpoints/vqa_scenes.safetensors").exists():
@@ -150,7 +150,7 @@ if not Path("data/checkpoints/vqa_scenes.safetensors").exists():
         message:
             "vqa_scenes: training, log in {log}"
         shell:
-            "{sys.executable:q} -m campanion.training.vqa > {log:q} 2>&1"
+            "{sys.executable:q} -m campanion train vqa_scenes > {log:q} 2>&1"
 
 
 if not all(Path(path).exists() for path in VOC_HEADS):
@@ -164,7 +164,7 @@ if not all(Path(path).exists() for path in VOC_HEADS):
         message:
             "voc_{wildcards.head}: training, log in {log}"
         shell:
-            "{sys.executable:q} -m campanion.training.voc --head {wildcards.head} > {log:q} 2>&1"
+            "{sys.executable:q} -m campanion train voc_{wildcards.head} > {log:q} 2>&1"
 
 
 # One training of LFI-CAM's grid: it goes on where it was stopped. Several share the machine's cores, or one GPU.
@@ -182,7 +182,7 @@ rule cell:
         "{wildcards.cell}: training, log in {log}"
     shell:
         # Snakemake removes what a stopped job should have made: only the checkpoint, which is written last.
-        "OMP_NUM_THREADS={threads} {sys.executable:q} -m campanion.training.grid --scale {params.scale} --run"
+        "OMP_NUM_THREADS={threads} {sys.executable:q} -m campanion grid --scale {params.scale} --run"
         " --only {wildcards.cell:q} > {log:q} 2>&1"
 
 
@@ -205,7 +205,7 @@ rule quick:
     message:
         "{wildcards.key}: quick run ({resources.last}), log in {log}"
     shell:
-        "{sys.executable:q} -m campanion.notebooks run {wildcards.key} --mode quick --output {output:q} > {log:q} 2>&1"
+        "{sys.executable:q} -m campanion notebooks run {wildcards.key} --mode quick --output {output:q} > {log:q} 2>&1"
 
 
 # Real data. Not redone when the library changes: that may take hours, and a changed setting is refused by the rows' file.
@@ -230,7 +230,7 @@ rule full:
     message:
         "{wildcards.key}: full run ({resources.last}), log in {log}, progress in logs/full/{wildcards.key}.progress.log"
     shell:
-        "{sys.executable:q} -m campanion.notebooks run {wildcards.key} --mode full {params.limit} {params.scale}"
+        "{sys.executable:q} -m campanion notebooks run {wildcards.key} --mode full {params.limit} {params.scale}"
         " --output {output:q} > {log:q} 2>&1"
 
 
@@ -252,5 +252,5 @@ rule cached:
     message:
         "{wildcards.key}: committed notebook run again ({resources.last}), log in {log}"
     shell:
-        "{sys.executable:q} -m campanion.notebooks run {wildcards.key} --mode cached > {log:q} 2>&1"
+        "{sys.executable:q} -m campanion notebooks run {wildcards.key} --mode cached > {log:q} 2>&1"
         " && cp {input.notebook:q} {output:q}"

@@ -175,8 +175,8 @@ run_tests() {
   "$python" -m ruff check . || failed=1
   "$python" -m ruff format --check . || failed=1
   "$python" -m pytest || failed=1 # also checks the results' files
-  "$python" -m campanion.notebooks check || failed=1
-  "$python" -m campanion.report.scoreboard --check README.md || failed=1
+  "$python" -m campanion notebooks check || failed=1
+  "$python" -m campanion scoreboard --check README.md || failed=1
   # The figures that nbval's run saves go elsewhere, so that testing leaves the checkout as it is.
   CAMPANION_FIGURES="$PWD/out/test/figures" "$python" -m pytest -p tests.nbval_rounding --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
     --nbval-cell-timeout 600 -p no:cacheprovider notebooks || failed=1
@@ -206,7 +206,7 @@ summary() {
   [ "$command" = quick ] && figures=out/quick/figures && results=out/quick/results
   if [ -f "$board" ] && [ ${#keys[@]} = 0 ]; then
     printf '\n'
-    "$python" -m campanion.notebooks text "$board"
+    "$python" -m campanion notebooks text "$board"
   fi
   printf '\nDone in %d min %d s.\n' $((SECONDS / 60)) $((SECONDS % 60))
   printf 'Figures: %s/   results: %s/   executed notebooks: out/%s/notebooks/   logs: logs/%s/\n' \
@@ -235,9 +235,9 @@ case "$command" in
     if [ "$command" = full ]; then
       wanted=(${keys[@]+"${keys[@]}"})
       [ ${#wanted[@]} -gt 0 ] || wanted=("${all[@]}")
-      "$python" -m campanion.notebooks ready "${wanted[@]}" || exit 2
+      "$python" -m campanion notebooks ready "${wanted[@]}" || exit 2
       case "${wanted[*]}" in
-        *_lfi_*) "$python" -m campanion.training.grid ${scale:+--scale "$scale"} --notebooks "${wanted[@]}" || exit 2 ;;
+        *_lfi_*) "$python" -m campanion grid ${scale:+--scale "$scale"} $(printf -- "--notebook %s " "${wanted[@]}") || exit 2 ;;
       esac
     fi
     if ! run_workflow; then

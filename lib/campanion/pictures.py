@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +15,8 @@ from campanion.errors import MissingData
 
 #: Pictures with more pixels are refused before they are decoded: a small file can hold a picture that fills the memory.
 LARGEST = 50_000_000
+#: A 16-bit image whose values all lie below an eighth of the range was hardly meant to be that dark.
+DARK = 65536 // 8
 # What cameras, browsers and data sets write. Pillow reads more, some of it with other programs (EPS with Ghostscript).
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
@@ -21,7 +24,8 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 def open_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, rotate: bool = True) -> Image.Image:
     """Read a picture as 8-bit RGB, whatever its mode: 16-bit channels are scaled, transparent pixels become white.
 
-    Of an animation it is the first frame. The result carries no metadata, so nothing turns it a second time.
+    Of an animation it is the first frame. A 16-bit image that uses less than an eighth of its range is read with a
+    warning. The result carries no metadata, so nothing turns it a second time.
 
     Args:
         source: a path, the bytes of a file, or a file opened for reading bytes (read from its start).
@@ -52,6 +56,12 @@ def open_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, rotate: b
         raise ValueError(f"{name} may not be read: {problem.strerror}.") from problem
     except Exception as problem:  # a damaged file can fail anywhere in a decoder, with any exception
         raise ValueError(f"{name} is damaged or cut short: {problem}.") from problem
+    if picture.mode.startswith("I;16") and 0 < (largest := np.asarray(picture).max()) < DARK:
+        warnings.warn(
+            f"{name} has 16 bits, but no value above {largest:,} of 65,535, so it will look almost black: scale its "
+            "values to the whole range first, if they came from a camera or scanner of fewer bits.",
+            stacklevel=2,
+        )
     try:
         picture = to_rgb(picture)
     except ValueError as problem:

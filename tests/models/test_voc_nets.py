@@ -11,13 +11,14 @@ import pytest
 import torch
 import torchvision
 from campanion import load_model, paths
+from campanion.__main__ import main
 from campanion.data import Object
 from campanion.data.voc import CLASS_NAMES
 from campanion.errors import MissingData
 from campanion.game.game import ChannelGame
 from campanion.models.voc_nets import VOC_NETS, build_voc_net
 from campanion.training.features import features, view_of
-from campanion.training.voc import RECIPES, average_precision, evaluate, main, run, target_of
+from campanion.training.voc import RECIPES, average_precision, evaluate, run, target_of
 from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 
@@ -96,7 +97,7 @@ def folder(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 @pytest.mark.filterwarnings("ignore:No positive samples")
 @pytest.mark.parametrize("head", RECIPES)
 def test_training_writes_a_head_that_loads(folder: Path, head: str, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--head", head, "--folder", str(folder), "--limit", "20", "--epochs", "2"])
+    assert main(["train", f"voc_{head}", f"folder={folder}", "limit=20", "epochs=2"]) == 0
     assert "mAP" in capsys.readouterr().out
     name = f"voc_{head}"
     assert sorted(p.name for p in folder.iterdir()) == [f"{name}.json", f"{name}.md", f"{name}.safetensors"]

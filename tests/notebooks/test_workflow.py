@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from campanion import notebooks
 from campanion.errors import MissingData
-from campanion.notebooks.__main__ import main, value
+from campanion.notebooks.__main__ import given_parameters, main, value
 from nbformat import v4
 from papermill.exceptions import PapermillExecutionError
 
@@ -104,13 +104,15 @@ def test_a_failing_cached_run_leaves_the_committed_notebook(tree):
     [
         (["21_report", "-p", "limt=3"], ["Unknown parameter 'limt'", "'limit'", "mode"]),
         (["22_fails", "-p", "limit=3"], ["Unknown parameter 'limit'", "Known: mode"]),
+        (["21_report", "--limit", "0"], ["--limit", "0 is not"]),
+        (["21_report", "-p", "limit=0"], ["limit", "above 0"]),
         (["21_report", "-p", "limit"], ["name=value", "'limit'"]),
         (["21_report", "--mode", "fast"], ["Unknown mode 'fast'", "cached, full, quick"]),
         (["21_report", "--mode", "cached", "-p", "limit=3"], ["default parameters", "--output"]),
         (["2"], ["short for 2 notebooks", "21_report", "22_fails"]),
         (["45_none"], ["Unknown notebook '45_none'", "21_report"]),
         (["21_report", "--output", "notebooks/21_report.ipynb/x"], ["Cannot write", "--output"]),
-        (["32", "--mode", "full"], ["32_wants_data needs voc2007", "python -m campanion.data fetch voc2007"]),
+        (["32", "--mode", "full"], ["32_wants_data needs voc2007", "python -m campanion data fetch voc2007"]),
     ],
     ids=lambda words: " ".join(words),
 )
@@ -145,11 +147,20 @@ def test_a_committed_notebook_must_be_cached_by_default(tree):
 @pytest.mark.parametrize(
     ("spelled", "meant"),
     [("10", 10), ("1e-3", 1e-3), ("true", True), ("False", False), ("None", None), ("resnet18", "resnet18"),
-     ('"10"', "10"), ("['a', 'b']", ["a", "b"]), ("", ""), ("__import__('os')", "__import__('os')")],
+     ('"10"', "10"), ("['a', 'b']", ["a", "b"]), ("", ""), ("__import__('os')", "__import__('os')"),
+     ("[a, b]", ["a", "b"]), ("[a", "[a")],
 )  # fmt: skip
 def test_value(spelled, meant):
     assert value(spelled) == meant
     assert type(value(spelled)) is type(meant)
+
+
+def test_a_parameter_that_is_a_list_takes_words():
+    declared = {"models": '["vgg16"]', "seed": "0", "kinds": "()", "name": "None"}
+    words = ["models=resnet18", "seed=1", "kinds=a, b", "name=a,b"]
+    given = {"models": ["resnet18"], "seed": 1, "kinds": ["a", "b"], "name": "a,b"}
+    assert given_parameters(words, declared) == given
+    assert given_parameters(['models=["a", "b"]'], declared) == {"models": ["a", "b"]}
 
 
 @pytest.fixture

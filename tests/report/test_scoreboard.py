@@ -5,10 +5,11 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 import pytest
+from campanion.__main__ import main
 from campanion.report.answers import _measured, answers
 from campanion.report.claim_tests import Number
 from campanion.report.claims import find_claim, load_claims
-from campanion.report.scoreboard import BEGIN, END, counts, html, main, markdown, replace, scoreboard, table
+from campanion.report.scoreboard import BEGIN, END, counts, html, markdown, replace, scoreboard, table
 from campanion.results.provenance import collect
 from campanion.results.store import make_run, save_result
 
@@ -107,19 +108,19 @@ def test_html_has_a_row_per_claim():
 def test_write_then_check(tmp_path, capsys):
     readme = tmp_path / "README.md"
     readme.write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nThe end\n")
-    assert main(["--check", str(readme)]) == 1
+    assert main(["scoreboard", "--check", str(readme)]) == 1
     assert "out of step" in capsys.readouterr().err
-    assert main(["--write", str(readme)]) == 0
-    assert main(["--check", str(readme)]) == 0
+    assert main(["scoreboard", "--write", str(readme)]) == 0
+    assert main(["scoreboard", "--check", str(readme)]) == 0
     text = readme.read_text()
     assert text.startswith(f"# Title\n\n{BEGIN}\n| table |")
     assert text.endswith(f"{END}\n\nThe end\n")
     save(1.0)
-    assert main(["--check", str(readme)]) == 1
-    assert main(["--write", str(readme)]) == 0
+    assert main(["scoreboard", "--check", str(readme)]) == 1
+    assert main(["scoreboard", "--write", str(readme)]) == 0
     assert "| **reproduced** |" in readme.read_text()
     capsys.readouterr()
-    assert main([]) == 0
+    assert main(["scoreboard"]) == 0
     assert capsys.readouterr().out.startswith("| table |")
 
 
@@ -128,9 +129,9 @@ def test_missing_marks_and_files_are_told(tmp_path, capsys):
         replace("no marks", "x")
     with pytest.raises(ValueError, match="put them where"):
         replace(f"{END} {BEGIN}", "x")
-    assert main(["--check", str(tmp_path / "none.md")]) == 2
+    assert main(["scoreboard", "--check", str(tmp_path / "none.md")]) == 2
     (tmp_path / "bare.md").write_text("bare")
-    assert main(["--write", str(tmp_path / "bare.md")]) == 2
+    assert main(["scoreboard", "--write", str(tmp_path / "bare.md")]) == 2
     assert "bare.md: The file needs one line" in capsys.readouterr().err
     assert (tmp_path / "bare.md").read_text() == "bare"
 

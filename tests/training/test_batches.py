@@ -196,7 +196,7 @@ def test_torchvisions_layouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_missing_sets_say_how_they_are_had(tmp_path: Path) -> None:
     for name in ("cifar10", "cifar100", "stl10", "imagenette", "cats-dogs"):
-        with pytest.raises(MissingData, match=f"campanion.data fetch {name}"):
+        with pytest.raises(MissingData, match=f"campanion data fetch {name}"):
             open_dataset(name, tmp_path)
 
 

@@ -10,6 +10,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from campanion import paths
+from campanion.__main__ import main
 from campanion.errors import MissingData
 from campanion.models import build_model
 from campanion.training.grid import (
@@ -17,7 +18,6 @@ from campanion.training.grid import (
     Cell,
     attention_of,
     cells,
-    main,
     method_of,
     read_grid,
     tables_of,
@@ -196,7 +196,7 @@ def test_the_whole_table_on_several_gpus(out: Path) -> None:
     ],
 )
 def test_wrong_requests_are_told(words: list[str], says: str, capsys: pytest.CaptureFixture) -> None:
-    assert main(words) == 2
+    assert main(["grid", *words]) == 2
     assert says in capsys.readouterr().err
 
 
@@ -212,9 +212,9 @@ def test_missing_data_are_told_before_anything_is_trained(out: Path, monkeypatch
 
 def test_the_command_lists_what_notebooks_use(out: Path, capsys: pytest.CaptureFixture) -> None:
     name = "scenes_resnet20_plain_lr0.1_seed0_e2"
-    assert main(["--scale", "quick", "--notebooks", "11_lfi_table1_cifar"]) == 0
+    assert main(["grid", "--scale", "quick", "--notebook", "11_lfi_table1_cifar"]) == 0
     said = capsys.readouterr().out
     assert name in said
     assert "finnone" not in said
-    assert main(["--scale", "quick", "--notebooks", "20_fd"]) == 0
+    assert main(["grid", "--scale", "quick", "--notebook", "20_fd"]) == 0
     assert capsys.readouterr().out == ""

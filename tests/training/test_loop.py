@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from campanion import explain, paths, train
+from campanion import explain, paths
+from campanion.__main__ import main
 from campanion.data import DATASETS
 from campanion.errors import MissingData
 from campanion.experiments import trained
@@ -73,7 +74,7 @@ def same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 def test_killed_and_continued_ends_with_the_same_weights(tmp_path: Path, tiny: dict) -> None:
     tiny["epochs"] = 20
     killed, whole = make_config(tiny), make_config({**tiny, "name": "whole"})
-    process = command("campanion.train", written(tmp_path, tiny))
+    process = command("campanion", "train", written(tmp_path, tiny))
     history = killed.place / "history.csv"
     while not (history.exists() and len(history.read_text().splitlines()) > 3):
         assert process.poll() is None, "the training ended before it was killed"
@@ -101,7 +102,7 @@ def test_two_processes_give_the_losses_of_one_with_the_doubled_batch(tmp_path: P
     train_config(one)
     two = make_config({**tiny, "name": "two"})
     file = written(tmp_path, {**tiny, "name": "two"})
-    run = ("--standalone", "--nproc_per_node=2", "-m", "campanion.train", file)
+    run = ("--standalone", "--nproc_per_node=2", "-m", "campanion", "train", file)
     assert command("torch.distributed.run", *run, GLOO_SOCKET_IFNAME="lo").wait(timeout=300) == 0
     rows = [read_history(config.place) for config in (one, two)]
     assert rows[1].processes.tolist() == [2, 2]
@@ -117,17 +118,17 @@ def test_every_command_of_the_authors(tmp_path: Path, capsys: pytest.CaptureFixt
     settings = {**TINY, "folder": str(tmp_path), "network": "resnet20", "options": {}, "attention": "lfi"}
     file = written(tmp_path, {key: value for key, value in settings.items() if key not in ("name", "limit")})
     for lr in (0.1, 0.07):  # train, with learning curves
-        train.main([str(file), f"lr={lr}", "limit=32", "epochs=1"])
+        assert main(["train", str(file), f"lr={lr}", "limit=32", "epochs=1"]) == 0
     checkpoints = sorted(tmp_path.glob("*/*.safetensors"))
     assert [c.stem for c in checkpoints] == [f"scenes_resnet20_lfi-paper_lr{lr}_seed0_short" for lr in (0.07, 0.1)]
     facts = json.loads(checkpoints[0].with_suffix(".json").read_text())
     top1 = facts["accuracy"]["test"]["top1"]
     capsys.readouterr()
-    trained.main(["accuracy", str(checkpoints[0]), "--limit", "21"])  # evaluation from a checkpoint
-    assert f"top-1 {100 * top1:.2f} % of 21 pictures" in capsys.readouterr().out
+    main(["trained", "accuracy", str(checkpoints[0]), "--limit", "21"])  # evaluation from a checkpoint
+    assert f"top-1 {100 * top1:.2f} % of 21 images" in capsys.readouterr().out
     maps = [tmp_path / f"maps{i}.safetensors" for i in range(2)]
     for checkpoint, out in zip(checkpoints, maps, strict=True):  # attention maps
-        trained.main(["maps", str(checkpoint), "--out", str(out), "--limit", "6"])
+        main(["trained", "maps", str(checkpoint), "--out", str(out), "--limit", "6"])
     found, about = trained.read_maps(maps[0])
     assert (about["method"], about["sha256"], found.shape) == ("lfi_cam", facts["sha256"], (6, 32, 32))
     network = load_trained(checkpoints[0])
@@ -136,8 +137,8 @@ def test_every_command_of_the_authors(tmp_path: Path, capsys: pytest.CaptureFixt
     images = normalise(pixels, network.preprocess.mean, network.preprocess.std)
     torch.testing.assert_close(explain(network, images, methods=("lfi_cam",)).maps["lfi_cam"], found)
     capsys.readouterr()
-    trained.main(["iou", str(maps[0]), str(maps[1]), "--threshold", "100"])  # IoU between two models
-    assert "6 pictures" in capsys.readouterr().out
+    main(["trained", "iou", str(maps[0]), str(maps[1]), "--threshold", "100"])  # IoU between two models
+    assert "6 images" in capsys.readouterr().out
     assert trained.iou_of(maps[0], maps[0]).tolist() == [1.0] * 6
     turned = tmp_path / "turned.safetensors"
     trained.save_maps(found.flip(0), about["ids"][::-1], {"method": "lfi_cam"}, turned)
@@ -273,15 +274,16 @@ def test_bad_settings_say_what_is_wrong(tiny: dict, change: dict, says: str) -> 
 
 
 def test_bad_commands_say_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    for call, words, says in (
-        (train.main, ["nothing.yaml"], "There is no settings file nothing.yaml. In configs/: "),
-        (train.main, ["imagenette_vgg", "lr"], "not of the form setting=value"),
-        (trained.main, ["accuracy", str(tmp_path / "lr0.1")], "lr0.1.safetensors"),
-        (trained.main, ["iou", str(tmp_path / "a"), str(tmp_path / "b")], "campanion.experiments.trained maps CKPT"),
+    for words, says in (
+        (["train", "nothing.yaml"], "There is no settings file nothing.yaml. In configs/: "),
+        (["train", "imagenette_vgg", "lr"], "not of the form setting=value"),
+        (["train", "voc_mlp", "epoch=2"], "Unknown setting of voc_mlp 'epoch'. Did you mean 'epochs'"),
+        (["train", "voc_mlp", "epochs=two"], "voc_mlp: epochs: Input should be a valid integer"),
+        (["trained", "accuracy", str(tmp_path / "lr0.1")], "lr0.1.safetensors"),
+        (["trained", "accuracy", "x", "--limit", "0"], "--limit"),
+        (["trained", "iou", str(tmp_path / "a"), str(tmp_path / "b")], "campanion trained maps CKPT"),
     ):
-        with pytest.raises(SystemExit) as ended:
-            call(words)
-        assert ended.value.code == 2
+        assert main(words) == 2
         assert says in capsys.readouterr().err
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(b"no maps")

@@ -164,7 +164,4 @@ def test_what_is_missing_is_one_sentence(places: Path) -> None:
     assert vqa_study.not_there().startswith("VQA v2 was not run: The val questions of VQA v2 are not in")
     official(places / "data")
     text = vqa_study.not_there()
-    assert text == (
-        "VQA v2 was not run: "
-        "no network trained on VQA v2 is: `python -m campanion.training.vqa --data vqa-v2` makes it."
-    )
+    assert text == ("VQA v2 was not run: no network trained on VQA v2 is: `python -m campanion train vqa_v2` makes it.")

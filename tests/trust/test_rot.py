@@ -13,9 +13,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from campanion.__main__ import main
 from campanion.files import sha256
 from campanion.notebooks import keys
-from campanion.report.scoreboard import main as scoreboard
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -72,7 +72,7 @@ def test_the_readme_has_one_row_for_each_notebook() -> None:
 
 
 def test_the_readmes_scoreboard_is_made_from_the_results() -> None:
-    assert scoreboard(["--check", str(ROOT / "README.md")]) == 0
+    assert main(["scoreboard", "--check", str(ROOT / "README.md")]) == 0
 
 
 def texts() -> list[Path]:

@@ -1,52 +1,62 @@
-"""``python -m campanion.data status`` and ``python -m campanion.data fetch NAME``."""
+"""``campanion data status`` and ``campanion data fetch NAME``, also as ``python -m campanion.data``."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
-from campanion import paths
+import click
+
+from campanion import cli, paths
 from campanion.data.download import DownloadError
 from campanion.data.registry import fetch, find_entry, status
 from campanion.errors import MissingData
 
+_ROOT = click.option("--root", type=click.Path(path_type=Path), help="Data folder (default: CAMPANION_DATA, else data/).")
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0 done, 1 failed, 2 to be obtained by hand or unknown."""
-    parser = argparse.ArgumentParser(prog="python -m campanion.data", description="Which data are there, and get more.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--root", type=Path, default=None, help="data folder (default: CAMPANION_DATA, else data/)")
-    commands.add_parser("status", parents=[shared], help="what is there")
-    getter = commands.add_parser("fetch", parents=[shared], help="download one set, or say how to obtain it")
-    getter.add_argument("name", help="a name that `status` lists, or weights/NAME of a torchvision classifier")
-    options = parser.parse_args(arguments)
-    root = (options.root or paths.data_dir()).expanduser()
-    if options.command == "status":
-        print(status(root))
-        return 0
+
+@click.group(cls=cli.Commands)
+def data() -> None:
+    """Which data sets and weights are here, and how to get more."""
+
+
+@data.command("status")
+@_ROOT
+def print_status(root: Path | None) -> None:
+    """Print what is there, where, its size and licence, and how to get the rest."""
+    print(status((root or paths.data_dir()).expanduser()))
+
+
+@data.command("fetch")
+@click.argument("name")
+@_ROOT
+def fetch_set(name: str, root: Path | None) -> int:
+    """Download the set or weights NAME (`status` lists them), or say how to obtain it.
+
+    NAME may also be weights/NETWORK of any of torchvision's classifiers.
+    """
+    root = (root or paths.data_dir()).expanduser()
+    find_entry(name)
     try:
-        find_entry(options.name)
-    except ValueError as problem:
-        print(problem, file=sys.stderr)
-        return 2
-    try:
-        made = fetch(options.name, root)
-    except MissingData as problem:
-        print(problem, file=sys.stderr)
-        return 2
+        made = fetch(name, root)
+    except MissingData:
+        raise
     except (DownloadError, ValueError) as problem:
         print(problem, file=sys.stderr)
         return 1
     except OSError as problem:
-        print(f"{options.name} could not be stored in {root}: {problem}.", file=sys.stderr)
+        print(f"{name} could not be stored in {root}: {problem}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrupted; what has come is kept, and the same command resumes.", file=sys.stderr)
         return 130
-    print("\n".join(f"{options.name}: {place}" for place in made) or f"{options.name}: nothing to fetch, it is there.")
+    print("\n".join(f"{name}: {place}" for place in made) or f"{name}: nothing to fetch, it is there.")
     return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0 done, 1 failed, 2 to be obtained by hand or unknown."""
+    return cli.run(data, arguments, "python -m campanion.data")
 
 
 if __name__ == "__main__":

@@ -224,5 +224,5 @@ def _checked(split: str | None) -> str:
 
 def _missing(title: str, name: str, place: Path) -> MissingData:
     return MissingData(
-        f"{title} is not in {place}: `python -m campanion.data fetch {name}` brings it or says how to obtain it."
+        f"{title} is not in {place}: `python -m campanion data fetch {name}` brings it or says how to obtain it."
     )

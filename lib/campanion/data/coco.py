@@ -116,7 +116,7 @@ def _read(root: Path, year: int) -> tuple[Path, list[Row], str]:
     else:
         raise MissingData(
             f"COCO val{year} is not in {base}: it needs {pictures} and {instances}. "
-            f"`python -m campanion.data fetch coco-val{year}` downloads both."
+            f"`python -m campanion data fetch coco-val{year}` downloads both."
         )
     check_present(folder, [file for file, _, _ in rows], table)
     return folder, rows, source

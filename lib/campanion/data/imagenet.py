@@ -64,7 +64,7 @@ def open_imagenet_val(root: Path, split: str | None = None) -> ImageNetVal:
         return read_sample(root / "imagenet-val")
     raise MissingData(
         f"ImageNet's validation pictures are neither in {root / 'ILSVRC2012' / 'val'} nor in {root / 'imagenet-val'}. "
-        "`python -m campanion.data fetch imagenet-val` says how to obtain them."
+        "`python -m campanion data fetch imagenet-val` says how to obtain them."
     )
 
 

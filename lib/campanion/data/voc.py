@@ -63,7 +63,7 @@ def open_voc2007(root: Path, split: str | None = None) -> VOC2007:
         return read_sample(folder, split or "val")
     raise MissingData(
         f"Pascal VOC 2007 is neither in {devkit} nor in {folder}. "
-        "`python -m campanion.data fetch voc2007` downloads it (0.9 GB)."
+        "`python -m campanion data fetch voc2007` downloads it (0.9 GB)."
     )
 
 
@@ -72,7 +72,7 @@ def read_devkit(folder: Path, split: str) -> VOC2007:
     _check_split(split, ("train", "val", "trainval", "test"))
     listed = folder / "ImageSets" / "Main" / f"{split}.txt"
     if not listed.is_file():
-        raise MissingData(f"There is no {listed}; `python -m campanion.data fetch voc2007` brings trainval and test.")
+        raise MissingData(f"There is no {listed}; `python -m campanion data fetch voc2007` brings trainval and test.")
     ids = listed.read_text(encoding="utf-8").split()
     check_present(folder / "JPEGImages", [f"{i}.jpg" for i in ids], listed)
     check_present(folder / "Annotations", [f"{i}.xml" for i in ids], listed)

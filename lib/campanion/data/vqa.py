@@ -85,12 +85,12 @@ def vqa_layout(root: Path, split: str) -> str:
             return "official"
         raise MissingData(
             f"The pictures of VQA v2 are not in {root / 'coco' / f'{split}2014'}: "
-            f"run `python -m campanion.data fetch coco-{split}2014`."
+            f"run `python -m campanion data fetch coco-{split}2014`."
         )
     if split == "val" and (root / "vqa" / "questions.json").is_file():
         return "sample"
     raise MissingData(
-        f"The {split} questions of VQA v2 are not in {root / 'vqa'}: run `python -m campanion.data fetch vqa-v2`."
+        f"The {split} questions of VQA v2 are not in {root / 'vqa'}: run `python -m campanion data fetch vqa-v2`."
     )
 
 

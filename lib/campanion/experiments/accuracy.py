@@ -61,7 +61,7 @@ def accuracy_study(notebook: str, mode: str, table: str, scale: str | None = Non
     if not runs:
         raise MissingResult(
             f"No training of scale {scale} is finished that {table} needs: "
-            f"`python -m campanion.training.grid --scale {scale} --table {table} --run` trains."
+            f"`python -m campanion grid --scale {scale} --table {table} --run` trains."
         )
     save_result(notebook, runs)
     return load_result(notebook)

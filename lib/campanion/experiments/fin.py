@@ -118,7 +118,7 @@ def fin_study(
     runs = [_run(mode, group, limit, pick_device(device)) for group in groups]
     if not any(runs):
         raise MissingData(
-            "None of these networks is trained: `python -m campanion.training.grid --table fig5` lists them, and "
+            "None of these networks is trained: `python -m campanion grid --table fig5` lists them, and "
             "trains them with `--run`."
         )
     save_result(notebook, [run for run in runs if run])

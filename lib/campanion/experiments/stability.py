@@ -227,7 +227,7 @@ def stability_study(
     runs = [_run(mode, group, limit, pick_device(device)) for group in groups]
     if not any(runs):
         raise MissingData(
-            "There are no two trained networks to compare: `python -m campanion.training.grid --table fig6` lists what "
+            "There are no two trained networks to compare: `python -m campanion grid --table fig6` lists what "
             "is missing, and trains it with `--run`."
         )
     save_result(notebook, [run for run in runs if run])

@@ -1,15 +1,14 @@
 """Use trained checkpoints: their accuracy, their maps of all test pictures, and whether two of them look alike.
 
-=================================================================  ===============================================
-``python -m campanion.experiments.trained accuracy CKPT``          top-1 on the test pictures
-``python -m campanion.experiments.trained maps CKPT --out FILE``   maps of all test pictures, ``.safetensors``
-``python -m campanion.experiments.trained iou FILE_A FILE_B``      IoU of two such files, picture by picture
-=================================================================  ===============================================
+====================================================  ============================================
+``python -m campanion trained accuracy CKPT``         top-1 on the test images
+``python -m campanion trained maps CKPT --out FILE``  maps of all test images, ``.safetensors``
+``python -m campanion trained iou FILE_A FILE_B``     IoU of two such files, image by image
+====================================================  ============================================
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,9 +96,7 @@ def read_maps(path: str | Path) -> tuple[Tensor, dict[str, object]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingData(
-            f"There is no {path}: `python -m campanion.experiments.trained maps CKPT --out {path}` writes it."
-        )
+        raise MissingData(f"There is no {path}: `python -m campanion trained maps CKPT --out {path}` writes it.")
     try:
         with safe_open(path, "pt") as file:
             return file.get_tensor("maps"), json.loads(file.metadata()["about"])
@@ -125,46 +122,3 @@ def iou_of(a: str | Path, b: str | Path, threshold: float = 127, variant: str = 
     return stability_iou(
         maps_a, maps_b[[place[name] for name in about_a["ids"]]], threshold=threshold / 255, variant=variant
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m campanion.experiments.trained",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("accuracy", "top-1 on the test pictures"), ("maps", "write a map of each test picture")):
-        command = commands.add_parser(name, help=text)
-        command.add_argument("checkpoint")
-        command.add_argument("--limit", type=int, help="so many test pictures")
-        command.add_argument("--device", default="cpu")
-        if name == "maps":
-            command.add_argument("--method", help="of campanion.METHODS; default: the network's own map")
-            command.add_argument("--out", type=Path, required=True)
-    iou = commands.add_parser("iou", help="IoU of two files of maps")
-    iou.add_argument("first", type=Path)
-    iou.add_argument("second", type=Path)
-    iou.add_argument("--threshold", type=float, default=127, help="of 0..255 (default: %(default)s)")
-    iou.add_argument("--variant", default="paper", help="paper, or official: what the authors' code computes")
-    given = parser.parse_args(arguments)
-    try:
-        if given.command == "accuracy":
-            measured = accuracy(given.checkpoint, given.limit, given.device)
-            print(f"top-1 {100 * measured['top1']:.2f} % of {measured['n']:,} pictures, loss {measured['loss']:.4f}")
-        elif given.command == "maps":
-            maps, ids, method = maps_of(given.checkpoint, given.method, given.limit, device=given.device)
-            facts = read_card(given.checkpoint)
-            save_maps(maps, ids, {"method": method, "name": facts["name"], "sha256": facts["sha256"]}, given.out)
-            print(f"{given.out}: {method} of {len(maps):,} pictures, {maps.shape[1]}x{maps.shape[2]}")
-        else:
-            values = iou_of(given.first, given.second, given.threshold, given.variant)
-            error = values.std() / len(values) ** 0.5
-            print(f"mean IoU {values.mean():.4f}, standard error {error:.4f}, {len(values):,} pictures")
-    except (MissingData, ValueError) as problem:
-        parser.exit(2, f"{problem}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -88,9 +88,7 @@ def not_there() -> str:
         lacks.append(str(missing).rstrip("."))
     if find_vqa("vqa_v2") is None:
         there = "the sample's questions are there, but " if found == "sample" else ""
-        lacks.append(
-            f"{there}no network trained on VQA v2 is: `python -m campanion.training.vqa --data vqa-v2` makes it"
-        )
+        lacks.append(f"{there}no network trained on VQA v2 is: `python -m campanion train vqa_v2` makes it")
     return f"VQA v2 was not run: {'; and '.join(lacks)}." if lacks else ""
 
 

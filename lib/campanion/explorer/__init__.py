@@ -1,20 +1,21 @@
-"""Explain one picture by hand: the widget for notebooks, and the plain functions that it and the command line use."""
+"""Explain images by hand: the widget for notebooks, and the plain functions that it and the command line use."""
 
-from campanion.explorer.bench import Answer, Bench, find_class, search
-from campanion.explorer.figure import draw, png, save
-from campanion.explorer.sources import MODELS, network, pictures
-from campanion.explorer.widget import Explorer
+from importlib import import_module
 
-__all__ = [
-    "MODELS",
-    "Answer",
-    "Bench",
-    "Explorer",
-    "draw",
-    "find_class",
-    "network",
-    "pictures",
-    "png",
-    "save",
-    "search",
-]
+_HOMES = {
+    "bench": ("Answer", "Bench", "find_class", "search"),
+    "figure": ("draw", "png"),
+    "files": ("explain_files", "save"),
+    "request": ("Look", "Request", "sources"),
+    "sources": ("MODELS", "network", "pictures"),
+    "widget": ("Explorer",),
+}
+__all__ = sorted(name for names in _HOMES.values() for name in names)
+
+
+def __getattr__(name: str) -> object:
+    """Each name on first use: the command line does without the packages of the widget."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import io
-import re
-import tempfile
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
 from campanion.cams.methods import label
 from campanion.explorer.bench import Answer, Bench
-from campanion.files import replacing, write_whole
 from campanion.pictures import percent
 from campanion.report.figures import MAP, STYLE, heatmap
 
@@ -25,13 +20,14 @@ COLUMNS = 5
 CELL, ROW, CURVE, GAP = 1.8, 0.85, 2.4, 0.3  # inches: width of a map, heights of channels and curves, room for a title
 WIDTH = COLUMNS * CELL
 PALETTES = (MAP, "cividis", "magma", "jet")  # the papers print jet, which is no perceptual map
+OPACITY = 0.55
 
 
 def draw(
     bench: Bench,
     methods: Sequence[str],
     target: int | None = None,
-    opacity: float = 0.55,
+    opacity: float = OPACITY,
     palette: str = MAP,
     channels: int = 5,
     curves: bool = False,
@@ -53,10 +49,7 @@ def draw(
 
     >>> draw(bench, ["grad_cam", "fd_cam"]).savefig("maps.png")
     """
-    if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity lies in 0..1, not {opacity}.")
-    if palette not in mpl.colormaps:
-        raise ValueError(f"There is no palette {palette!r}: take one of matplotlib's, such as {', '.join(PALETTES)}.")
+    check_look(opacity, palette)
     target = bench.predicted if target is None else target
     answers = [bench.explain(method, target) for method in methods]
     weighing = [a for a in answers if a.weights is not None] if channels else []
@@ -75,6 +68,14 @@ def draw(
         if heights[2]:
             _curves(fig, top, bench, answers)
     return fig
+
+
+def check_look(opacity: float, palette: str) -> None:
+    """ValueError unless the opacity lies in 0..1 and matplotlib has the palette."""
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity lies in 0..1, not {opacity}.")
+    if palette not in mpl.colormaps:
+        raise ValueError(f"There is no palette {palette!r}: take one of matplotlib's, such as {', '.join(PALETTES)}.")
 
 
 def _place(fig: Figure, left: float, top: float, width: float, height: float) -> Axes:
@@ -151,71 +152,3 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
     return file.getvalue()
-
-
-def save(
-    bench: Bench,
-    methods: Sequence[str],
-    folder: str | Path,
-    target: int | None = None,
-    model: str | None = None,
-    **look: object,
-) -> list[Path]:
-    """Write PNG and PDF of :func:`draw`, and an NPZ of the numbers, as ``<picture>_<model>_<class>`` in ``folder``.
-
-    The NPZ holds ``methods`` [M], ``maps`` [M, H, W], ``seconds`` [M], ``weights_<method>`` [K], ``target``,
-    ``class_name``, ``class_names`` and ``probabilities`` [C], ``layer``, ``model``, and with ``curves=True``
-    ``fractions`` [P] and ``insertion_<method>``, ``deletion_<method>`` [P]. ``numpy.load`` reads it without pickles.
-
-    Args:
-        model: its name, by default ``bench.model.weights["name"]``.
-        look: ``opacity``, ``palette``, ``channels``, ``curves`` of :func:`draw`.
-
-    Returns:
-        The three paths.
-
-    Raises:
-        OSError: ``folder`` cannot be written.
-    """
-    folder = _writable(folder)
-    target = bench.predicted if target is None else target
-    model = model or str(getattr(bench.model, "weights", {}).get("name", "network"))
-    names = list(bench.model.class_names)
-    figure = draw(bench, methods, target, **look)
-    stem = "_".join(re.sub(r"[^\w.-]+", "-", part).strip("-.") for part in (bench.name, model, names[target]))
-    picture, document, numbers = (folder / f"{stem}.{kind}" for kind in ("png", "pdf", "npz"))
-    write_whole(picture, png(figure, STYLE["savefig.dpi"]))
-    with mpl.rc_context({"pdf.fonttype": 42, "savefig.dpi": STYLE["savefig.dpi"]}), replacing(document) as part:
-        figure.savefig(part, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
-    answers = [bench.explain(method, target) for method in methods]
-    arrays: dict[str, object] = {
-        "methods": [a.method for a in answers],
-        "maps": [a.map.cpu().numpy() for a in answers],
-        "seconds": [a.seconds for a in answers],
-        "target": target,
-        "class_name": names[target],
-        "class_names": names,
-        "probabilities": bench.probabilities.cpu().numpy(),
-        "layer": bench.layer,
-        "model": model,
-    }
-    arrays |= {f"weights_{a.method}": a.weights.cpu().numpy() for a in answers if a.weights is not None}
-    if look.get("curves"):
-        for a in answers:
-            found = bench.curves(a.method, target)
-            arrays["fractions"] = found.fractions.cpu().numpy()
-            arrays[f"insertion_{a.method}"] = found.insertion_curve[0].cpu().numpy()
-            arrays[f"deletion_{a.method}"] = found.deletion_curve[0].cpu().numpy()
-    with replacing(numbers) as part, part.open("wb") as file:
-        np.savez_compressed(file, **{key: np.asarray(value) for key, value in arrays.items()})
-    return [picture, document, numbers]
-
-
-def _writable(folder: str | Path) -> Path:
-    folder = Path(folder).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as problem:
-        raise OSError(f"Cannot write to {folder}: {problem.strerror}. Choose another folder.") from problem

@@ -66,7 +66,7 @@ def network(name: str) -> nn.Module:
         root = paths.data_dir()
         if find_entry(f"weights/{name}").find(root) is None:
             raise MissingData(
-                f"The weights of {name} are not in {root / 'weights'}: run `python -m campanion.data fetch "
+                f"The weights of {name} are not in {root / 'weights'}: run `python -m campanion data fetch "
                 f"weights/{name}`, or point CAMPANION_DATA at the folder that holds weights/{name}.npz."
             )
     return load_model(name)

@@ -16,7 +16,8 @@ from campanion import paths
 from campanion.cams.methods import label, parse
 from campanion.explorer.bench import Answer, Bench, search
 from campanion.explorer.controls import Controls
-from campanion.explorer.figure import draw, png, save
+from campanion.explorer.figure import draw, png
+from campanion.explorer.files import save
 from campanion.explorer.sources import MODELS, network, pictures
 from campanion.pictures import open_picture, percent
 from campanion.progress import is_batch

@@ -18,7 +18,7 @@ from campanion.files import sha256
 from campanion.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from campanion.paths import checkpoints_dir, data_dir, out_dir
 
-#: Networks of generated scenes with an attention branch, made by ``python -m campanion.train NAME``.
+#: Networks of generated scenes with an attention branch, made by ``python -m campanion train NAME``.
 LEARNED_SCENES = ("scenes_lfi", "scenes_lfi_nofin", "scenes_abn")
 
 # The last layer whose channels the papers weigh, by family; ReLUs come after, so that channels are not negative.
@@ -43,7 +43,7 @@ def load_model(
     Args:
         name: any torchvision classification CNN, or one that this project trained: ``scenes_vgg``, ``scenes_resnet``,
             those of :data:`LEARNED_SCENES`, and the heads of ``voc_mlp`` and ``voc_linear`` (whose trunk takes the
-            weights of ``resnet18``), or the name of any checkpoint that ``python -m campanion.train`` exported
+            weights of ``resnet18``), or the name of any checkpoint that ``python -m campanion train`` exported
             (``imagenette_vgg``) or left in ``out/training``.
         weights: ``"auto"`` looks for ``CAMPANION_DATA/weights/NAME.npz`` and ``.safetensors``, then downloads
             torchvision's own (hash checked); a path takes that file; ``"random"`` or None initialises from ``seed``.
@@ -118,7 +118,7 @@ def _scene_model(name: str, weights: str | Path | None, seed: int, device: str) 
     if weights not in (None, "random"):
         path = checkpoints_dir() / f"{name}.safetensors" if weights == "auto" else Path(weights)
         if not path.exists():
-            raise MissingData(f"{path} is not there: run `python -m campanion.training.scenes --arch {name}`.")
+            raise MissingData(f"{path} is not there: run `python -m campanion train {name}`.")
         state, facts = read_weights(path), {"name": name, "origin": path.name, "sha256": sha256(path)}
         _load(model, state, facts)
     preprocess = Preprocess(small.SIZE, small.MEAN, small.STD)
@@ -126,7 +126,7 @@ def _scene_model(name: str, weights: str | Path | None, seed: int, device: str) 
 
 
 def _trained_model(name: str, weights: str | Path | None, seed: int, device: str) -> nn.Module:
-    """A network that ``python -m campanion.train`` made, by the name of its checkpoint."""
+    """A network that ``python -m campanion train`` made, by the name of its checkpoint."""
     from campanion.data.classification import IMAGENETTE_NAMES
     from campanion.models.trained import build_network, load_trained
 
@@ -137,7 +137,7 @@ def _trained_model(name: str, weights: str | Path | None, seed: int, device: str
     path = _finished(name) if weights == "auto" else Path(weights)
     if path is None or not path.exists():
         said = path or checkpoints_dir() / f"{name}.safetensors"
-        raise MissingData(f"{said} is not there: run `python -m campanion.train {name}`.")
+        raise MissingData(f"{said} is not there: run `python -m campanion train {name}`.")
     return load_trained(path, device)
 
 
@@ -157,7 +157,7 @@ def _voc_model(name: str, weights: str | Path | None, seed: int, device: str) ->
     if weights not in (None, "random"):
         path = checkpoints_dir() / f"{name}.safetensors" if weights == "auto" else Path(weights)
         if not path.exists():
-            raise MissingData(f"{path} is not there: run `python -m campanion.training.voc --head {name[4:]}`.")
+            raise MissingData(f"{path} is not there: run `python -m campanion train {name}`.")
         head, (trunk, under) = read_weights(path), _find_weights(voc_nets.TRUNK, "auto")
         facts = {
             "name": name,
@@ -193,7 +193,7 @@ def _find_weights(name: str, weights: str | Path) -> tuple[dict[str, Tensor], di
 
 def _download(name: str, path: Path) -> Path:
     ways = (
-        f"No weights of {name} under {path.parent}. Either run `python -m campanion.data fetch weights/{name}` with a "
+        f"No weights of {name} under {path.parent}. Either run `python -m campanion data fetch weights/{name}` with a "
         f"network connection, or put {path.stem}.npz or {path.name} there (torchvision's parameter names)."
     )
     if os.environ.get("CAMPANION_OFFLINE"):

@@ -122,7 +122,7 @@ def read_card(path: str | Path) -> dict:
     facts = path.with_suffix(".json")
     for file in (path, facts):
         if not file.is_file():
-            raise MissingData(f"There is no {file}: `python -m campanion.train CONFIG` writes it.")
+            raise MissingData(f"There is no {file}: `python -m campanion train CONFIG` writes it.")
     try:
         return json.loads(facts.read_text(encoding="utf-8"))
     except ValueError as problem:
@@ -130,7 +130,7 @@ def read_card(path: str | Path) -> dict:
 
 
 def load_trained(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
-    """The network of a checkpoint of ``python -m campanion.train``, in eval mode, with what ``load_model`` adds.
+    """The network of a checkpoint of ``python -m campanion train``, in eval mode, with what ``load_model`` adds.
 
     Args:
         path: the ``.safetensors`` file; its ``.json`` lies beside it.

@@ -33,8 +33,8 @@ from campanion.paths import checkpoints_dir, data_dir
 
 #: Networks by name: how to train each is what the name's file says when it is missing.
 COMMANDS = {
-    "vqa_scenes": "python -m campanion.training.vqa",
-    "vqa_v2": "python -m campanion.training.vqa --data vqa-v2",
+    "vqa_scenes": "python -m campanion train vqa_scenes",
+    "vqa_v2": "python -m campanion train vqa_v2",
 }
 _SCENE_CNN = "scenes"
 _PADDING, _UNKNOWN = 0, 1

@@ -57,6 +57,8 @@ def check_parameters(path: Path, given: Mapping[str, object]) -> None:
     for name in given:
         if name not in known:
             raise ValueError(f"{path.stem}: {unknown('parameter', name, known)}")
+    if (limit := given.get("limit")) is not None and (not isinstance(limit, int) or limit < 1):
+        raise ValueError(f"{path.stem}: limit takes a number of images above 0, not {limit!r}.")
 
 
 def missing_data(path: Path) -> list[str]:
@@ -71,7 +73,7 @@ def missing_data(path: Path) -> list[str]:
     root = paths.data_dir()
     needs = nbformat.read(path, as_version=4).metadata.get("campanion", {}).get("needs", [])
     return [
-        f"{path.stem} needs {name}, which is not in {root}: run `python -m campanion.data fetch {name}`, "
+        f"{path.stem} needs {name}, which is not in {root}: run `python -m campanion data fetch {name}`, "
         "or point CAMPANION_DATA at the folder that holds it."
         for name in needs
         if find_entry(name).layouts and find_entry(name).find(root) is None

@@ -6,6 +6,7 @@ import logging
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -16,8 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
 from campanion import paths
-from campanion.report.tables import Table, label
-from campanion.results.measures import DIRECTION, TITLES
+from campanion.cams.methods import label
+
+if TYPE_CHECKING:
+    from campanion.report.tables import Table
 
 # Files that are the same on every run have no dates, and fontTools would remark on that for every embedded font.
 logging.getLogger("fontTools").setLevel(logging.ERROR)
@@ -210,6 +213,8 @@ def paper_vs_ours_plot(table: Table, width: float = 7.16) -> Figure:
         table: from :func:`campanion.report.tables.paper_vs_ours`.
         width: of the figure in inches.
     """
+    from campanion.results.measures import DIRECTION, TITLES  # only here: drawing maps does without pandas
+
     keys = ["metric", "data", "model"] if table.frame.model.nunique() > 1 else ["metric", "data"]
     groups = list(table.frame.groupby(keys, sort=False))
     columns = max(1, min(len(groups), 3, int(width / 2.2)))  # narrower axes would crowd their ticks

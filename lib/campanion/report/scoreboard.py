@@ -1,15 +1,14 @@
 """The scoreboard: every claim of the papers with its verdict, made from claims.yml and the result files.
 
-``python -m campanion.report.scoreboard --write README.md`` replaces what stands between the two marks in the file;
+``campanion scoreboard --write README.md`` replaces what stands between the two marks in the file;
 ``--check README.md`` fails if that is out of step with the results.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from campanion import paths
+from campanion.errors import MissingData
 from campanion.report.answers import answers, own_table
 from campanion.report.claims import NOT_RUN, WORDS, Verdict, verdicts
 from campanion.report.papers import PAPERS, title
@@ -156,32 +156,32 @@ def replace(text: str, board: str) -> str:
     return f"{before}{BEGIN}\n{board}\n{END}{rest.split(END)[1]}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m campanion.report.scoreboard", description=__doc__.split("\n")[0])
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--write", type=Path, metavar="FILE", help="replace the scoreboard in FILE")
-    group.add_argument("--check", type=Path, metavar="FILE", help="fail if the scoreboard in FILE is out of step")
-    options = parser.parse_args(arguments)
+def update(path: Path | None = None, write: bool = True) -> int:
+    """Print the scoreboard, replace the one in the file ``path``, or say whether that is up to date.
+
+    Returns:
+        0, or 1 where the file is not up to date and ``write`` is False.
+
+    Raises:
+        MissingData: there is no such file.
+        ValueError: the file has no place for a scoreboard.
+    """
     results = load_results()
     board = markdown(scoreboard(results), answers(results))
-    path = options.write or options.check
     if path is None:
         print(board)
         return 0
     if not path.exists():
-        print(f"There is no {path}: name the file that holds the line {BEGIN}.", file=sys.stderr)
-        return 2
+        raise MissingData(f"There is no {path}: name the file that holds the line {BEGIN}.")
     text = path.read_text(encoding="utf-8")
     try:
         new = replace(text, board)
     except ValueError as error:
-        print(f"{path}: {error}", file=sys.stderr)
-        return 2
+        raise ValueError(f"{path}: {error}") from error
     if new == text:
         return 0
-    if options.check:
-        command = f"python -m campanion.report.scoreboard --write {path}"
+    if not write:
+        command = f"python -m campanion scoreboard --write {path}"
         print(f"The scoreboard in {path} is out of step with data/results: run `{command}`.", file=sys.stderr)
         return 1
     path.write_text(new, encoding="utf-8")
@@ -214,7 +214,3 @@ def _decided(row: tuple) -> str:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + "."
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,9 +1,9 @@
 """The trainings behind LFI-CAM's tables and figures: one list of cells (``configs/grids/lfi.yaml``) at several scales.
 
-======================================================================  ==============================
-``python -m campanion.training.grid [--scale S] [--table T]``            what is missing, and its hours
-``python -m campanion.training.grid ... --run [--only NAME]``            train it; resumes
-======================================================================  ==============================
+====================================================  ==============================
+``python -m campanion grid [--scale S] [--table T]``  what is missing, and its hours
+``python -m campanion grid ... --run [--only NAME]``  train it; resumes
+====================================================  ==============================
 
 A scale is ``quick`` (generated scenes), ``brief`` or ``reduced`` (a CPU), ``short`` (a GPU) or ``paper`` (the paper's
 recipe); by default ``short`` where there is a GPU and else ``reduced``. A cell is one training with one checkpoint,
@@ -12,9 +12,7 @@ however many tables use it.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -237,46 +235,7 @@ def train_cells(chosen: Sequence[Cell]) -> None:
         if cell.missing_data:
             raise MissingData(
                 f"{cell.name} needs {cell.missing_data}, which is not in {paths.data_dir()}: "
-                "`python -m campanion.data status` says how to get it."
+                "`python -m campanion data status` says how to get it."
             )
     for cell in missing:
         train(cell.config)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns 0, or 2 for a wrong request."""
-    parser = argparse.ArgumentParser(
-        prog="python -m campanion.training.grid",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--scale", help="quick, brief, reduced, short or paper")
-    parser.add_argument("--table", action="append", help=f"of {', '.join(TABLES.values())}; may be repeated")
-    parser.add_argument("--notebooks", nargs="+", metavar="KEY", help="only what these notebooks use")
-    parser.add_argument("--run", action="store_true", help="train what is missing")
-    parser.add_argument("--only", metavar="NAME", help="this cell alone")
-    given = parser.parse_args(arguments)
-    try:
-        chosen = cells(given.scale, given.table)
-        if given.notebooks:
-            used = set(tables_of(given.notebooks))
-            chosen = [cell for cell in chosen if used & set(cell.tables)]
-        if given.only:
-            known = {cell.name: cell for cell in chosen}
-            if given.only not in known:
-                raise ValueError(unknown("cell", given.only, known))
-            chosen = [known[given.only]]
-        if given.run:
-            train_cells(chosen)
-        elif chosen:
-            from campanion.training.hours import listing
-
-            print(listing(chosen))
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

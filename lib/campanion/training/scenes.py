@@ -1,4 +1,4 @@
-"""Train one of the two small networks on generated scenes: ``python -m campanion.training.scenes --arch scenes_vgg``.
+"""Train one of the two small networks on generated scenes: ``python -m campanion train scenes_vgg``.
 
 Writes ``NAME.safetensors``, its facts ``NAME.json`` and its card ``NAME.md``; the accuracies are measured on scenes
 that were never trained on, with the network as read back from the written file. Minutes on one thread of a CPU.
@@ -6,8 +6,7 @@ that were never trained on, with the network as read back from the written file.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +85,10 @@ def accuracy(net: nn.Module, pictures: Tensor, labels: Tensor, device: str) -> f
     return right / len(labels)
 
 
-def run(arch: str, folder: Path, scenes: int, tests: int, epochs: int, seed: int, device: str) -> dict[str, object]:
+def run(
+    arch: str, folder: Path | None = None, scenes: int = 20_000, tests: int = 2_000, epochs: int = 5, seed: int = 0,
+    device: str = "cpu",
+) -> dict[str, object]:  # fmt: skip
     """Train ``arch``, write its three files to ``folder`` and return the facts.
 
     Raises:
@@ -106,7 +108,7 @@ def run(arch: str, folder: Path, scenes: int, tests: int, epochs: int, seed: int
     if isinstance(net, SceneVGG):
         net = net.folded()
     minutes = clock.minutes()
-    path = folder / f"{arch}.safetensors"
+    path = (folder or checkpoints_dir()) / f"{arch}.safetensors"
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     write_weights(path, state, f"{arch}, scenes version {VERSION}")
     net = load_model(arch, weights=path, device=device)
@@ -157,29 +159,9 @@ def card(facts: Mapping) -> str:
 - Input: RGB, {pixels}.
 - Training: seed {facts["seed"]}, {facts["epochs"]} epochs, {facts["training"]}.
 - It took {facts["minutes"]} minutes ({facts["cpu_minutes"]} of processor time) on {facts["device"]}, with {made}.
-- Made again by `python -m campanion.training.scenes --arch {facts["name"]}` (with OMP_NUM_THREADS=1, on a like machine
+- Made again by `python -m campanion train {facts["name"]}` (with OMP_NUM_THREADS=1, on a like machine
   with these versions, to the same bytes).
 - For: checking the machinery and quick runs of the notebooks. It knows drawn shapes and nothing else; no claim of a
   paper is drawn from it.
 - File: `{facts["name"]}.safetensors`, {facts["bytes"]:,} bytes, sha256 `{facts["sha256"]}`. Licence: MIT, as the code.
 """
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of the script."""
-    parser = argparse.ArgumentParser(prog="python -m campanion.training.scenes", description=__doc__.splitlines()[0])
-    parser.add_argument("--arch", choices=sorted(SCENE_NETS), required=True)
-    parser.add_argument("--folder", type=Path, default=checkpoints_dir(), help="where the three files go")
-    parser.add_argument("--scenes", type=int, default=20_000, help="training scenes (default: %(default)s)")
-    parser.add_argument("--tests", type=int, default=2_000, help="test scenes of each kind (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--device", default="cpu", help="default: %(default)s")
-    given = parser.parse_args(arguments)
-    facts = run(given.arch, given.folder, given.scenes, given.tests, given.epochs, given.seed, given.device)
-    for name, measured in facts["accuracy"].items():
-        print(f"{name}: {100 * measured['top1']:.2f} % of {measured['n']:,} test scenes")
-
-
-if __name__ == "__main__":
-    main()

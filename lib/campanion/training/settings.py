@@ -31,7 +31,7 @@ _YOUNG = {"init": "random", "held_out": None}  # not settings when the first run
 
 
 class Config(Checked):
-    """The settings of a run; ``python -m campanion.train`` takes each as ``key=value``.
+    """The settings of a run; ``python -m campanion train`` takes each as ``key=value``.
 
     Attributes:
         data: ``cifar10``, ``cifar100``, ``stl10``, ``imagenette``, ``cats-dogs``, ``scenes``, or ``folder:PATH``.

@@ -1,4 +1,4 @@
-"""Train a multi-label head on Pascal VOC 2007: ``python -m campanion.training.voc --head mlp`` (or ``linear``).
+"""Train a multi-label head on Pascal VOC 2007: ``python -m campanion train voc_mlp`` (or ``linear``).
 
 The trunk, ResNet-18 with ImageNet weights, stays frozen, so its maps of the training pictures are computed once and
 kept in ``out/features``; the head is then trained on them in minutes on one thread of a CPU. Writes
@@ -8,7 +8,6 @@ pictures that were never trained on, with the network as read back from the writ
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -170,13 +169,18 @@ def hold_out(head: str, seed: int = 0, device: str = "cpu", **changes: float) ->
 
 
 def run(
-    head: str, folder: Path, limit: int | None = None, epochs: int | None = None, seed: int = 0, device: str = "cpu"
+    head: str,
+    folder: Path | None = None,
+    limit: int | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> dict[str, object]:
     """Train ``head`` on VOC's train pictures, write its three files to ``folder`` and return the facts.
 
     Args:
         head: ``"mlp"`` or ``"linear"``.
-        folder: where the files go.
+        folder: where the files go; by default the project's checkpoints.
         limit: only so many pictures of each set, the first of ``dataset.order()``.
         epochs: other than the recipe's.
         seed: of the initialisation, the order, the views and dropout.
@@ -202,7 +206,7 @@ def run(
     net = fit(head, maps, torch.stack([target_of(data.objects(i)) for i in indices]), recipe, seed, device)
     minutes = clock.minutes(2)
     state = {k: v.detach().half().cpu().contiguous() for k, v in net.state_dict().items() if k.startswith(HEAD)}
-    path = folder / f"{name}.safetensors"
+    path = (folder or checkpoints_dir()) / f"{name}.safetensors"
     write_weights(path, state, {"trunk_sha256": trunk.weights["sha256"]})
     facts: dict[str, object] = {
         "name": name,
@@ -272,7 +276,7 @@ is in `{facts["name"]}.safetensors`; the trunk is `resnet18` of the data folder.
   with other weights of ResNet-18 the mAP is another.
 - Training took {facts["minutes"]} minutes ({facts["cpu_minutes"]} of processor time) on {facts["device"]}, with
   {made}; the trunk's maps {kept}.
-- Made again by `python -m campanion.training.voc --head {facts["name"].removeprefix("voc_")}`.
+- Made again by `python -m campanion train {facts["name"]}`.
 - File: {facts["bytes"]:,} bytes, sha256 `{facts["sha256"]}`.
   Licence of the head: MIT, as the code.
 
@@ -280,25 +284,3 @@ is in `{facts["name"]}.safetensors`; the trunk is `resnet18` of the data folder.
 |---|{"---|" * len(measured)}
 {each}
 """
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of the script."""
-    parser = argparse.ArgumentParser(prog="python -m campanion.training.voc", description=__doc__.splitlines()[0])
-    parser.add_argument("--head", choices=sorted(RECIPES), required=True)
-    parser.add_argument("--folder", type=Path, default=checkpoints_dir(), help="where the three files go")
-    parser.add_argument("--limit", type=int, help="only so many pictures of each set")
-    parser.add_argument("--epochs", type=int, help="other than the recipe's")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--device", default="cpu", help="default: %(default)s")
-    given = parser.parse_args(arguments)
-    try:
-        facts = run(given.head, given.folder, given.limit, given.epochs, given.seed, given.device)
-    except (ValueError, MissingData) as problem:
-        parser.error(str(problem))
-    for where, measured in facts["evaluation"].items():
-        print(f"mAP {measured['mAP']:.3f} on {measured['n']:,} pictures of {where}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
-"""Train the network that answers questions about pictures: ``python -m campanion.training.vqa``.
+"""Train the network that answers questions about pictures: ``python -m campanion train vqa_scenes``.
 
 On generated scenes (default) this takes minutes on one thread of a CPU; the first half of the CNN is that of
-``scenes_resnet``, frozen. With ``--data vqa-v2`` it is trained on VQA v2's train questions as Antol et al. did: a
+``scenes_resnet``, frozen. With ``vqa_v2`` it is trained on VQA v2's train questions as Antol et al. did: a
 torchvision CNN with ImageNet weights stays frozen. What is frozen looks at each picture once; its features of VQA v2's
 pictures are kept in ``out/features``. Writes ``NAME.safetensors``, its facts ``NAME.json`` and its card ``NAME.md``;
 the accuracies are measured on held-out questions with the network as read back from the written file. A run that was
@@ -10,8 +10,7 @@ stopped goes on after the last whole epoch.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from torch import nn
 
 from campanion.data import open_dataset
 from campanion.data.questions import ANSWERS, HELD_OUT_SEED, QuestionSet, SceneQuestions, commonest, words
-from campanion.errors import MissingData, unknown
+from campanion.errors import unknown
 from campanion.models.load import load_model
 from campanion.models.small import SIZE
 from campanion.models.vqa import COMMANDS, VQA, Design, build_vqa, last_linear, load_vqa, stored
@@ -37,7 +36,8 @@ RECIPES = {
 
 def run(
     data: str = "scenes", folder: Path | None = None, cnn: str = "resnet18", scenes: int = 12_000, tests: int = 1_000,
-    limit: int | None = None, seed: int = 0, device: str = "cpu", recipe: Recipe | None = None,
+    limit: int | None = None, seed: int = 0, epochs: int | None = None, device: str = "cpu",
+    recipe: Recipe | None = None,
 ) -> dict[str, object]:  # fmt: skip
     """Train, write the three files to ``folder`` and return the facts.
 
@@ -48,6 +48,7 @@ def run(
         scenes, tests: numbers of scenes to train and to test on.
         limit: only so many questions of each split of VQA v2, the first of ``dataset.order()``.
         seed: of the initialisation, the scenes, the order and dropout.
+        epochs: other than the recipe's.
         recipe: other than that of :data:`RECIPES`.
 
     Raises:
@@ -57,6 +58,7 @@ def run(
     if data not in DATA:
         raise ValueError(unknown("data to train on", data, DATA))
     recipe = recipe or RECIPES[data]
+    recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
     if min(scenes, tests) < 10 or recipe.epochs < 1 or (limit is not None and limit < 10):
         raise ValueError("Training needs 10 scenes or questions of each kind and one epoch at the least.")
     clock = Clock()
@@ -173,39 +175,3 @@ Visual question answering: a CNN ({kind}) and an LSTM, multiplied (`campanion.mo
 - For: {aim}
 - File: `{facts["name"]}.safetensors`, {facts["bytes"]:,} bytes, sha256 `{facts["sha256"]}`. Licence: MIT, as the code.
 """
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of the script."""
-    parser = argparse.ArgumentParser(prog="python -m campanion.training.vqa", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", choices=DATA, default="scenes", help="default: %(default)s")
-    parser.add_argument("--cnn", default="resnet18", help="frozen CNN of VQA v2 (default: %(default)s)")
-    parser.add_argument("--folder", type=Path, help="where the three files go")
-    parser.add_argument("--scenes", type=int, default=12_000, help="training scenes (default: %(default)s)")
-    parser.add_argument("--tests", type=int, default=1_000, help="test scenes (default: %(default)s)")
-    parser.add_argument("--limit", type=int, help="only so many questions of each split of VQA v2")
-    parser.add_argument("--epochs", type=int, help="other than the recipe's")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--device", default="cpu", help="default: %(default)s")
-    given = parser.parse_args(arguments)
-    recipe = replace(RECIPES[given.data], epochs=given.epochs or RECIPES[given.data].epochs)
-    try:
-        facts = run(
-            given.data,
-            given.folder,
-            given.cnn,
-            given.scenes,
-            given.tests,
-            given.limit,
-            given.seed,
-            given.device,
-            recipe,
-        )
-    except (ValueError, MissingData) as problem:
-        parser.error(str(problem))
-    for name, measured in facts["accuracy"].items():
-        print(f"{name}: {100 * measured['top1']:.2f} % of {measured['n']:,} held-out questions")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,69 @@
+"""What the command lines share: commands that are imported when asked for, and every refusal as one sentence.
+
+Exit status: 0 done, 1 something failed, 2 asked wrongly or something is missing, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pkgutil import resolve_name
+
+import click
+
+from campanion.errors import unknown
+
+#: A number of images, epochs, cores ...: never 0, which would mean nothing at all or everything.
+COUNT = click.IntRange(min=1)
+
+
+class Commands(click.Group):
+    """A group; ``elsewhere`` lists commands of other modules, imported only to run: importing PyTorch takes seconds.
+
+    Args:
+        elsewhere: ``module:command`` and a line of help for each name.
+    """
+
+    def __init__(
+        self, *arguments: object, elsewhere: Mapping[str, tuple[str, str]] | None = None, **options: object
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self.elsewhere = dict(elsewhere or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.commands, *self.elsewhere]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.elsewhere:
+            return resolve_name(self.elsewhere[cmd_name][0])
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple:
+        if not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            raise click.UsageError(unknown("command", args[0], self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, command.get_short_help_str(100)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl([*rows, *((name, line) for name, (_, line) in self.elsewhere.items())])
+
+
+def run(command: click.Command, arguments: Sequence[str] | None = None, program: str = "campanion") -> int:
+    """Run a command line and return its exit status; what is refused is said in one sentence on stderr."""
+    given = None if arguments is None else [str(word) for word in arguments]
+    try:
+        return command.main(given, prog_name=program, standalone_mode=False) or 0
+    except click.ClickException as problem:
+        said, status = problem.format_message(), 2
+    except ModuleNotFoundError as problem:
+        if (problem.name or "campanion").startswith("campanion"):
+            raise
+        install = "pip install 'campanion[notebooks,training]'"
+        said, status = f"This needs the package {problem.name}, which is not installed: `{install}` brings it.", 2
+    except (ValueError, OSError) as problem:
+        said, status = str(problem), 2
+    except (click.Abort, KeyboardInterrupt):
+        said, status = "Interrupted; the same command goes on from here.", 130
+    print(said, file=sys.stderr)
+    return status

@@ -1,0 +1,226 @@
+"""Explain image files: find them, give what is written of each a name of its own, write it (``campanion explain``)."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from campanion.cams.methods import label
+from campanion.errors import unknown
+from campanion.explorer.bench import Bench, find_class, search
+from campanion.explorer.figure import OPACITY, draw, png
+from campanion.explorer.request import Look, Request, Source, clean
+from campanion.files import replacing, write_whole
+from campanion.pictures import percent
+from campanion.report.figures import MAP, STYLE
+
+
+def explain_files(
+    model: nn.Module, given: Sequence[Source], request: Request, folder: str | Path, force: bool = False
+) -> Iterator[tuple[Source, str, str]]:
+    """Explain images one after another; an image that cannot be explained does not stop the others.
+
+    Args:
+        model: the network called ``request.model``.
+        given: from :func:`~campanion.explorer.request.sources`.
+        request: what is asked.
+        folder: where the files go.
+        force: replace files of the same image.
+
+    Yields:
+        The source; what is to be said about it, a warning or the reason why nothing was written; the report, empty
+        where nothing was.
+
+    Raises:
+        ValueError: no such class or layer.
+        OSError: ``folder`` cannot be written.
+    """
+    folder = writable(folder)
+    layers = dict(model.named_modules())
+    if request.layer is not None and request.layer not in layers:
+        raise ValueError(unknown("layer", request.layer, filter(None, layers)))
+    target = request.target
+    if target not in (None, "higher", "lower"):
+        target = find_class(model.class_names, target)
+    taken = Counter(source.names[0] for source in given)
+    for source in given:
+        report = ""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            try:
+                image, digest = source.read()
+                bench = Bench(model, image, source.path, request.layer)
+                about = {"image": source.path, "image_sha256": digest, "image_size": image.size}
+                chosen = bench.predicted if target is None else target
+                word = chosen if isinstance(chosen, str) else model.class_names[chosen]
+                rest = "_".join(filter(None, (clean(request.model), clean(word), request.differences())))
+                stem = _stem(folder, source.names[taken[source.names[0]] > 1 :], rest, digest, force)
+                report = _report(bench, request, chosen, write(bench, request, folder / stem, chosen, about, image))
+                said = "; ".join(str(w.message) for w in caught if issubclass(w.category, UserWarning))
+            except (ValueError, OSError) as problem:
+                said = str(problem)
+        yield source, said, report
+
+
+def _report(bench: Bench, request: Request, target: int | str, files: Sequence[Path]) -> str:
+    """What was explained, how long each method took, and the files."""
+    names = bench.model.class_names
+    answers = [bench.explain(method, target) for method in request.methods]
+    top = ", ".join(f"{name} {percent(chance)}" for _, name, chance in search(names, bench.probabilities))
+    word = target if isinstance(target, str) else f"{names[target]} ({percent(float(bench.probabilities[target]))})"
+    width = max(len(label(method)) for method in request.methods)
+    lines = [f"{bench.name}: {request.model}, layer {bench.layer}: {top}", f"explained: {word}", ""]
+    lines += [f"{'method'.ljust(width)}  seconds"]
+    for a in answers:
+        lines.append(f"{label(a.method).ljust(width)}  {a.seconds:7.3f}{'  constant: nothing found' * a.degenerate}")
+    lines += [f"(forward pass {bench.seconds:.3f} s)", "", *map(str, files)]
+    return "\n".join(lines)
+
+
+def _stem(folder: Path, names: Sequence[str], rest: str, digest: str, force: bool) -> str:
+    """The first of an image's names that no other image has; OSError where the same image has it already."""
+    for stem in (f"{name}_{rest}" for name in names):
+        there = [p for p in (folder / f"{stem}.{kind}" for kind in ("npz", "png", "pdf")) if p.exists()]
+        known = _digest_of(there[0]) if there else None
+        if not there or (force and known in (None, digest)):
+            return stem
+        if known == digest:
+            break
+    raise OSError(f"{there[0]} is there already: --force replaces it, --out names another folder.")
+
+
+def _digest_of(file: Path) -> str | None:
+    """The SHA-256 of the image that an NPZ of :func:`write` names; None where it is none."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return str(arrays["image_sha256"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def write(
+    bench: Bench, request: Request, stem: Path, target: int | str, about: dict[str, object], image: Image.Image
+) -> list[Path]:
+    """Write the figure as PNG and PDF, the numbers as NPZ, and the overlays where they are asked for.
+
+    The NPZ holds ``methods`` [M], ``maps`` [M, H, W], ``seconds`` [M], ``weights_<method>`` [K], ``target``,
+    ``class_name``, ``class_names`` and ``probabilities`` [C], ``layer``, ``model``, ``image``, ``image_sha256``,
+    ``image_size`` (width, height), ``options``, ``weights`` and ``versions`` as JSON, and with curves ``fractions`` [P]
+    and ``insertion_<method>``, ``deletion_<method>`` [P]. ``numpy.load`` reads it without pickles.
+
+    Returns:
+        The paths.
+    """
+    look = {key: value for key, value in asdict(request.look).items() if key != "overlay"}
+    figure = draw(bench, request.methods, target, **look)
+    picture, document, numbers = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf", "npz"))
+    write_whole(picture, png(figure, STYLE["savefig.dpi"]))
+    with mpl.rc_context({"pdf.fonttype": 42, "savefig.dpi": STYLE["savefig.dpi"]}), replacing(document) as part:
+        figure.savefig(part, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    arrays = arrays_of(bench, request.methods, target, request.look.curves)
+    options = asdict(request) | {"activation": getattr(bench.model, "activation", "softmax")}
+    arrays |= about | {"model": request.model, "options": json.dumps(options), "versions": json.dumps(versions())}
+    arrays["weights"] = json.dumps(getattr(bench.model, "weights", {}), default=str)
+    with replacing(numbers) as part, part.open("wb") as file:
+        np.savez_compressed(file, **{key: np.asarray(value) for key, value in arrays.items()})
+    files = [picture, document, numbers]
+    for method in request.methods if request.look.overlay else ():
+        files.append(stem.with_name(f"{stem.name}_{clean(method)}_overlay.png"))
+        with replacing(files[-1]) as part:
+            laid = overlay(image, bench.explain(method, target).map, request.look.opacity, request.look.palette)
+            laid.save(part, format="PNG")
+    return files
+
+
+def save(
+    bench: Bench,
+    methods: Sequence[str],
+    folder: str | Path,
+    target: int | None = None,
+    model: str | None = None,
+    **look: object,
+) -> list[Path]:
+    """Write what a bench answers as ``<image>_<model>_<class>`` in ``folder``, over what is there; see :func:`write`.
+
+    Args:
+        model: its name, by default ``bench.model.weights["name"]``.
+        look: of :class:`~campanion.explorer.request.Look`.
+
+    Returns:
+        The paths.
+
+    Raises:
+        OSError: ``folder`` cannot be written.
+    """
+    folder, target = writable(folder), bench.predicted if target is None else target
+    model = model or str(getattr(bench.model, "weights", {}).get("name", "network"))
+    request = Request(model, tuple(methods), None, bench.layer, Look(**look))
+    stem = "_".join(clean(part) for part in (bench.name, model, bench.model.class_names[target]))
+    return write(bench, request, folder / stem, target, {}, bench.shown)
+
+
+def arrays_of(bench: Bench, methods: Sequence[str], target: int | str, curves: bool = False) -> dict[str, object]:
+    """The numbers behind a figure, by their names in the NPZ."""
+    names = list(bench.model.class_names)
+    answers = [bench.explain(method, target) for method in methods]
+    arrays: dict[str, object] = {
+        "methods": [a.method for a in answers],
+        "maps": [a.map.cpu().numpy() for a in answers],
+        "seconds": [a.seconds for a in answers],
+        "target": target,
+        "class_name": target if isinstance(target, str) else names[target],
+        "class_names": names,
+        "probabilities": bench.probabilities.cpu().numpy(),
+        "layer": bench.layer,
+    }
+    arrays |= {f"weights_{a.method}": a.weights.cpu().numpy() for a in answers if a.weights is not None}
+    for a in answers if curves else ():
+        found = bench.curves(a.method, target)
+        arrays["fractions"] = found.fractions.cpu().numpy()
+        arrays[f"insertion_{a.method}"] = found.insertion_curve[0].cpu().numpy()
+        arrays[f"deletion_{a.method}"] = found.deletion_curve[0].cpu().numpy()
+    return arrays
+
+
+def overlay(image: Image.Image, map: torch.Tensor, opacity: float = OPACITY, palette: str = MAP) -> Image.Image:
+    """``image`` at its own size with a map [H, W] over it, as opaque as in the figures: more where the map is high."""
+    size = (image.height, image.width)
+    values = torch.nn.functional.interpolate(map[None, None].float().cpu(), size, mode="bilinear")[0, 0].numpy()
+    colours = mpl.colormaps[palette](values, bytes=True)[..., :3]
+    share = (opacity * (1 + 2 * np.clip(values, 0, 1)) / 3)[..., None]
+    return Image.fromarray(np.round(np.asarray(image) * (1 - share) + colours * share).astype(np.uint8))
+
+
+def versions() -> dict[str, str]:
+    """Of what made a file."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in ("campanion", "torch", "torchvision", "numpy", "captum"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def writable(folder: str | Path) -> Path:
+    """``folder``, made where it is not there yet; OSError where nothing can be written to it."""
+    folder = Path(folder).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as problem:
+        raise OSError(f"Cannot write to {folder}: {problem.strerror}. Choose another folder.") from problem
