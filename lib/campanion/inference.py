@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from campanion.outputs import eager
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -112,7 +114,8 @@ def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
     if training:
         model.eval()
     try:
-        yield model
+        with eager(model):
+            yield model
     finally:
         for module in training:
             module.training = True

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from campanion.cams.maps import min_max_map, upsample
 from campanion.cams.methods import METHODS, Method, get_method, parse
 from campanion.errors import unknown
-from campanion.game.game import ChannelGame, class_indices
+from campanion.game.game import ChannelGame
+from campanion.game.split import split
+from campanion.outputs import Activation, Target, attribute, class_indices, is_class, split_targets
 
 
 @dataclass
@@ -25,8 +27,8 @@ class Explanation:
         weights: [B, K], for the methods that weigh channels.
         degenerate: [B] bool, where the map was constant and is returned as zeros.
         seconds: wall time of each method for the batch, the shared forward pass not counted.
-        targets: [B] classes explained.
-        scores: [B] their logits.
+        targets: [B] classes explained; 0 where the target was a sign or a function.
+        scores: [B] their logits; of ``"lower"`` the negative one, of a function what it gave.
     """
 
     targets: Tensor
@@ -41,19 +43,29 @@ class Explanation:
 def explain(
     model: nn.Module,
     images: Tensor,
-    targets: int | list[int] | Tensor | None = None,
+    targets: Target = None,
     methods: Iterable[str] | str = ("fd_cam", "lift_cam"),
     layer: str | nn.Module | None = None,
+    activation: Activation | None = None,
     **options: object,
 ) -> Explanation:
     """Explain why ``model`` sees ``targets`` in ``images``.
 
     Args:
-        model: any CNN that returns logits [B, C]. It is left as it was: parameters, ``.grad``, hooks, train/eval flags.
+        model: any network that returns logits [B, C], also as ``.logits`` of a dataclass, in a dictionary or a tuple,
+            and inside DataParallel, AveragedModel, ``torch.compile`` ... It is left as it was: parameters, ``.grad``,
+            hooks, train/eval flags.
         images: preprocessed pictures [B, 3, H, W], of the model's dtype and device.
-        targets: class indices [B] (or one for all); None explains the predicted classes.
+        targets: class indices [B] (or one for all); None explains the predicted classes. For networks of one output,
+            ``"higher"`` or ``"lower"``: what makes it rise or fall. For what has no class, a function of what the
+            network returns for N images, with one number for each: ``lambda y: cosine_similarity(y, wanted)`` of an
+            embedding, ``lambda y: y["out"][:, 12, 60, 80]`` of a pixel's class. A list may hold one for each image.
         methods: names from ``METHODS``, also with options: ``"xgrad_cam:lift"``, ``"fd_cam:bias=0,switch=off"``.
         layer: dotted name or module of the target layer; None means ``model.target_layer``.
+        activation: how logits become probabilities, for the methods and options that ask for them (Score-CAM,
+            Group-CAM, RISE, ``fd_cam:score=probability``): ``"softmax"``, ``"sigmoid"`` (several labels; one logit) or
+            a function from logits [N, C] to [N, C]. None: ``model.activation``, also of the network inside wrappers;
+            without one a softmax, and a sigmoid of one logit. The score of a target's function is taken as it is.
         options: a method's option by its name (``orderings=10``), for all methods asked that have it, or a
             dictionary of options by the method's name (``score_cam={"variant": "cic"}``). Those in a name come first.
 
@@ -69,18 +81,24 @@ def explain(
     names = (methods,) if isinstance(methods, str) else tuple(methods)
     arguments = _route(names, options)
     check_images(model, images)
-    class_names = getattr(model, "class_names", None)  # without them, classes are counted after the forward pass
-    if targets is not None and class_names is not None:
+    groups = split_targets(targets, len(images))
+    class_names = attribute(model, "class_names")  # without them, classes are counted after the forward pass
+    if targets is not None and class_names is not None and is_class(targets) and len(groups) == 1:
         class_indices(targets, len(images), len(class_names), images.device)
+    gradient = any(METHODS[parse(name)[0]].gradient for name in names)
+    parts = []
     with torch.inference_mode(False):  # gradients are needed, also by a caller who does not want any
         images = images.clone() if images.is_inference() else images
-        game = ChannelGame.of(model, images, layer, gradient=any(METHODS[parse(name)[0]].gradient for name in names))
-        return explain_game(game, targets, names, arguments)
+        for target, rows in groups:
+            some = images if len(groups) == 1 else images[rows]
+            game = ChannelGame.of(split(model, layer, target, activation), some, gradient=gradient)
+            parts.append(explain_game(game, target, names, arguments))
+        return parts[0] if len(parts) == 1 else _joined(parts, [i for _, rows in groups for i in rows])
 
 
 def explain_game(
     game: ChannelGame,
-    targets: int | list[int] | Tensor | None,
+    targets: Target,
     methods: Iterable[str],
     options: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Explanation:
@@ -104,6 +122,22 @@ def explain_game(
         result.maps[name], result.degenerate[name] = enlarged(game, raw)
         result.seconds[name] = time.perf_counter() - start
     return result
+
+
+def _joined(parts: list[Explanation], rows: list[int]) -> Explanation:
+    """Explanations of parts of a batch as one; ``rows`` are their images' places in the batch."""
+    place = torch.tensor(rows).argsort().to(parts[0].targets.device)
+
+    def join(tensors: list[Tensor]) -> Tensor:
+        return torch.cat(tensors)[place]
+
+    whole = Explanation(join([p.targets for p in parts]), join([p.scores for p in parts]))
+    for name in parts[0].maps:
+        for kind in ("maps", "raw", "weights", "degenerate"):
+            if name in getattr(parts[0], kind):
+                getattr(whole, kind)[name] = join([getattr(p, kind)[name] for p in parts])
+        whole.seconds[name] = sum(p.seconds[name] for p in parts)
+    return whole
 
 
 def weighted(game: ChannelGame, weights: Tensor, rectified: bool = True) -> Tensor:

@@ -10,7 +10,7 @@ from torchvision.transforms.functional import gaussian_blur
 from campanion.cams.gradient import grad_cam
 from campanion.cams.maps import min_max_map, upsample
 from campanion.cams.methods import Count, Counts, Number, choose, method
-from campanion.game.game import ChannelGame, probabilities
+from campanion.game.game import ChannelGame
 from campanion.inference import pictures_at_once
 
 _DRAWN = 32  # RISE's masks drawn at once, on every device: another number would draw other masks
@@ -30,7 +30,7 @@ def score_cam(game: ChannelGame, target: Tensor, *, variant: str = "authors") ->
     rows = []
     shown = game.once(("channel logits", game.network), lambda: _channel_logits(game))
     for (live, logits), c in zip(shown, target.tolist(), strict=True):
-        score = probabilities(game.parts.model, logits)[:, c] if variant == "authors" else logits[:, c].softmax(0)
+        score = game.probabilities(logits)[:, c] if variant == "authors" else logits[:, c].softmax(0)
         rows.append(score.new_zeros(len(live)).masked_scatter_(live, score))
     return torch.stack(rows)
 
@@ -69,7 +69,7 @@ def group_cam(game: ChannelGame, target: Tensor, *, groups: Count = 32) -> Tenso
             pictures = blurred[b] + masks * (game.images[b] - blurred[b])
             batch = torch.cat([blurred[b : b + 1], pictures])
             logits = torch.cat([game.network(some) for some in batch.split(pictures_at_once(batch.device))])
-            scores = probabilities(game.parts.model, logits)[:, c]
+            scores = game.probabilities(logits)[:, c]
             rise = (scores[1:] - scores[0]).relu() * ~constant
             rows.append(torch.einsum("g,ghw->hw", rise, chunks[b]).relu())
         return torch.stack(rows)
@@ -108,7 +108,7 @@ def rise(
         cut = [m[y : y + height, x : x + width] for m, y, x in zip(big, tops, lefts, strict=True)]
         some = torch.stack(cut).to(game.images.device)
         for b, c in enumerate(target.tolist()):
-            score = probabilities(game.parts.model, game.network(game.images[b] * some.unsqueeze(1)))[:, c]
+            score = game.probabilities(game.network(game.images[b] * some.unsqueeze(1)))[:, c]
             total[b] += torch.einsum("n,nhw->hw", score, some)
     return total / (masks * keep)
 

@@ -45,7 +45,7 @@ def smooth_grad(
     if noise < 0:
         raise ValueError(f"smooth_grad: noise must be at least 0, not {noise}.")
 
-    def run(model: torch.nn.Module, x: Tensor) -> Tensor:
+    def run(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         parts, seed = [], seed_from(generator)  # one seed for all: a map does not depend on the picture's neighbours
         for image, c in zip(x.split(1), target.split(1), strict=True):
             # The range is each picture's own.
@@ -68,7 +68,7 @@ def integrated_gradients(game: ChannelGame, target: Tensor, *, steps: Count = 50
     """x times the gradient averaged on the way from the zero (mean colour) picture, ``steps`` points (captum)."""
     from captum.attr import IntegratedGradients
 
-    def run(model: torch.nn.Module, x: Tensor) -> Tensor:
+    def run(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return IntegratedGradients(model).attribute(
             x, target=target, n_steps=steps, internal_batch_size=max(32, len(x))
         )
@@ -116,7 +116,7 @@ def xrai(game: ChannelGame, target: Tensor) -> Tensor:
         x = torch.as_tensor(np.asarray(pictures), dtype=game.images.dtype, device=game.images.device)
         x = x.permute(0, 3, 1, 2).contiguous().requires_grad_(True)
         with torch.enable_grad():
-            logits = game.parts.model(x)[:, call_model_args["class"]].sum()
+            logits = game.parts(x)[:, call_model_args["class"]].sum()
             (slope,) = torch.autograd.grad(logits, x)
         return {INPUT_OUTPUT_GRADIENTS: slope.permute(0, 2, 3, 1).cpu().numpy()}
 
@@ -131,7 +131,7 @@ def xrai(game: ChannelGame, target: Tensor) -> Tensor:
     return torch.stack(rows).to(game.images)
 
 
-def _attribute(game: ChannelGame, run: Callable[[torch.nn.Module, Tensor], Tensor]) -> Tensor:
+def _attribute(game: ChannelGame, run: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]) -> Tensor:
     with eval_mode(game.parts.model), torch.enable_grad(), captum_call():
-        attribution = run(game.parts.model, game.images.clone())
+        attribution = run(game.parts, game.images.clone())
     return attribution.detach().abs().sum(1)

@@ -21,9 +21,10 @@ from campanion.cams.methods import parse
 from campanion.data import Dataset, Sample, open_dataset
 from campanion.experiments.protocols import LAST_POOLING, PROTOCOLS, STANDARD, Protocol
 from campanion.experiments.resumed import per_image
-from campanion.game.game import ChannelGame, probabilities
+from campanion.game.game import ChannelGame
 from campanion.inference import fast
 from campanion.models import load_model
+from campanion.outputs import probabilities
 
 
 def evaluate(

@@ -22,8 +22,9 @@ from campanion.cams.maps import min_max_map, upsample
 from campanion.cams.methods import parse
 from campanion.data.photographs import PHOTOGRAPHS, photograph
 from campanion.errors import MissingResult, unknown
-from campanion.game.game import ChannelGame, class_indices, probabilities
+from campanion.game.game import ChannelGame
 from campanion.models import load_model
+from campanion.outputs import class_indices, probabilities
 from campanion.pictures import percent
 from campanion.progress import track
 from campanion.results.rows import read_rows, rows_path, write_rows

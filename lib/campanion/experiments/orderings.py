@@ -21,9 +21,10 @@ from campanion.experiments.evaluation import evaluate, image_generator, settings
 from campanion.experiments.modes import QUICK_IMAGES, QUICK_MODELS, committed, pick_device
 from campanion.experiments.protocols import LIFT_METHODS, LIFT_ROWS, Protocol
 from campanion.experiments.resumed import per_image
-from campanion.game.game import ChannelGame, probabilities
+from campanion.game.game import ChannelGame
 from campanion.inference import fast
 from campanion.models import load_model
+from campanion.outputs import probabilities
 from campanion.results import provenance
 from campanion.results.measures import as_published
 from campanion.results.rows import read_rows, rows_path, with_rows, write_rows

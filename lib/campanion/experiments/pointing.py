@@ -23,9 +23,10 @@ from campanion.cams.methods import parse
 from campanion.data import Dataset, Sample, open_dataset
 from campanion.experiments.evaluation import input_boxes
 from campanion.experiments.resumed import per_image
-from campanion.game.game import ChannelGame, probabilities
+from campanion.game.game import ChannelGame
 from campanion.inference import fast
 from campanion.models import load_model
+from campanion.outputs import probabilities
 
 #: Baselines without a map, which the paper lacks: the middle of the picture, and a point drawn uniformly.
 CENTRE, RANDOM = "centre point", "random point"

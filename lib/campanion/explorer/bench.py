@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from PIL import Image
@@ -15,9 +16,11 @@ from campanion import metrics
 from campanion.cams.explain import check_images, explain_game
 from campanion.cams.methods import parse
 from campanion.errors import unknown
-from campanion.game.game import ChannelGame, class_indices, probabilities
+from campanion.game.game import ChannelGame
+from campanion.game.split import split
 from campanion.inference import eval_mode
 from campanion.metrics.curves import CurveResult
+from campanion.outputs import SIGNS, Activation, attribute, class_indices, is_class, nested
 
 STEP = 1 / 28  # of the curves: FD-CAM's 3.6 % of the pixels
 KEPT = 64  # maps and curves kept
@@ -36,7 +39,7 @@ class Answer:
     """
 
     method: str
-    target: int
+    target: int | str
     map: Tensor
     weights: Tensor | None
     degenerate: bool
@@ -55,10 +58,11 @@ class Bench:
 
     Args:
         model: from :func:`campanion.load_model`, or any network with its ``preprocess``, ``class_names`` and
-            ``target_layer``.
+            ``target_layer``, also inside a wrapper.
         picture: RGB.
         name: of the picture, for titles and files.
         layer: dotted name; None is ``model.target_layer``.
+        activation: how logits become probabilities, as in :func:`campanion.explain`; None is ``model.activation``.
 
     Raises:
         ValueError: the network lacks one of these, or has no such layer.
@@ -69,21 +73,26 @@ class Bench:
         torch.Size([64, 64])
     """
 
-    def __init__(self, model: nn.Module, picture: Image.Image, name: str = "picture", layer: str | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, picture: Image.Image, name: str = "picture", layer: str | None = None,
+        activation: Activation | None = None,
+    ) -> None:  # fmt: skip
         for needed in ("preprocess", "class_names"):
-            if not hasattr(model, needed):
+            if attribute(model, needed) is None:
                 raise ValueError(f"This network has no .{needed}: give it one, as campanion.load_model does.")
         device = next(model.parameters()).device
-        self.model, self.name = model, name
-        self.image = model.preprocess(picture).unsqueeze(0).to(device)
+        named = (inside for _, inside in nested(model) if getattr(inside, "class_names", None) is not None)
+        self.model, self.name = next(named), name
+        self.image = attribute(model, "preprocess")(picture).unsqueeze(0).to(device)
         check_images(model, self.image)
         self.shown = picture.copy()
         self.shown.thumbnail((SHOWN, SHOWN))
         start = time.perf_counter()
-        self.game = ChannelGame.of(model, self.image, layer)
+        self._cut = partial(split, model, layer, activation=activation)
+        self.game = ChannelGame.of(self._cut(), self.image)
         self.seconds = time.perf_counter() - start
         self.layer = self.game.parts.name
-        self.probabilities = probabilities(model, self.game.logits)[0]
+        self.probabilities = self.game.probabilities(self.game.logits)[0]
         self._kept: OrderedDict[Hashable, object] = OrderedDict()
         self._asked: set[int] = set()
 
@@ -92,8 +101,10 @@ class Bench:
         """The likeliest class."""
         return int(self.probabilities.argmax())
 
-    def explain(self, method: str, target: int | None = None) -> Answer:
+    def explain(self, method: str, target: int | str | None = None) -> Answer:
         """The map of ``method`` (as :func:`campanion.cams.methods.parse` reads it) for class ``target``.
+
+        ``"higher"`` and ``"lower"`` are targets of networks with one output.
 
         Raises:
             ValueError: unknown method or class, or a method that does not suit the network.
@@ -102,39 +113,48 @@ class Bench:
         target = self._class(target)
         return self._keep((method, target), lambda: self._explain(method, target))
 
-    def _explain(self, method: str, target: int) -> Answer:
+    def _explain(self, method: str, target: int | str) -> Answer:
         if len(self._asked | {target}) > CLASSES:
             # What the game keeps for each class would pile up: a game of the same forward pass starts afresh.
             self.game, self._asked = replace(self.game, _kept={}), set()
         self._asked.add(target)
-        found = explain_game(self.game, target, [method])
+        found = explain_game(self._game(target), target, [method])
         weights = found.weights[method][0] if method in found.weights else None
         dead = bool(found.degenerate[method][0])
         return Answer(method, target, found.maps[method][0], weights, dead, found.seconds[method])
 
-    def curves(self, method: str, target: int | None = None) -> CurveResult:
+    def _game(self, target: int | str) -> ChannelGame:
+        """The game of a class, or of a sign: that of the network's negative output for ``"lower"``."""
+        if is_class(target):
+            return self.game
+        return self._keep(("game", target), lambda: ChannelGame.of(self._cut(target=target), self.image))
+
+    def curves(self, method: str, target: int | str | None = None) -> CurveResult:
         """Insertion and deletion of the method's map, 28 steps; each curve is [1, 29]."""
         target = self._class(target)
+        game = self._game(target)
 
         def measure() -> CurveResult:
             return metrics.insertion_deletion(
-                self.game.network,
+                game.network,
                 self.image,
                 self.explain(method, target).map[None],
-                torch.tensor([target]),
+                torch.tensor([target if is_class(target) else 0]),
                 step=STEP,
-                score=getattr(self.model, "activation", "softmax"),
+                activation=game.probabilities,
             )
 
         return self._keep(("curves", method, target), measure)
 
     def layers(self) -> list[str]:
         """Names, two parts long at most, of the layers that can be explained: one output [1, K, h, w], h w > 1."""
-        return self._keep("layers", lambda: _layers(self.model, self.image, self.layer))
+        return self._keep("layers", lambda: _layers(self.game.parts.model, self.image, self.layer))
 
-    def _class(self, target: int | None) -> int:
+    def _class(self, target: int | str | None) -> int | str:
         if target is None:
             return self.predicted
+        if isinstance(target, str) and target in SIGNS:
+            return target
         return int(class_indices(target, 1, len(self.probabilities), self.image.device))
 
     def _keep(self, key: Hashable, make: Callable[[], object]) -> object:

@@ -22,30 +22,10 @@ from campanion.game.heads import GenericHead, LinearFirstHead
 from campanion.game.shapley import Shapley, mlp_prefixes, pixel_prefixes, sample, walk
 from campanion.game.split import Pass, Split, split
 from campanion.inference import fast
+from campanion.outputs import Activation, class_indices, is_class
+from campanion.outputs import probabilities as probabilities
 
 _BLOCK_ELEMENTS = 2**24  # numbers held at once by a block of coalitions: 64 MB in float32
-
-
-def probabilities(model: nn.Module, logits: Tensor) -> Tensor:
-    """Probabilities [N, C] of logits: softmax, or the sigmoid where ``model.activation`` says so (multi-label)."""
-    return logits.sigmoid() if getattr(model, "activation", "softmax") == "sigmoid" else logits.softmax(1)
-
-
-def class_indices(target: int | list[int] | Tensor, count: int, classes: int, device: torch.device) -> Tensor:
-    """``target`` as class indices [count] below ``classes``; ValueError otherwise."""
-    try:
-        index = torch.as_tensor(target, device=device)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"targets must be integers (class indices), not {target!r:.80}.") from error
-    if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
-        raise ValueError(f"targets must be integers (class indices), not {index.dtype}.")
-    if index.ndim == 0:
-        index = index.expand(count)
-    if index.shape != (count,):
-        raise ValueError(f"targets must be one class for each of {count} images, not shape {tuple(index.shape)}.")
-    if bool(((index < 0) | (index >= classes)).any()):
-        raise ValueError(f"targets must lie in 0..{classes - 1}; got {index.tolist()}.")
-    return index.long().clone()  # the caller's may be an inference tensor, or change
 
 
 @dataclass
@@ -59,18 +39,23 @@ class ChannelGame:
 
     @classmethod
     def of(
-        cls, model: nn.Module | Split, images: Tensor, layer: str | nn.Module | None = None, gradient: bool = True
+        cls,
+        model: nn.Module | Split,
+        images: Tensor,
+        layer: str | nn.Module | None = None,
+        gradient: bool = True,
+        activation: Activation | None = None,
     ) -> ChannelGame:
         """The game of preprocessed ``images`` [B, 3, H, W] at ``layer`` (default ``model.target_layer``): one forward.
 
         ``model`` may be a network that is already cut (:func:`campanion.game.split.split`). Without ``gradient``, the
-        pass keeps no graph and :meth:`gradient` makes its own.
+        pass keeps no graph and :meth:`gradient` makes its own. ``activation`` makes :meth:`probability` of logits.
 
         Example:
             >>> game = ChannelGame.of(load_model("vgg16"), images)
             >>> game.shapley(game.logits.argmax(1), orderings=100).values  # [B, 512]
         """
-        parts = model if isinstance(model, Split) else split(model, layer)
+        parts = model if isinstance(model, Split) else split(model, layer, None, activation)
         return cls(parts, images, parts.play(images, gradient))
 
     @property
@@ -91,11 +76,17 @@ class ChannelGame:
     @property
     def network(self) -> Callable[[Tensor], Tensor]:
         """An inference copy of the whole network (:func:`campanion.inference.fast`), made when first asked for."""
-        return self.once("network", lambda: fast(self.parts.model))
+        if "network" not in self._kept:
+            self.use_network(fast(self.parts.model))
+        return self._kept["network"]
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities [N, C] of logits [N, C], by the network's activation."""
+        return self.parts.outputs.probabilities(logits)
 
     def use_network(self, network: Callable[[Tensor], Tensor]) -> None:
         """Forward masked pictures through ``network``, an inference copy that the caller already has."""
-        self._kept["network"] = network
+        self._kept["network"] = lambda images: self.parts.outputs(network(images), len(images))
 
     def once(self, name: Hashable, make: Callable[[], Any]) -> Any:
         """What ``make`` returns, computed when first asked for ``name`` and kept: for what serves every class alike."""
@@ -127,8 +118,11 @@ class ChannelGame:
         return self.once("head", lambda: believed(self.parts, self.images, self.played, self._closed))
 
     def target(self, target: int | list[int] | Tensor | None) -> Tensor:
-        """``target`` as class indices [B]: None is the predicted class; out of range raises ValueError."""
-        if target is None:
+        """``target`` as class indices [B]: None is the predicted class; out of range raises ValueError.
+
+        A sign or a function belongs to the game itself (:func:`campanion.game.split.split`): its class is 0.
+        """
+        if target is None or not is_class(target):
             return self.logits.argmax(1)
         return class_indices(target, *self.logits.shape, self.logits.device)
 
@@ -214,7 +208,7 @@ class ChannelGame:
             for block in _blocks(len(some), 8 * self.activations[b].numel(), most=64):
                 present = self.activations[b] * some[block, :, None, None]
                 logits = self.head(present, b)
-                values[b, block] = probabilities(self.parts.model, logits)[:, target[b]]
+                values[b, block] = self.probabilities(logits)[:, target[b]]
         return values
 
     def _rows(self, coalitions: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ to its own thread alone.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from campanion.errors import unknown
 from campanion.game.heads import GenericHead, LinearFirstHead, recognise
 from campanion.game.record import Program, Recorder
 from campanion.inference import eval_mode
+from campanion.outputs import Activation, Outputs, Target, nested, unwrap
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ class Split:
     model: nn.Module
     name: str
     layer: nn.Module
+    outputs: Outputs = field(default_factory=Outputs)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits [N, C] of images [N, 3, H, W], as :attr:`outputs` reads what the network returns."""
+        return self.outputs(self.model(images), len(images))
 
     def play(self, images: Tensor, gradient: bool = True) -> Pass:
         """Run the network once. ``gradient``: keep the graph from the layer on, for gradients by A."""
@@ -97,7 +103,7 @@ class Split:
         handle = self.layer.register_forward_hook(tap)
         try:
             with eval_mode(self.model), torch.no_grad():
-                logits = self.model(images)
+                logits = self(images)
         finally:
             tap.leave()
             handle.remove()
@@ -108,10 +114,6 @@ class Split:
         if not isinstance(tap.kept[0], Tensor) or tap.kept[0].ndim != 4:
             what = tuple(tap.kept[0].shape) if isinstance(tap.kept[0], Tensor) else type(tap.kept[0]).__name__
             raise ValueError(f"Layer {self.name!r} gives {what}; a map needs one tensor [B, K, h, w].")
-        if not isinstance(logits, Tensor) or logits.ndim != 2:
-            raise ValueError("The network must return logits [B, C]; wrap it so that it does.")
-        if not logits.is_floating_point():
-            raise ValueError(f"The network must return floating-point logits [B, C], not {logits.dtype}.")
         slot, faults = tap.recorder.slot(logits), tap.recorder.faults
         known = slot is not None and faults <= {"copied"}
         return Pass(
@@ -134,22 +136,39 @@ class Split:
         handle = self.layer.register_forward_hook(answer)
         try:
             with eval_mode(self.model):
-                return self.model(images)
+                return self(images)
         finally:
             handle.remove()
 
 
-def split(model: nn.Module, layer: str | nn.Module | None = None) -> Split:
+def split(
+    model: nn.Module,
+    layer: str | nn.Module | None = None,
+    target: Target = None,
+    activation: Activation | None = None,
+) -> Split:
     """Cut ``model`` at ``layer``: a dotted name, a module of it, or None for ``model.target_layer``.
 
+    Wrappers that only pass the images on are looked through (:func:`campanion.outputs.unwrap`): the layer's name may
+    have their prefix or not. ``target`` (a sign or a function) and ``activation`` are as in :func:`campanion.explain`.
+
     Raises:
-        ValueError: no such layer; the message lists the nearest names.
+        ValueError: no such layer; the message lists the nearest names. A network of TorchScript.
 
     Example:
         >>> played = split(load_model("vgg16"), "features.29").play(images)
         >>> played.activations, played.logits
     """
-    return Split(model, *find_layer(model, layer))
+    inside, prefix = unwrap(model)
+    if isinstance(layer, str) and prefix and layer.startswith(prefix):
+        layer = layer[len(prefix) :]
+    name, module = find_layer(inside, layer)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError(
+            f"Layer {name!r} is TorchScript (torch.jit), which hides what its layers compute. Explain the network that "
+            "it was scripted or traced from: build it, load its weights with load_state_dict, and pass that."
+        )
+    return Split(inside, name, module, Outputs.of(model, target, activation))
 
 
 def find_layer(model: nn.Module, layer: str | nn.Module | None) -> tuple[str, nn.Module]:
@@ -157,7 +176,8 @@ def find_layer(model: nn.Module, layer: str | nn.Module | None) -> tuple[str, nn
     modules = dict(model.named_modules(remove_duplicate=False))
     modules.pop("", None)
     if layer is None:
-        layer = getattr(model, "target_layer", None)
+        given = ((prefix, getattr(inside, "target_layer", None)) for prefix, inside in nested(model))
+        layer = next((p + t if isinstance(t, str) else t for p, t in given if isinstance(t, (str, nn.Module))), None)
         if layer is None:
             raise ValueError("This model has no .target_layer: name one, such as layer='layer4' or 'features.29'.")
     if isinstance(layer, str):

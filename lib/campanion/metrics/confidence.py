@@ -9,6 +9,7 @@ from torch import Tensor
 
 from campanion.inference import pictures_at_once
 from campanion.metrics.inputs import Model, Scorer, check
+from campanion.outputs import Activation, Target
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,10 @@ def confidence(
     model: Model,
     images: Tensor,
     maps: Tensor,
-    targets: Tensor,
+    targets: Target,
     *,
-    score: str = "softmax",
+    activation: Activation | None = None,
+    score: str | None = None,
     batch_size: int | None = None,
 ) -> ConfidenceResult:
     r"""Scores of the picture, of what its map keeps and of what its map takes away.
@@ -70,8 +72,12 @@ def confidence(
             once), or any function from [N, 3, H, W] to logits [N, C].
         images: preprocessed (normalised) pictures [B, 3, H, W].
         maps: min-max normalised maps in 0..1 at input size, [B, H, W], or [B, M, H, W] for M maps of every image.
-        targets: classes, integers [B].
-        score: ``"softmax"`` or ``"sigmoid"`` (multi-label networks); a ratio of logits means nothing.
+        targets: classes, integers [B]; or ``"higher"``, ``"lower"`` or a function of the network's output, as in
+            :func:`campanion.explain`.
+        activation: how logits become probabilities: ``"softmax"``, ``"sigmoid"`` (several labels; one logit) or a
+            function from logits [N, C] to [N, C]. None: ``model.activation``, also of the network inside wrappers;
+            without one a softmax, and a sigmoid of one logit. The score of a target's function is taken as it is.
+        score: a name of an activation, as an older word for it; not ``"logit"``: a ratio of logits means nothing.
         batch_size: pictures a forward; None for what suits the device (16 on a CPU, 64 on a GPU).
 
     Returns:
@@ -85,15 +91,15 @@ def confidence(
         >>> result = confidence(fast(model), images, explanation.maps["lift_cam"], explanation.targets)
         >>> result.summary()  # {"IIC": ..., "AD": ..., "ADD": ...} in percent
     """
-    stacked, targets = check(images, maps, targets, score, batch_size)
+    stacked, classes = check(images, maps, targets, batch_size)
     batch_size = batch_size or pictures_at_once(images.device)
     if score == "logit":
         raise ValueError("score must be 'softmax' or 'sigmoid' here: drops are proportions of a probability.")
+    scorer = Scorer(model, targets, activation, score)
     low, high = stacked.min().item(), stacked.max().item()
     # Interpolation leaves rounding beside 0 and 1; anything more is a map that was not normalised.
     if low < -1e-4 or high > 1 + 1e-4:
         raise ValueError(f"maps must be min-max normalised to 0..1; these run from {low:.4g} to {high:.4g}.")
-    scorer = Scorer(model, targets, score)
     count, number = stacked.shape[:2]
     per_image = 1 + 2 * number  # the original, then each map's explanation and inverted explanation
     blocks = []
@@ -104,7 +110,7 @@ def confidence(
         kept = stacked[image, which].to(images.dtype)
         kept = torch.where(inverted[:, None, None], 1 - kept, kept)
         kept = torch.where((local == 0)[:, None, None], torch.ones_like(kept), kept)
-        blocks.append(scorer(images[image] * kept[:, None], targets[image]))
+        blocks.append(scorer(images[image] * kept[:, None], classes[image]))
     scores = torch.cat(blocks).view(count, per_image)
     original = scores[:, :1].expand(-1, number)
     explanation, inverted = scores[:, 1:].view(count, number, 2).unbind(-1)

@@ -16,6 +16,7 @@ from torchvision.transforms.functional import gaussian_blur
 from campanion.errors import unknown
 from campanion.inference import pictures_at_once
 from campanion.metrics.inputs import Model, Scorer, check
+from campanion.outputs import Activation, Target
 
 BASELINES = ("blur", "blur51", "zero")
 
@@ -49,12 +50,13 @@ def insertion_deletion(
     model: Model,
     images: Tensor,
     maps: Tensor,
-    targets: Tensor,
+    targets: Target,
     *,
     step: int | float = 1792,
     baseline: str = "blur",
     batch_size: int | None = None,
-    score: str = "softmax",
+    activation: Activation | None = None,
+    score: str | None = None,
 ) -> CurveResult:
     r"""Insertion and deletion curves and their areas.
 
@@ -73,13 +75,17 @@ def insertion_deletion(
             once), or any function from [N, 3, H, W] to logits [N, C].
         images: preprocessed (normalised) pictures [B, 3, H, W]. Zero is the mean colour.
         maps: [B, H, W], or [B, M, H, W] for M maps of every image; only their order of pixels matters.
-        targets: classes, integers [B].
+        targets: classes, integers [B]; or ``"higher"``, ``"lower"`` or a function of the network's output, as in
+            :func:`campanion.explain`.
         step: pixels a step, a whole number (1792 is 3.57 % of 224 x 224, FD-CAM's 3.6 %: 28 steps), or a fraction of
             the picture in (0, 1) (0.025 for LIFT-CAM: the i-th point is at the whole number nearest i step HW).
         baseline: where insertion starts. ``"blur"``: RISE's blur, 11 x 11, sigma 5, zero padding; ``"blur51"``:
             Group-CAM's, 51 x 51, sigma 50, reflected at the border; ``"zero"``. Deletion always ends in zeros.
         batch_size: pictures a forward; None for what suits the device (16 on a CPU, 64 on a GPU).
-        score: ``"softmax"``, ``"sigmoid"`` (multi-label networks) or ``"logit"``.
+        activation: how logits become probabilities: ``"softmax"``, ``"sigmoid"`` (several labels; one logit) or a
+            function from logits [N, C] to [N, C]. None: ``model.activation``, also of the network inside wrappers;
+            without one a softmax, and a sigmoid of one logit. The score of a target's function is taken as it is.
+        score: ``"logit"`` for the logit itself in place of a probability; also an activation's name.
 
     Returns:
         a :class:`CurveResult`; scores are probabilities (0..1) unless ``score="logit"``.
@@ -92,12 +98,12 @@ def insertion_deletion(
         >>> curves = insertion_deletion(fast(model), images, explanation.maps["fd_cam"], explanation.targets)
         >>> curves.insertion.mean(), curves.deletion.mean(), curves.overall.mean()
     """
-    stacked, targets = check(images, maps, targets, score, batch_size)
+    stacked, classes = check(images, maps, targets, batch_size)
     batch_size = batch_size or pictures_at_once(images.device)
     channels, height, width = images.shape[1:]
     counts = _counts(step, height * width)
     start = _start(images, baseline)
-    scorer = Scorer(model, targets, score)
+    scorer = Scorer(model, targets, activation, score)
     ranks = _ranks(stacked, batch_size)
     number, points = stacked.shape[1], len(counts)
     jobs = _jobs(counts, number, one_end=start is None, device=images.device)
@@ -117,7 +123,7 @@ def insertion_deletion(
         here = source[low : low + 1] if low == high else source[image]
         filler = source.new_zeros(()) if fillers is None else fillers[image, inserting.long()]
         pictures = torch.where(shown, here, filler).unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
-        blocks.append(scorer(pictures, targets[image]))
+        blocks.append(scorer(pictures, classes[image]))
     scores = torch.cat(blocks).view(len(images), per_image)
     ends = 2 if start is None else 3
     inner = scores[:, ends:].view(len(images), number, 2, points - 2)

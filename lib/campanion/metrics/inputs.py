@@ -8,20 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from campanion.errors import unknown
+from campanion.outputs import Activation, Outputs, Target, check_activation, is_class, unwrap
 
 Model = nn.Module | Callable[[Tensor], Tensor]
 
-SCORES: dict[str, Callable[[Tensor], Tensor]] = {
-    "softmax": lambda logits: logits.softmax(1),
-    "sigmoid": torch.sigmoid,
-    "logit": lambda logits: logits,
-}
+SCORES = ("probability", "softmax", "sigmoid", "logit")
 
 
-def check(images: Tensor, maps: Tensor, targets: Tensor, score: str, batch_size: int | None) -> tuple[Tensor, Tensor]:
-    """Maps as [B, M, H, W] and targets as int64 [B], both on the images' device; ValueError for anything unfit."""
-    if score not in SCORES:
-        raise ValueError(unknown("score", score, SCORES))
+def check(images: Tensor, maps: Tensor, targets: Target, batch_size: int | None) -> tuple[Tensor, Tensor]:
+    """Maps as [B, M, H, W] and classes as int64 [B], both on the images' device; ValueError for anything unfit.
+
+    The class is 0 where ``targets`` is a sign or a function.
+    """
     whole = isinstance(batch_size, int) and not isinstance(batch_size, bool)
     if batch_size is not None and not (whole and batch_size >= 1):
         raise ValueError(f"batch_size must be a positive whole number, not {batch_size!r}.")
@@ -41,6 +39,10 @@ def check(images: Tensor, maps: Tensor, targets: Tensor, score: str, batch_size:
             f"maps must be [{count}, {height}, {width}] or [{count}, M, {height}, {width}] to go with these images "
             f"(upsample a layer's map to the input size first); got {_what(maps)}."
         )
+    if not is_class(targets):
+        targets = torch.zeros(count, dtype=torch.long)
+    elif isinstance(targets, (list, tuple)) and not all(map(is_class, targets)):
+        raise ValueError("Metrics take one sign or function for all images: call them once for each.")
     targets = torch.as_tensor(targets)
     if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
         raise ValueError(f"targets must be whole class numbers; got {_what(targets)}.")
@@ -57,24 +59,35 @@ def check(images: Tensor, maps: Tensor, targets: Tensor, score: str, batch_size:
 
 
 class Scorer:
-    """Scores [N] of classes for batches of pictures, on the inference copy of ``model``."""
+    """Scores [N] of a target for batches of pictures, on the inference copy of ``model``.
 
-    def __init__(self, model: Model, targets: Tensor, score: str) -> None:
+    ``score`` is "probability", "logit" or an activation's name; None is a probability.
+    """
+
+    def __init__(self, model: Model, target: Target, activation: Activation | None, score: str | None) -> None:
         from campanion.inference import fast
 
-        self.network = fast(model)
-        self.score = SCORES[score]
-        self.largest = int(targets.max())
+        check_activation(activation)
+        if score is not None and score not in SCORES:
+            raise ValueError(unknown("score", score, SCORES))
+        if score in ("softmax", "sigmoid"):
+            if activation not in (None, score):
+                raise ValueError(f"score={score!r} and activation={activation!r:.80} differ: pass one of them.")
+            activation = score
+        self.outputs = Outputs.of(model, None if is_class(target) else target, activation)
+        self.network = fast(unwrap(model)[0] if isinstance(model, nn.Module) else model)
+        self.logit = score == "logit"
 
     def __call__(self, batch: Tensor, targets: Tensor) -> Tensor:
-        logits = self.network(batch.contiguous(memory_format=torch.channels_last))
-        if logits.ndim != 2 or len(logits) != len(batch):
-            raise ValueError(f"The model must return logits [{len(batch)}, C]; it returned {_what(logits)}.")
-        if self.largest >= logits.shape[1]:
-            raise ValueError(f"targets holds the class {self.largest}, but the model has {logits.shape[1]} classes.")
+        logits = self.outputs(self.network(batch.contiguous(memory_format=torch.channels_last)), len(batch))
+        if int(targets.max()) >= logits.shape[1]:
+            raise ValueError(
+                f"targets holds the class {int(targets.max())}, but the model has {logits.shape[1]} classes."
+            )
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
-        return self.score(logits).gather(1, targets[:, None]).squeeze(1)
+        scores = logits if self.logit else self.outputs.probabilities(logits)
+        return scores.gather(1, targets[:, None]).squeeze(1)
 
 
 def _what(value: object) -> str:

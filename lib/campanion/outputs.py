@@ -1,0 +1,298 @@
+"""What a network returns, read as logits, as the score of a target, and as probabilities; wrappers looked through.
+
+    p = activation(logits)
+
+One logit is a sigmoid, never a softmax over one class. A target is a class; "higher" or "lower" for networks of one
+output; or a function of the network's output, for what has no class: an embedding's cosine, a pixel, a box.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+Activation = Literal["softmax", "sigmoid"] | Callable[[Tensor], Tensor]
+Target = int | str | Callable[[Any], Tensor] | list | tuple | Tensor | None
+
+_KNOWN: dict[str, Callable[[Tensor], Tensor]] = {"softmax": lambda logits: logits.softmax(1), "sigmoid": torch.sigmoid}
+SIGNS = ("higher", "lower")
+#: Entries of a dictionary or dataclass that hold the logits, the likeliest first: HuggingFace's, torchvision's.
+_LOGITS = ("logits", "logits_per_image", "out")
+_PASS_ON = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+
+
+def unwrap(model: nn.Module) -> tuple[nn.Module, str]:
+    """The network inside wrappers that only pass the images on, and what stands before its layers' names.
+
+    DataParallel, DistributedDataParallel, AveragedModel and torch.compile's; a wrapper with hooks of its own stays.
+
+    >>> unwrap(nn.DataParallel(model))
+    (model, "module.")
+    """
+    prefix = ""
+    while not (model._forward_hooks or model._forward_pre_hooks):
+        name = "module" if isinstance(model, _PASS_ON) else "_orig_mod" if is_compiled(model) else None
+        if name is None or name not in model._modules or ("forward" in vars(model) and name == "module"):
+            break
+        model, prefix = model._modules[name], f"{prefix}{name}."
+    return model, prefix
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether ``module`` is what ``torch.compile`` returns (named, not imported: the compiler loads slowly)."""
+    return type(module).__name__ == "OptimizedModule" and type(module).__module__.startswith("torch._dynamo")
+
+
+_LOCK = threading.Lock()
+_EAGER: list[Any] = []  # for each call that needs compiled networks to run as they are written; the first one holds it
+
+
+@contextmanager
+def eager(model: nn.Module) -> Iterator[None]:
+    """Let compiled modules run as they are written: what was compiled earlier does not see the hooks of today."""
+    if not any(module._compiled_call_impl is not None or is_compiled(module) for module in model.modules()):
+        yield
+        return
+    with _LOCK:
+        if not _EAGER:
+            _EAGER.append(torch.compiler.set_stance("force_eager"))
+            _EAGER[0].__enter__()
+        _EAGER.append(model)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _EAGER.pop()
+            if len(_EAGER) == 1:
+                _EAGER.pop().__exit__(None, None, None)
+
+
+def nested(model: object) -> Iterator[tuple[str, object]]:
+    """``model`` and the networks in it, one inside the other, with what stands before the names of their layers.
+
+    A module is followed while one of its own modules alone has modules itself, as in a LightningModule.
+    """
+    prefix = ""
+    while True:
+        yield prefix, model
+        parts = model._modules.items() if isinstance(model, nn.Module) else ()
+        networks = [(name, part) for name, part in parts if part is not None and any(True for _ in part.children())]
+        if len(networks) != 1:
+            return
+        prefix, model = f"{prefix}{networks[0][0]}.", networks[0][1]
+
+
+def attribute(model: object, name: str) -> Any:
+    """``model.name``, or that of the network that it wraps (:func:`nested`); None where neither has it."""
+    return next((value for _, inside in nested(model) if (value := getattr(inside, name, None)) is not None), None)
+
+
+def activation_of(model: object) -> Activation | None:
+    """The activation that ``model``, or the network that it wraps, has as its attribute; None where it says nothing.
+
+    A word that is no activation ("gelu"), a module, or a function with values outside of 0..1 is about something else.
+    """
+    for _, inside in nested(model):
+        value = getattr(inside, "activation", None)
+        if isinstance(value, str) and value in _KNOWN:
+            return value
+        if callable(value) and not isinstance(value, nn.Module) and _gives_probabilities(value):
+            return value
+    return None
+
+
+def _gives_probabilities(function: Callable[[Tensor], Tensor]) -> bool:
+    probe = torch.tensor([[-4.0, 0.0, 4.0]])
+    try:
+        found = function(probe)
+        return found.shape == probe.shape and bool(((found >= 0) & (found <= 1)).all())
+    except Exception:  # a function of something else
+        return False
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """How what a network returns is read: called, it gives logits [N, C].
+
+    Attributes:
+        activation: "softmax", "sigmoid", or a function from logits [N, C] to probabilities [N, C]; None for what the
+            network says or, where it says nothing, a softmax (a sigmoid of one logit).
+        target: a function of the output with one number for each image, which takes the place of the logits.
+        lower: explain the negative of the one output.
+    """
+
+    activation: Activation | None = None
+    target: Callable[[Any], Tensor] | None = None
+    lower: bool = False
+    said: Activation | None = field(default=None, repr=False)  # by the network
+
+    @classmethod
+    def of(cls, model: object, target: Target = None, activation: Activation | None = None) -> Outputs:
+        """For ``model`` and a target that is no class index: a sign or a function.
+
+        Raises:
+            ValueError: an unknown activation, or a word that is no sign.
+        """
+        check_activation(activation)
+        if isinstance(target, str) and target not in SIGNS:
+            raise ValueError(f"targets must be class indices, 'higher', 'lower' or a function, not {target!r:.80}.")
+        sign = isinstance(target, str)
+        given = None if sign or is_class(target) else target
+        return cls(activation, given, sign and target == "lower", activation_of(model))
+
+    def __call__(self, output: object, count: int) -> Tensor:
+        """Logits [N, C] of what a network returned for ``count`` images.
+
+        Raises:
+            ValueError: there are none in it, or several that differ, or the target's function does not fit.
+        """
+        if self.target is not None:
+            return self._score(output, count)
+        logits = _logits_of(output, count)
+        if not self.lower:
+            return logits
+        if logits.shape[1] != 1:
+            raise ValueError(
+                f"'lower' is for networks of one output; this one has {logits.shape[1]}. Name the output with a "
+                "function instead: targets=lambda logits: -logits[:, 3]."
+            )
+        return logits.neg()
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """p [N, C] of logits [N, C]; a target's function gives its score itself, unless an activation is asked for.
+
+        Raises:
+            ValueError: a softmax of one logit, or an activation that changes the shape.
+        """
+        one = logits.shape[1] == 1
+        if self.activation == "softmax" and one:
+            raise ValueError(
+                "A softmax of one logit is always 1. Pass activation='sigmoid', or a function of your own."
+            )
+        how = self.activation or self.said
+        if self.activation is None and self.target is not None:
+            return logits
+        if how is None or (how == "softmax" and one):
+            how = "sigmoid" if one else "softmax"
+        found = (_KNOWN[how] if isinstance(how, str) else how)(logits)
+        if not isinstance(found, Tensor) or found.numel() != logits.numel():
+            raise ValueError(f"activation must give one number for each of {list(logits.shape)} logits.")
+        return found.reshape(logits.shape)
+
+    def _score(self, output: object, count: int) -> Tensor:
+        """[N, 1] of the target's function."""
+        given, first = _main(output), None
+        for candidate in (given, output) if given is not output else (output,):
+            try:
+                score = self.target(candidate)
+                break
+            except Exception as error:  # the user's function may expect the whole output
+                first = first or error
+        else:
+            raise ValueError(f"The function given as targets fails on the network's output: {first}") from first
+        if isinstance(score, Tensor) and score.shape == () and count == 1:
+            score = score.reshape(1)
+        if not isinstance(score, Tensor) or score.numel() != count or len(score) != count:
+            what = list(score.shape) if isinstance(score, Tensor) else type(score).__name__
+            raise ValueError(f"The function given as targets must give one number for each of {count} images: {what}.")
+        if not score.is_floating_point():
+            raise ValueError(f"The function given as targets must give floating-point numbers, not {score.dtype}.")
+        return score.reshape(count, 1)
+
+
+def probabilities(model: nn.Module, logits: Tensor, activation: Activation | None = None) -> Tensor:
+    """Probabilities [N, C] of logits [N, C] by ``activation`` or, without one, as :class:`Outputs` has it."""
+    return Outputs.of(model, activation=activation).probabilities(logits)
+
+
+def check_activation(activation: object) -> None:
+    """ValueError unless it is a known word, a function or None."""
+    if activation is not None and not callable(activation) and activation not in _KNOWN:
+        raise ValueError(f"activation must be 'softmax', 'sigmoid' or a function of logits, not {activation!r:.80}.")
+
+
+def class_indices(target: int | list[int] | Tensor, count: int, classes: int, device: torch.device) -> Tensor:
+    """``target`` as class indices [count] below ``classes``; ValueError otherwise."""
+    try:
+        index = torch.as_tensor(target, device=device)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"targets must be integers (class indices), not {target!r:.80}.") from error
+    if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+        raise ValueError(f"targets must be integers (class indices), not {index.dtype}.")
+    if index.ndim == 0:
+        index = index.expand(count)
+    if index.shape != (count,):
+        raise ValueError(f"targets must be one class for each of {count} images, not shape {tuple(index.shape)}.")
+    if bool(((index < 0) | (index >= classes)).any()):
+        raise ValueError(f"targets must lie in 0..{classes - 1}; got {index.tolist()}.")
+    return index.long().clone()  # the caller's may be an inference tensor, or change
+
+
+def is_class(target: object) -> bool:
+    """Whether ``target`` means classes, and is no sign or function."""
+    return not isinstance(target, str) and (not callable(target) or isinstance(target, (type, Tensor)))
+
+
+def split_targets(targets: Target, count: int) -> list[tuple[Target, list[int]]]:
+    """``targets`` as (one target for all, which images): several where a list mixes signs, functions and classes.
+
+    Raises:
+        ValueError: a list with signs or functions that is not one for each image.
+    """
+    if not isinstance(targets, (list, tuple)) or not any(isinstance(t, str) or callable(t) for t in targets):
+        return [(targets, list(range(count)))]
+    if len(targets) != count:
+        raise ValueError(f"targets must be one for each of {count} images; there are {len(targets)}.")
+    groups: list[tuple[Target, list[int]]] = []
+    for i, target in enumerate(targets):
+        same = next((images for known, images in groups if known is target or known == target), None)
+        groups.append((target, [i])) if same is None else same.append(i)
+    return groups
+
+
+def _main(output: object) -> object:
+    """The entry of a dictionary, dataclass or named tuple that is called logits; else ``output`` itself."""
+    for name in _LOGITS:
+        value = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+        if isinstance(value, Tensor) and not isinstance(output, Tensor):
+            return value
+    return output
+
+
+def _logits_of(output: object, count: int) -> Tensor:
+    """The logits [N, C] in ``output``."""
+    main = _main(output)
+    if is_dataclass(main) and not isinstance(main, Mapping):
+        main = vars(main)
+    parts = list(main.values()) if isinstance(main, Mapping) else main if isinstance(main, (tuple, list)) else [main]
+    fits = [shaped for part in parts if (shaped := _rows(part, count)) is not None]
+    if not fits or any(other.shape != fits[0].shape for other in fits[1:]):
+        what = list(main.shape) if isinstance(main, Tensor) else type(output).__name__
+        problem = f"several tensors that may be logits ({type(output).__name__})" if fits else what
+        raise ValueError(
+            f"The network must return logits [B, C]; it returned {problem}. Pass a function of what it returns with "
+            "one number for each image, such as targets=lambda y: y['boxes'][:, 0], or wrap the network."
+        )
+    if not fits[0].is_floating_point():
+        raise ValueError(f"The network must return floating-point logits [B, C], not {fits[0].dtype}.")
+    return fits[0]
+
+
+def _rows(part: object, count: int) -> Tensor | None:
+    """``part`` as rows [N, C]: also [N] and, of one image, [] or [C], as ``squeeze()`` makes them, and [N, C, 1, 1]."""
+    if not isinstance(part, Tensor):
+        return None
+    if part.ndim == 2 and len(part) == count:
+        return part
+    if part.ndim < 2 and part.numel() == count:
+        return part.reshape(-1, 1)
+    if part.ndim == 1 and count == 1:
+        return part.unsqueeze(0)
+    return part.flatten(1) if part.ndim > 2 and len(part) == count and part[0].numel() == part.shape[1] else None
