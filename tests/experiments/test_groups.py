@@ -9,7 +9,7 @@ from campanion import load_model
 from campanion.cams.fd import similarity_groups, switching_score
 from campanion.data.scenes import SceneDataset
 from campanion.errors import MissingResult
-from campanion.experiments.group_study import photograph_examples, study
+from campanion.experiments import groups
 from campanion.experiments.groups import (
     BINS,
     cosine_histogram,
@@ -17,10 +17,12 @@ from campanion.experiments.groups import (
     dead_is_lowest,
     examples,
     group_statistics,
-    measure,
     nominal_size,
     overlap,
+    photograph_examples,
+    question,
 )
+from campanion.experiments.runner import ask, per_image
 from campanion.game.game import ChannelGame
 from scipy.spatial.distance import cdist
 
@@ -122,16 +124,21 @@ def test_a_dead_channel_scores_half_of_the_empty_coalition(network, data):
             assert np.isnan(dead_is_lowest(game))
 
 
-def test_measure_has_a_row_for_each_image_rule_and_percentile(network, data):
-    rows, histogram = measure(network, data, 2, percentiles=(5.0, 20.0), other_layer="features.15")
+def test_measure_has_a_row_for_each_image_rule_and_percentile(network, data, out, monkeypatch):
+    asked = question(percentiles=(5.0, 20.0))
+    rows, settings = per_image(asked, asked.subject(network, data), 2)
+    assert settings["pooling"] == "features.15"
     assert len(rows) == 2 * 2 * 2
     assert rows["layer_overlap"].notna().sum() == 2
     assert rows["layer_overlap"].dropna().between(0, 1).all()
-    assert len(histogram["all"]) == BINS
+    assert {len(shares) for shares in rows["cosines_all"].dropna()} == {BINS}
     sizes = rows[rows["rule"] == "channel"].groupby("percentile")["size_median"].first()
     assert list(sizes) == [4, 13]
+    monkeypatch.setitem(groups.POOLING, "scenes_vgg", "features.5")
     with pytest.raises(ValueError, match="channels"):
-        measure(network, data, 1, other_layer="features.5")
+        groups.measure(asked.subject(network, data), data[0])
+    with pytest.raises(ValueError, match="channel"):
+        question(rules=("chanel",))
 
 
 def test_examples_show_each_channel_before_its_members(game):
@@ -146,18 +153,13 @@ def test_examples_show_each_channel_before_its_members(game):
     assert not groups[first, second]
 
 
-def test_quick_study_and_examples_need_no_data(tmp_path, monkeypatch):
-    monkeypatch.setenv("CAMPANION_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setenv("CAMPANION_OUT", str(tmp_path / "out"))
-    monkeypatch.setenv("CAMPANION_DATA", str(tmp_path / "none"))
-    with pytest.raises(MissingResult):
-        study("25_test", "cached", [])
+def test_a_quick_run_and_examples_need_no_data(out, monkeypatch):
+    monkeypatch.setenv("CAMPANION_DATA", str(out / "none"))
     with pytest.raises(MissingResult):
         photograph_examples("scenes_vgg", "cached")
-    result = study("25_test", "quick", [], limit=2)
-    assert [r["model"] for r in result["runs"]] == ["scenes_resnet", "scenes_vgg"]
-    assert {r["n"] for r in result["runs"][1]["rows"]} <= {1, 2}
+    (run,) = ask("25_test", "quick", question(), [], 2, quick=("scenes_vgg@scenes",))["runs"]
+    assert {r["n"] for r in run["rows"]} <= {1, 2}
+    assert sum(run["extra"]["cosines"]["all"]) == pytest.approx(1, abs=1e-3)
+    assert run["rows"][0]["method"] == "fd_cam:percentile=1,percentile_of=channel"
     made = photograph_examples("scenes_vgg", "full")
     assert made.equals(photograph_examples("scenes_vgg", "cached"))
-    with pytest.raises(ValueError, match="mode"):
-        study("25_test", "slow", [])

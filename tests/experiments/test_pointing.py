@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,23 +12,26 @@ import torch
 from campanion import explain, metrics, paths
 from campanion.cams.explain import explain_game
 from campanion.data import open_dataset
+from campanion.experiments import pointing
 from campanion.experiments.pointing import (
     CENTRE,
     CHEAP,
     MASKED,
+    METHODS,
     RANDOM,
-    evaluate_pointing,
     likeness,
-    measure,
-    open_pictures,
+    open_images,
+    rows_question,
+    summary,
     tolerant_size,
     within,
 )
-from campanion.experiments.pointing_study import METHODS, RUNS, pointing_study, summary
+from campanion.experiments.runner import ask
+from campanion.experiments.subject import Subject
 from campanion.game.game import ChannelGame
 from campanion.inference import fast
 from campanion.models import load_model
-from campanion.results.rows import RowStore, read_rows, rows_path, running_path, write_rows
+from campanion.results.rows import read_rows, rows_path
 from campanion.results.store import load_result
 from nets import net, pictures
 from PIL import Image
@@ -35,6 +39,11 @@ from torch.nn import functional as F
 
 KEY = "22_fd_table2_pointing_game"
 FEW = ("grad_cam", "fd_cam", CENTRE, RANDOM)
+
+
+def measure(model, sample, methods) -> list[dict]:
+    """The rows of one image."""
+    return pointing.measure(Subject(model, [sample]), sample, methods)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +65,7 @@ def several(scenes):
 
 
 def test_rows_say_what_plain_loops_say(model, several):
-    rows = pd.DataFrame(measure(model, fast(model), several, ("grad_cam", "fd_cam"))).set_index(["method", "target"])
+    rows = pd.DataFrame(measure(model, several, ("grad_cam", "fd_cam"))).set_index(["method", "target"])
     image = model.preprocess(several.image)[None]
     side, logits = image.shape[-1], model(image)[0].detach()
     e = explain(model, image.expand(2, -1, -1, -1), list(several.labels), ("grad_cam", "fd_cam"))
@@ -73,9 +82,9 @@ def test_rows_say_what_plain_loops_say(model, several):
         maps = e.maps[method].double().numpy()
         for j, c in enumerate(several.labels):
             row, m, other = rows.loc[method, c], maps[j], inside[several.labels[1 - j]]
-            assert row["hit"] == inside[c][np.unravel_index(m.argmax(), m.shape)]
-            assert row["own_energy"] == pytest.approx((m * inside[c]).sum() / m.sum(), abs=1e-6)
-            assert row["other_energy"] == pytest.approx((m * (other & ~inside[c])).sum() / m.sum(), abs=1e-6)
+            assert row["pointing_accuracy"] == 100 * inside[c][np.unravel_index(m.argmax(), m.shape)]
+            assert row["own_energy"] == pytest.approx(100 * (m * inside[c]).sum() / m.sum(), abs=1e-4)
+            assert row["other_energy"] == pytest.approx(100 * (m * (other & ~inside[c])).sum() / m.sum(), abs=1e-4)
             assert row["correlation"] == pytest.approx(np.corrcoef(maps.reshape(2, -1))[0, 1], abs=1e-6)
             assert row["score"] == pytest.approx(float(logits[c]), abs=1e-4)
             assert row["predicted"] == (c == int(logits.argmax()))
@@ -96,21 +105,22 @@ def test_tolerance_is_measured_at_vocs_own_size(model, several):
         # a box to the left, in pixels of the picture as it is; its nearest pixel centre is 14 or 15 pixels away
         box = ((x - gap - 30.5) * 96 / 500, 0.0, (x - gap + 0.5) * 96 / 500, 64.0)
         moved = replace(several, objects=(replace(several.objects[0], label=several.labels[0], box=box),))
-        (row,) = measure(model, fast(model), moved, ("grad_cam",))
-        assert row["hit_15"] == hit
+        (row,) = measure(model, moved, ("grad_cam",))
+        assert row["pointing_accuracy_15"] == 100 * hit
         assert "overlap" not in row
         assert "other_energy" not in row
 
 
 def test_baselines_are_the_middle_and_the_mean_of_all_points(model, several):
-    rows = pd.DataFrame(measure(model, fast(model), several, (CENTRE, RANDOM))).set_index(["method", "target"])
+    rows = pd.DataFrame(measure(model, several, (CENTRE, RANDOM))).set_index(["method", "target"])
     for c in several.labels:
         boxes = several.boxes(c)
         x, y = 48.5, 32.5  # the pixel right of and below the middle
         middle = any(b[0] <= x <= b[2] and b[1] <= y <= b[3] for b in boxes.tolist())
-        assert rows.loc[(CENTRE, c), "hit"] == middle
-        assert rows.loc[(RANDOM, c), "hit"] == rows.loc[(RANDOM, c), "area"] == rows.loc[(RANDOM, c), "own_energy"]
-        assert rows.loc[(RANDOM, c), "hit_15"] > rows.loc[(RANDOM, c), "hit"]
+        assert rows.loc[(CENTRE, c), "pointing_accuracy"] == 100 * middle
+        point = rows.loc[(RANDOM, c)]
+        assert point["pointing_accuracy"] == 100 * point["area"] == point["own_energy"]
+        assert point["pointing_accuracy_15"] > point["pointing_accuracy"]
     mask = np.zeros((12, 15), bool)
     mask[3:5, 6:9] = True
     points = F.one_hot(torch.arange(180), 180).reshape(180, 12, 15).double()
@@ -163,45 +173,18 @@ def test_masked_pictures_of_a_multi_label_network_are_scored_by_its_sigmoid(meth
     assert softmax.abs().max() < 1e-9 < 1e-6 < sigmoid.abs().max()
 
 
-def test_runs_resume_and_refuse_other_settings(model, scenes, out, monkeypatch):
-    whole = evaluate_pointing(model, scenes, FEW, 4).drop(columns="seconds")
-    assert len(whole) == len(FEW) * sum(len(scenes[i].labels) for i in scenes.order()[:4])
-    running_path("scenes", "scenes_vgg", "pointing").unlink()
-    evaluate_pointing(model, scenes, FEW, 2)
-    monkeypatch.setattr("campanion.experiments.pointing.measure", _no_more_than(2))
-    grown = evaluate_pointing(model, scenes, FEW, 4)
-    pd.testing.assert_frame_equal(grown.drop(columns="seconds"), whole)
-    with RowStore(running_path("scenes", "scenes_vgg", "pointing"), ("image", "target", "method"),
-                  settings=_settings(model, scenes)) as store:  # fmt: skip
-        write_rows(grown, rows_path("scenes", "scenes_vgg", "pointing"), store.settings)
-    running_path("scenes", "scenes_vgg", "pointing").unlink()
-    monkeypatch.setattr("campanion.experiments.pointing.measure", _no_more_than(0))
-    pd.testing.assert_frame_equal(evaluate_pointing(model, scenes, FEW, 4), grown, check_dtype=False)
-    with pytest.raises(ValueError, match="methods"):
-        evaluate_pointing(model, scenes, ("fd_cam",), 4)
+def test_what_decides_numbers_is_checked(model, scenes):
+    asked = rows_question("pointing", FEW)
+    settings = asked.settings_of(asked.subject(model, scenes))
+    assert settings["methods"] == FEW
+    assert settings["pictures"] == scenes.card
+    wrong = rows_question("pointing", ("fd_kam",))
     with pytest.raises(ValueError, match="fd_cam"):
-        evaluate_pointing(model, scenes, ("fd_kam",), 4, name="other")
+        wrong.settings_of(wrong.subject(model, scenes))
     strange = load_model("scenes_vgg")
     strange.class_names = ["cat", *strange.class_names[1:]]
     with pytest.raises(ValueError, match="does not tell the classes of scenes"):
-        evaluate_pointing(strange, scenes, FEW, 1, name="other")
-
-
-def _no_more_than(count: int):
-    left = [count]
-
-    def counted(*arguments):
-        left[0] -= 1
-        assert left[0] >= 0, "measured a finished image"
-        return measure(*arguments)
-
-    return counted
-
-
-def _settings(model, scenes) -> dict:
-    from campanion.experiments.pointing import pointing_settings
-
-    return pointing_settings(model, scenes, FEW, 0, "float32")
+        asked.settings_of(asked.subject(strange, scenes))
 
 
 def test_summary_is_micro_over_pairs_and_resamples_images():
@@ -214,11 +197,15 @@ def test_summary_is_micro_over_pairs_and_resamples_images():
         for method, hit in zip(("grad_cam", "fd_cam"), hits, strict=True):
             rows.append({
                 "image": image, "target": target, "method": method, "difficult": difficult, "n_classes": n,
-                "area": area, "predicted": target == 0, "hit": hit, "hit_15": 1.0, "degenerate": False,
-                "own_energy": 0.5, "other_energy": 0.1 if n > 1 else np.nan, "overlap": 0.2 if n > 1 else np.nan,
+                "area": area, "predicted": target == 0, "degenerate": False,
+                "pointing_accuracy": 100 * hit, "pointing_accuracy_15": 100.0,
+                "own_energy": 50.0, "other_energy": 10.0 if n > 1 else np.nan, "overlap": 20.0 if n > 1 else np.nan,
                 "correlation": -0.5 if n > 1 else np.nan,
             })  # fmt: skip
-    means, differences, extra = summary(pd.DataFrame(rows), ("cat", "dog"))
+    subject = SimpleNamespace(model=SimpleNamespace(class_names=("cat", "dog")))
+    answer = summary(pd.DataFrame(rows), subject, pd.DataFrame())
+    means, differences, extra = answer.means, answer.differences, answer.extra
+    assert answer.accuracy == "finds 66.7 % of the 3 classes in these pictures"
     found = means.set_index(["method", "metric"])
     assert found.loc[("grad_cam", "pointing_accuracy"), "mean"] == pytest.approx(100 * 2 / 3)
     assert found.loc[("fd_cam", "pointing_accuracy"), "mean"] == pytest.approx(100 / 3)
@@ -242,18 +229,15 @@ def test_summary_is_micro_over_pairs_and_resamples_images():
     assert accuracy["mean"] == pytest.approx(100 / 3)
 
 
-def test_study_quick_writes_a_result_and_cached_reads_it(out, monkeypatch):
-    made = pointing_study(KEY, "quick", ["ignored"], limit=3)
-    assert [run["model"] for run in made["runs"]] == ["scenes_resnet", "scenes_vgg"]
-    assert pointing_study(KEY, "cached", []) == made
-    run = made["runs"][0]
+def test_a_quick_run_has_every_method(out):
+    result = ask(KEY, "quick", pointing.question(), [], 3)
+    assert [run["model"] for run in result["runs"]] == ["scenes_resnet", "scenes_vgg"]
+    run = result["runs"][0]
     assert run["provenance"]["n"] == 3
-    assert run["mode"] == "quick"
     accuracy = [r["method"] for r in run["rows"] if r["metric"] == "pointing_accuracy"]
     assert accuracy == list(METHODS)
     assert set(METHODS) == {*CHEAP, *MASKED}
-    with pytest.raises(ValueError, match="cached"):
-        pointing_study(KEY, "qick", [])
+    assert set(run["provenance"]["settings"]["beside"]) == {f"quick_{KEY}_pointing_masked"}
 
 
 def committed() -> list:
@@ -266,7 +250,7 @@ def test_committed_rows_and_result_agree(run, monkeypatch):
     """Every accuracy in the result file is the share of hits in the committed rows."""
     monkeypatch.delenv("CAMPANION_RESULTS", raising=False)
     frames = []
-    for name in RUNS:
+    for name in ("pointing", "pointing_masked"):
         if rows_path(run["data"], run["model"], name).exists():
             frame, settings = read_rows(rows_path(run["data"], run["model"], name))
             assert run["provenance"]["settings"]["runs"][name] == settings
@@ -277,10 +261,10 @@ def test_committed_rows_and_result_agree(run, monkeypatch):
     stored = {r["method"]: r for r in run["rows"] if r["metric"] == "pointing_accuracy"}
     assert set(stored) == set(rows["method"])
     for method, own in rows.groupby("method"):
-        assert stored[method]["mean"] == pytest.approx(100 * own["hit"].mean(), rel=1e-5)
+        assert stored[method]["mean"] == pytest.approx(own["pointing_accuracy"].mean(), rel=1e-5)
         assert stored[method]["n"] == own["image"].nunique() == run["extra"]["images"][method]
-        each = own.groupby("target")["hit_15"].mean()
-        assert run["extra"]["macro_15"][method] == pytest.approx(100 * each.mean(), rel=1e-5)
+        each = own.groupby("target")["pointing_accuracy_15"].mean()
+        assert run["extra"]["macro_15"][method] == pytest.approx(each.mean(), rel=1e-5)
 
 
 @pytest.mark.real_data
@@ -290,15 +274,15 @@ def test_committed_rows_come_out_again(name, real_weights):
     if not (real_weights.parent / "voc2007").is_dir() or not rows_path("voc2007", name, "pointing").exists():
         pytest.skip("real data: CAMPANION_DATA has no voc2007, or there are no committed rows")
     frame, settings = read_rows(rows_path("voc2007", name, "pointing"))
-    data, model = open_pictures("voc2007"), load_model(name)
+    data, model = open_images("voc2007"), load_model(name)
     if (model.weights["sha256"], data.card) != (settings["weights"], settings["pictures"]):
         pytest.skip("other weights or pictures than the committed rows were made with")
     for index in data.order(settings["seed"])[:2]:
-        new = pd.DataFrame(measure(model, fast(model), data[index], ("grad_cam", "fd_cam")))
+        new = pd.DataFrame(measure(model, data[index], ("grad_cam", "fd_cam")))
         both = new.merge(frame, on=["image", "target", "method"], suffixes=("", "_old"))
         assert len(both) == len(new)
-        assert (both["hit"] == both["hit_old"]).all()
-        assert (both["own_energy"] - both["own_energy_old"]).abs().max() < 1e-3
+        assert (both["pointing_accuracy"] == both["pointing_accuracy_old"]).all()
+        assert (both["own_energy"] - both["own_energy_old"]).abs().max() < 0.1
 
 
 def test_tolerant_size_of_a_line():

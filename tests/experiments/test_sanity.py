@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from campanion.data import open_dataset
-from campanion.experiments import sanity as sanity_study
-from campanion.experiments.sanity import METRICS, Sanity, at_ends, curves, evaluate_sanity
+from campanion.experiments import sanity
+from campanion.experiments.runner import ask, per_image
+from campanion.experiments.sanity import METRICS, at_ends, curves
 from campanion.metrics.randomisation import learned_layers, randomised, rank_correlation, structure
 from campanion.models import load_model
-from campanion.results.store import load_result
 from torch import nn
 
 
@@ -72,8 +72,8 @@ def test_structure_of_equal_and_of_inverted_maps():
 
 
 def test_rows_know_what_was_randomised(model, out):
-    protocol = Sanity(methods=("lift_cam", "ablation_cam"))
-    rows = evaluate_sanity(model, open_dataset("scenes", n=2), protocol)
+    asked = sanity.question(methods=("lift_cam", "ablation_cam"))
+    rows, _ = per_image(asked, asked.subject(model, open_dataset("scenes", n=2)))
     layers = learned_layers(model)
     assert len(rows) == 2 * 2 * (2 * len(layers) + 1)
     ends = at_ends(rows)
@@ -87,14 +87,12 @@ def test_rows_know_what_was_randomised(model, out):
     assert drawn["cascading"]["rank"]["lift_cam"][0] == pytest.approx(mean, abs=1e-4)
 
 
-def test_a_study_has_a_result_and_a_figure(out, monkeypatch):
-    monkeypatch.setattr(sanity_study, "QUICK_MODELS", ("scenes_resnet",))
-    result = sanity_study.sanity_study("42_test", "quick", [], limit=2, methods=["cam"])
-    assert load_result("42_test") == result
-    (run,) = result["runs"]
+def test_a_result_has_both_ends_and_the_curves(out):
+    asked = sanity.question(methods=["cam"])
+    (run,) = ask("42_test", "quick", asked, [], 2, quick=("scenes_resnet@scenes",))["runs"]
     assert {r["metric"] for r in run["rows"]} == set(METRICS)
-    axes = sanity_study.figure(run).axes
-    assert axes[0].lines[0].get_ydata()[0] == 1.0
+    found = run["extra"]["curves"]
+    assert len(found["cascading"]["rank"]["cam"]) == len(found["layers"])
 
 
 def test_bad_input(model):

@@ -9,6 +9,7 @@ from campanion.cams import METHODS
 from campanion.cams.gradient import grad_cam
 from campanion.cams.methods import Method
 from campanion.data import open_dataset
+from campanion.experiments.subject import Subject
 from campanion.experiments.timing import seconds_per_image
 from campanion.models import load_model
 
@@ -20,7 +21,7 @@ def test_a_method_that_waits_is_seen_to_wait(monkeypatch):
 
     monkeypatch.setitem(METHODS, "waiting", Method("waiting", "Waiting", "here", waiting, "weights"))
     data, model = open_dataset("scenes", n=3), load_model("scenes_vgg")
-    rows = seconds_per_image(model, data, ["waiting", "xgrad_cam:lift"], limit=2)
+    rows = seconds_per_image(Subject(model, data), ["waiting", "xgrad_cam:lift"], limit=2)
     assert list(rows.image.unique()) == [data.ids[i] for i in data.order(0)[:2]]
     table = rows.pivot(index="image", columns="method", values="seconds_per_image")
     assert (table["waiting"] >= 0.05).all()
@@ -29,4 +30,4 @@ def test_a_method_that_waits_is_seen_to_wait(monkeypatch):
 
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match="lift_cam"):
-        seconds_per_image(load_model("scenes_vgg"), open_dataset("scenes", n=1), ["lift_kam"])
+        seconds_per_image(Subject(load_model("scenes_vgg"), open_dataset("scenes", n=1)), ["lift_kam"])

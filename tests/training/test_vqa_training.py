@@ -11,6 +11,7 @@ import torch
 from campanion.data.questions import Pictures, SceneQuestions
 from campanion.errors import MissingData, MissingResult
 from campanion.experiments import vqa as vqa_study
+from campanion.experiments.runner import per_image
 from campanion.models.vqa import load_vqa
 from campanion.report.claims import find_claim, verdict
 from campanion.results.rows import read_rows, rows_path
@@ -112,7 +113,7 @@ def test_a_run_on_vqa_v2_from_training_to_verdict(vqa_folder: Path) -> None:
     model = load_vqa("vqa_v2")
     assert model.weights["sha256"] == facts["sha256"]
     assert not vqa_study.not_there()
-    result = vqa_study.vqa_study(KEY, "full", limit=2, device="cpu")
+    result = vqa_study.ask_both(KEY, "full", limit=2, device="cpu")
     assert [(r["data"], r["mode"], r["extra"]["questions"]) for r in result["runs"]] == [
         ("scenes", "quick", 2),
         ("vqa-v2", "full", 2),
@@ -124,8 +125,8 @@ def test_a_run_on_vqa_v2_from_training_to_verdict(vqa_folder: Path) -> None:
 
 def test_scenes_answer_no_claim(places: Path) -> None:
     with pytest.raises(MissingResult):
-        vqa_study.vqa_study(KEY, "cached")
-    result = vqa_study.vqa_study(KEY, "quick", limit=3)
+        vqa_study.ask_both(KEY, "cached")
+    result = vqa_study.ask_both(KEY, "quick", limit=3)
     (only,) = result["runs"]
     assert (only["mode"], only["data"]) == ("quick", "scenes")
     assert {row["method"] for row in only["rows"]} == set(vqa_study.METHODS["scenes"])
@@ -142,7 +143,8 @@ def test_rows_are_what_the_interface_gives(places: Path) -> None:
     from campanion.models.vqa import with_question
 
     model, data = load_vqa(), SceneQuestions(5)
-    frame = vqa_study.evaluate(model, data, limit=1, name="test")
+    question = vqa_study.question()
+    frame, _ = per_image(question, question.subject(model, data), 1)
     sample = data[data.order()[0]]
     asked = with_question(model, sample.question.text)
     image = model.preprocess(sample.image)[None]
@@ -154,10 +156,10 @@ def test_rows_are_what_the_interface_gives(places: Path) -> None:
         )
     row = frame[frame.method == "lift_cam"].iloc[0]
     assert row.probability == pytest.approx(y, abs=1e-4)
-    assert row.increase == float(o > y)
-    assert row["drop"] == pytest.approx(max(0, y - o) / y, abs=1e-3)
-    assert row.drop_in_deletion == pytest.approx((y - d) / y, abs=1e-3)
-    assert len(vqa_study.evaluate(model, data, limit=2, name="test")) == 2 * len(frame)
+    assert row.iic == 100 * float(o > y)
+    assert row.ad == pytest.approx(100 * max(0, y - o) / y, abs=0.1)
+    assert row["add"] == pytest.approx(100 * (y - d) / y, abs=0.1)
+    assert len(per_image(question, question.subject(model, data), 2)[0]) == 2 * len(frame)
 
 
 def test_what_is_missing_is_one_sentence(places: Path) -> None:

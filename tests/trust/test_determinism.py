@@ -21,15 +21,17 @@ THREADS_TOLERANCE = 1e-3
 STUDY = """
 import json, sys
 import torch
-from campanion.experiments import study
+from campanion.experiments import faithfulness
 from campanion.experiments.protocols import Protocol
+from campanion.experiments.runner import ask
 from campanion.results.store import result_path
 
-study.QUICK_IMAGES, study.QUICK_MODELS = 2, ("scenes_resnet",)
-study.PROTOCOLS = {"cams": Protocol(curves=("grad_cam", "fd_cam", "score_cam"), compared=("lift_cam",), step=0.25)}
+METHODS = ("grad_cam", "fd_cam", "score_cam")
+faithfulness.PROTOCOLS = {"cams": Protocol(curves=METHODS, compared=("lift_cam",), step=0.25)}
+question = faithfulness.question("cams", METHODS, ["insertion", "deletion", "ad"])
 texts = []
 for _ in range(2):
-    study.study("21_test", "quick", ("grad_cam", "fd_cam", "score_cam"), ["insertion", "deletion", "ad"], [])
+    ask("21_test", "quick", question, [], 2, quick=("scenes_resnet@scenes",))
     result = json.loads(result_path("21_test").read_text())
     for run in result["runs"]:
         for key in ("minutes", "date"):

@@ -7,6 +7,7 @@ on tensors of both devices fails; both must give the same numbers.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -18,16 +19,15 @@ from campanion.data import open_dataset
 from campanion.data.questions import SceneQuestions
 from campanion.data.samples import Dataset, Sample
 from campanion.data.scenes import scene
-from campanion.experiments import convergence, costs, evaluation, groups, orderings, pointing
+from campanion.experiments import convergence, faithfulness, groups, orderings, pointing, sanity, timing
 from campanion.experiments import fin as fin_study
-from campanion.experiments import sanity as sanity_study
 from campanion.experiments import vqa as vqa_study
 from campanion.experiments.gallery import measure as measure_gallery
 from campanion.experiments.protocols import PROTOCOLS
+from campanion.experiments.runner import Question
 from campanion.experiments.stability import compare_maps, others
 from campanion.game.game import ChannelGame
-from campanion.inference import fast
-from campanion.metrics.randomisation import randomised, rank_correlation, structure
+from campanion.metrics.randomisation import rank_correlation, structure
 from campanion.models.vqa import load_vqa
 from campanion.training import loop as training
 from campanion.training.batches import augment, draw, normalise
@@ -41,47 +41,36 @@ SHORT = {"rise": {"masks": 20}, "lime_cam": {"samples": 30}, "lime": {"samples":
 KINDS = ("linear", "mlp", "pixel", "convolutions")  # a network with each kind of head; the others ask only the game
 GAME = ("ablation_cam", "fd_cam", "lift_cam", "lrp_cam", "shap_cam", "grad_cam", "score_cam")
 
-#: What measures a picture for a table: name -> (network, function of the network and a sample that gives rows).
+#: What measures an image for a table: name -> (network, function of the network and a sample that gives rows).
 MEASURES = {
     **{
-        f"evaluation {name}": (
+        f"faithfulness {name}": (
             {"lfi_maps": "scenes_lfi", "abn_maps": "scenes_abn"}.get(name, "scenes_vgg"),
-            lambda model, sample, protocol=protocol: evaluation.measure(
-                model, fast(model), sample, replace(protocol, step=0.1, orderings=min(protocol.orderings, 20))
-            ),
+            faithfulness.of_protocol(replace(protocol, step=0.1, orderings=min(protocol.orderings, 20))),
         )
         for name, protocol in PROTOCOLS.items()
     },
-    "orderings": (
-        "scenes_vgg",
-        lambda model, sample: orderings.measure(model, fast(model), sample, orderings.Orderings((1, 2), simulations=2)),
-    ),
-    "convergence": (
-        "scenes_vgg",
-        lambda model, sample: convergence.measure(model, sample, convergence.Convergence(8, (1, 2, 4), (1,))),
-    ),
+    "orderings": ("scenes_vgg", orderings.question(counts=(1, 2), simulations=2)),
+    "convergence": ("scenes_vgg", convergence.question(8, (1, 2, 4), (1,))),
     "pointing": (
         "scenes_vgg",
-        lambda model, sample: pointing.measure(
-            model, fast(model), sample, ("grad_cam", "fd_cam", "gradient", pointing.CENTRE, pointing.RANDOM)
-        ),
+        pointing.rows_question("pointing", ("grad_cam", "fd_cam", "gradient", pointing.CENTRE, pointing.RANDOM)),
     ),
-    "sanity": ("scenes_vgg", lambda model, sample: sanity_study.measure(model, _drawn_anew(model), sample, SANITY)),
+    "sanity": ("scenes_vgg", sanity.question(methods=("grad_cam", "fd_cam"))),
     "fin": ("scenes_lfi", fin_study.picture_rows),
-    "costs": ("scenes_resnet", costs.measure),
+    "costs": ("scenes_resnet", timing.question()),
     "gallery": (
         "scenes_resnet",
         lambda model, sample: measure_gallery(
             model, {"one": sample.image}, {"one": [model.class_names[sample.label]]}, ("fd_cam", "gradient"), step=0.1
         ).to_dict("records"),
     ),
-    "groups": ("scenes_vgg", lambda model, sample: _records(groups.measure(model, One(sample), 1)[0])),
+    "groups": ("scenes_vgg", groups.question()),
     "group examples": (
         "scenes_vgg",
         lambda model, sample: _records(groups.examples(ChannelGame.of(model, _image(model, sample)), 2, 3)),
     ),
 }  # fmt: skip
-SANITY = sanity_study.Sanity(methods=("grad_cam", "fd_cam"))
 TIMES = {"seconds", "seconds_per_image"}
 
 
@@ -110,9 +99,11 @@ def _records(frame: pd.DataFrame) -> list[dict]:
     return frame.to_dict("records")
 
 
-def _drawn_anew(model: nn.Module) -> list[tuple[str, int, str, nn.Module]]:
-    anew = randomised(model, "cascading", 0)
-    return [("cascading", depth, *one) for depth, one in enumerate(anew, start=1)][:2]
+def rows_of(measure: Question | Callable, model: nn.Module, sample: Sample) -> list[dict]:
+    """The rows of one image."""
+    if isinstance(measure, Question):
+        return measure.measure(measure.subject(model, One(sample)), sample)
+    return measure(model, sample)
 
 
 def same(near: object, far: object) -> None:
@@ -185,20 +176,19 @@ def test_learned_maps_stay_on_the_networks_device(name):
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_every_table_is_measured_on_the_networks_device(name):
-    network, rows_of = MEASURES[name]
+    network, measure = MEASURES[name]
     model, sample = load_model(network), open_dataset("scenes", n=3)[2]
-    near = rows_of(model, sample)
+    near = rows_of(measure, model, sample)
     with pretended():
-        far = rows_of(moved(model), sample)
+        far = rows_of(measure, moved(model), sample)
     same(near, far)
 
 
 def test_questions_are_answered_on_the_networks_device():
-    model, asked = load_vqa("vqa_scenes"), SceneQuestions(2)[0]
-    near = vqa_study.measure(model, fast(model.picture), asked, ("grad_cam", "lift_cam", "shap_cam:orderings=2"))
+    model, questions, asked = load_vqa("vqa_scenes"), SceneQuestions(2), vqa_study.question()
+    near = asked.measure(asked.subject(model, questions), questions[0])
     with pretended():
-        there = moved(model)
-        far = vqa_study.measure(there, fast(there.picture), asked, ("grad_cam", "lift_cam", "shap_cam:orderings=2"))
+        far = asked.measure(asked.subject(moved(model), questions), questions[0])
     same(near, far)
 
 

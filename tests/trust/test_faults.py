@@ -25,9 +25,9 @@ import torch
 torch.set_num_threads(1)
 from campanion.report import figures
 from campanion.data import open_dataset
-from campanion.experiments.evaluation import evaluate, settings_of
+from campanion.experiments.faithfulness import of_protocol
+from campanion.experiments.runner import per_image
 from campanion.models import load_model
-from campanion.results.measures import as_published
 from campanion.experiments.protocols import Protocol
 from campanion.results.rows import rows_path, write_rows
 from campanion.results.store import make_run, result_path, save_result
@@ -37,6 +37,7 @@ import matplotlib.pyplot as plt
 folder, storms, kills = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 PROTOCOL = Protocol(curves=("grad_cam", "fd_cam"), compared=("lift_cam", "xgrad_cam:lift"), orderings=4, step=0.2)
 METRICS = ["insertion", "deletion", "ad"]
+ASKED = of_protocol(PROTOCOL)
 model, scenes = load_model("scenes_resnet"), open_dataset("scenes", n=8, size=32)
 model.preprocess = type(model.preprocess)(32, model.preprocess.mean, model.preprocess.std)
 record = {
@@ -49,9 +50,10 @@ def here(name):
         os.environ[f"CAMPANION_{variable}"] = str(folder / name / variable.lower())
 
 def work():
-    rows = evaluate(model, scenes, PROTOCOL).drop(columns="seconds")
-    write_rows(rows, rows_path("scenes", "m"), settings_of(model, scenes, PROTOCOL))
-    chosen = as_published(rows[rows["method"].isin(PROTOCOL.curves)])
+    rows, settings = per_image(ASKED, ASKED.subject(model, scenes))
+    rows = rows.drop(columns="seconds")
+    write_rows(rows, rows_path("scenes", "m"), settings)
+    chosen = rows[rows["method"].isin(PROTOCOL.curves)]
     figure, axis = plt.subplots(figsize=(2, 2))
     axis.plot(chosen["insertion"])
     figures.save(figure, "a")
@@ -88,7 +90,7 @@ for storm in range(storms):
             shutil.rmtree(folder / f"storm{storm}")
     work()
     assert ended() == calm, f"storm {storm} ended otherwise"
-print(json.dumps({"killed": killed, "rows": len(evaluate(model, scenes, PROTOCOL))}))
+print(json.dumps({"killed": killed, "rows": len(per_image(ASKED, ASKED.subject(model, scenes))[0])}))
 """
 
 LIMIT = """

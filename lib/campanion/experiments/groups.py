@@ -1,21 +1,33 @@
-"""FD-CAM's groups of similar channels, looked at: how large, how alike, and what dead channels do to them (Fig. 3)."""
+"""Notebook 25, FD-CAM's groups of channels (Fig. 3): how large, how alike, and what dead channels do to them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from campanion.cams.fd import cosines, similarity_groups, switching_score
-from campanion.data import Dataset
+from campanion.data import Sample
+from campanion.data.photographs import photograph
 from campanion.errors import unknown
 from campanion.experiments.gallery import packed
+from campanion.experiments.runner import Answer, Question
+from campanion.experiments.subject import Subject, in_order
 from campanion.game.game import ChannelGame
-from campanion.progress import track
+from campanion.models import load_model
+from campanion.results.rows import read_rows, rows_path, write_rows
+from campanion.results.statistics import summarise
 
+#: The pooling after the target layer, where there is one: the layer that the authors' code takes.
+POOLING = {"vgg16": "features.30", "scenes_vgg": "features.15"}
+METRICS = (
+    "dead", "size_mean", "size_min", "size_median", "size_max", "small", "empty", "distinct", "within", "between",
+    "dead_is_lowest", "layer_overlap",
+)  # fmt: skip
 #: Ways to read the paper's sentence on the percentile, see :func:`campanion.cams.fd.similarity_groups`.
 RULES = ("channel", "all")
 PERCENTILES = (1.0, 2.5, 5.0, 10.0, 20.0)
@@ -121,53 +133,83 @@ def dead_is_lowest(game: ChannelGame, percentile: float = 5.0) -> float:
 
 
 def measure(
-    model: nn.Module,
-    data: Dataset,
-    limit: int | None = None,
-    percentiles: Sequence[float] = PERCENTILES,
-    rules: Sequence[str] = RULES,
-    other_layer: str | None = None,
-    seed: int = 0,
-) -> tuple[pd.DataFrame, dict[str, list[float]]]:
-    """:func:`group_statistics` of the first ``limit`` images of ``data.order(seed)``, and their cosine histogram.
+    subject: Subject, sample: Sample, percentiles: Sequence[float] = PERCENTILES, rules: Sequence[str] = RULES
+) -> list[dict[str, object]]:
+    """The rows of one image: :func:`group_statistics` for each rule and percentile.
 
-    Args:
-        other_layer: a layer with the same channels (the pooling after the target layer), to compare groups with.
-
-    Returns:
-        Rows image, method (``fd_cam:percentile=5,percentile_of=channel``), percentile, rule and the statistics; for the
-        paper's percentile and the authors' rule also ``dead_is_lowest``, and with ``other_layer`` ``layer_overlap``.
-        The histogram is the mean over images.
+    The row of the paper's percentile and the authors' rule also has ``dead_is_lowest``, the histograms of
+    :func:`cosine_histogram` and, where a pooling follows the target layer, ``layer_overlap``: how much the groups of
+    both layers agree.
 
     Raises:
-        ValueError: unknown rule; ``other_layer`` has other channels.
+        ValueError: the pooling has other channels.
+    """
+    image, pooling = subject.image(sample), POOLING.get(subject.model.weights["name"])
+    game = ChannelGame.of(subject.parts, image)
+    maps = game.activations
+    pooled = ChannelGame.of(subject.model, image, pooling).activations if pooling else None
+    if pooled is not None and pooled.shape[1] != maps.shape[1]:
+        raise ValueError(f"{pooling} has {pooled.shape[1]} channels, the target layer {maps.shape[1]}.")
+    rows = []
+    for rule in rules:
+        for theta in percentiles:
+            row = {"image": sample.id, "method": _name(theta, rule), "percentile": theta, "rule": rule}
+            row |= group_statistics(maps, theta, rule)
+            if (theta, rule) == (5.0, "channel"):
+                row["dead_is_lowest"] = dead_is_lowest(game)
+                row |= {f"cosines_{pairs}": shares for pairs, shares in cosine_histogram(maps).items()}
+                if pooled is not None:
+                    row["layer_overlap"] = overlap(similarity_groups(maps)[0], similarity_groups(pooled)[0])
+            rows.append(row)
+    return rows
+
+
+def _name(theta: float, rule: str) -> str:
+    return f"fd_cam:percentile={theta:g},percentile_of={rule}"
+
+
+def summary(rows: pd.DataFrame, subject: Subject) -> Answer:
+    """Means over images, with intervals; ``extra["cosines"]`` is the mean histogram of cosines."""
+    chosen = in_order(rows, [_name(theta, rule) for rule in RULES for theta in sorted(rows["percentile"].unique())])
+    means = summarise(chosen, [metric for metric in METRICS if metric in chosen])
+    drawn = rows.dropna(subset="cosines_all")
+    mean = {pairs: list(np.mean(drawn[f"cosines_{pairs}"].tolist(), axis=0)) for pairs in ("all", "group")}
+    return Answer(means[means["n"] > 0], extra={"cosines": mean})
+
+
+def question(percentiles: Sequence[float] = PERCENTILES, rules: Sequence[str] = RULES) -> Question:
+    """Notebook 25's question.
+
+    Raises:
+        ValueError: unknown rule.
     """
     for rule in rules:
         if rule not in RULES:
             raise ValueError(unknown("rule", rule, RULES))
-    device = next(model.parameters()).device
-    rows, histograms = [], []
-    for i in track(data.order(seed)[:limit], f"groups of {model.weights['name']}", unit="image"):
-        image = model.preprocess(data[i].image).unsqueeze(0).to(device)
-        game = ChannelGame.of(model, image)
-        maps = game.activations
-        other = ChannelGame.of(model, image, other_layer).activations if other_layer else None
-        if other is not None and other.shape[1] != maps.shape[1]:
-            raise ValueError(f"{other_layer} has {other.shape[1]} channels, the target layer {maps.shape[1]}.")
-        histograms.append(cosine_histogram(maps))
-        for rule in rules:
-            for theta in percentiles:
-                row = {
-                    "image": data.ids[i], "method": f"fd_cam:percentile={theta:g},percentile_of={rule}",
-                    "percentile": theta, "rule": rule, **group_statistics(maps, theta, rule),
-                }  # fmt: skip
-                if (theta, rule) == (5.0, "channel"):
-                    row["dead_is_lowest"] = dead_is_lowest(game)
-                    if other is not None:
-                        row["layer_overlap"] = overlap(similarity_groups(maps)[0], similarity_groups(other)[0])
-                rows.append(row)
-    mean = {name: list(np.mean([h[name] for h in histograms], axis=0)) for name in histograms[0]}
-    return pd.DataFrame(rows), mean
+    settings = {"percentiles": tuple(percentiles), "rules": tuple(rules)}
+    return Question(
+        "groups", partial(measure, **settings), summary, {**settings, "seed": 0},
+        facts=lambda subject: {"pooling": POOLING.get(subject.model.weights["name"])},
+    )  # fmt: skip
+
+
+def photograph_examples(model: str, mode: str, name: str = "chelsea", device: str = "cpu") -> pd.DataFrame:
+    """:func:`examples` of a photograph, kept as rows ``groups_photographs_<model>``.
+
+    Args:
+        mode: ``"full"`` makes them, ``"cached"`` reads them.
+
+    Raises:
+        MissingResult: cached, and they are not there.
+        ValueError: unknown photograph.
+    """
+    image, path = photograph(name), rows_path("photographs", model, "groups")
+    if mode == "full":
+        network = load_model(model, device=device)
+        game = ChannelGame.of(network, network.preprocess(image).unsqueeze(0).to(device))
+        rows = examples(game).assign(predicted=network.class_names[int(game.logits.argmax())])
+        write_rows(rows, path, {"picture": name, "weights_sha256": network.weights["sha256"]})
+    return read_rows(path)[0]
 
 
 def examples(game: ChannelGame, channels: int = 3, members: int = 4) -> pd.DataFrame:

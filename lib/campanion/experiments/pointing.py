@@ -1,149 +1,116 @@
-"""The pointing game (FD-CAM Table II): does a map's highest point lie on the class, for every class in the picture?
+"""Notebook 22, the pointing game (FD-CAM Table II): does a map's highest point lie on the class, for every class?
 
 An image gives rows for every class in it and every method, so that beside the hits it can be seen how well the maps of
-two classes in one picture are told apart: the energy of each on the other's boxes, and how much they overlap.
+two classes in one image are told apart: the energy of each on the other's boxes, and how much they overlap.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy.ndimage import distance_transform_edt
-from torch import Tensor, nn
+from torch import Tensor
 
 from campanion import metrics
 from campanion.cams.explain import explain_game
 from campanion.cams.maps import min_max_map, upsample
 from campanion.cams.methods import parse
 from campanion.data import Dataset, Sample, open_dataset
-from campanion.experiments.evaluation import input_boxes
-from campanion.experiments.resumed import per_image
+from campanion.experiments.runner import Answer, Question
+from campanion.experiments.subject import Subject, in_order, input_boxes
 from campanion.game.game import ChannelGame
-from campanion.inference import fast
-from campanion.models import load_model
+from campanion.metrics import macro
 from campanion.outputs import probabilities
+from campanion.results.statistics import paired, summarise
 
-#: Baselines without a map, which the paper lacks: the middle of the picture, and a point drawn uniformly.
+#: Baselines without a map, which the paper lacks: the middle of the image, and a point drawn uniformly.
 CENTRE, RANDOM = "centre point", "random point"
-#: Methods that cost little more than one forward pass an image, and those that forward hundreds of masked pictures.
+#: Methods that cost little more than one forward pass an image, and those that forward hundreds of masked images.
 CHEAP = (
     "grad_cam", "grad_cam_pp", "xgrad_cam", "layer_cam", "ablation_cam", "fd_cam", "lift_cam", CENTRE, RANDOM,
 )  # fmt: skip
 MASKED = ("score_cam", "group_cam")
+METHODS = (
+    "grad_cam", "grad_cam_pp", "xgrad_cam", "layer_cam", "score_cam", "ablation_cam", "fd_cam", "lift_cam",
+    "group_cam", CENTRE, RANDOM,
+)  # fmt: skip
 
-TOLERANCE = 15  # pixels of a picture whose longer side has LONG_SIDE
+TOLERANCE = 15  # pixels of an image whose longer side has LONG_SIDE
 LONG_SIDE = 500  # as nearly all of VOC's have: copies of another size are judged as the originals
 TOP = 0.2  # share of the pixels in a map's mask, where maps are compared
 
+ACCURACIES = ["pointing_accuracy", "pointing_accuracy_15"]
+#: Over images with several classes only.
+DISCRIMINABILITY = ("own_energy", "other_energy", "overlap", "correlation")
 
-def evaluate_pointing(
-    model: nn.Module,
-    data: Dataset,
-    methods: Sequence[str] = CHEAP,
-    limit: int | None = None,
-    name: str = "pointing",
-    seed: int = 0,
-    precision: str = "float32",
-    fresh: bool = False,
-) -> pd.DataFrame:
-    """Rows (image x class present x method) of at least the first ``limit`` images of ``data.order(seed)``.
+#: Which (image, class) pairs an accuracy is over. Classes whose objects are all marked difficult are in the last alone.
+SUBSETS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "table": lambda rows: ~rows["difficult"],
+    # "difficult" of Zhang et al. (excitation backprop) and TorchRay: small objects beside another class
+    "small with distractors": lambda rows: ~rows["difficult"] & (rows["area"] < 0.25) & (rows["n_classes"] > 1),
+    "one class in the picture": lambda rows: ~rows["difficult"] & (rows["n_classes"] == 1),
+    "several classes": lambda rows: ~rows["difficult"] & (rows["n_classes"] > 1),
+    "predicted present": lambda rows: ~rows["difficult"] & rows["predicted"],
+    "not predicted": lambda rows: ~rows["difficult"] & ~rows["predicted"],
+    "with classes marked difficult": lambda rows: pd.Series(True, rows.index),
+}
 
-    Finished images are kept in ``out/rows/<name>_<data>_<model>.jsonl`` and not measured again; committed rows of the
-    same name and settings count as finished. Methods of very different cost may have runs of their own, under other
-    names and over fewer images.
 
-    Columns: target; difficult (all of the class's objects are marked so); n_classes in the picture; area of the class's
-    boxes (share of the picture); score (logit), probability, predicted (present by the network: probability above 1/2,
-    or the highest class of a softmax); hit (eq. 12: the highest pixel of the map at the input's size is in a box of the
-    class); hit_15 (:func:`tolerant_size`; for the random point both are the expected value); degenerate (a constant
-    map); own_energy (share of the map's sum in the class's boxes), other_energy (in the other classes' boxes outside
-    its own); overlap and correlation with the maps of the other classes (:func:`likeness`); seconds (the image's share
-    of the run's time, in all rows of it), device and torch.
+def measure(subject: Subject, sample: Sample, methods: Sequence[str]) -> list[dict[str, object]]:
+    """The rows of one image, one for each class in it and method; one forward pass serves all of them.
 
-    Args:
-        methods: as :func:`campanion.cams.methods.parse` reads them, and :data:`CENTRE` and :data:`RANDOM`.
-        precision: of the masked pictures' forwards, see :func:`campanion.inference.fast`.
-        fresh: start anew.
-
-    Raises:
-        ValueError: unknown method, classes other than the network's, or the rows' file was made with other settings.
-
-    Example:
-        >>> rows = evaluate_pointing(load_model("voc_mlp"), open_dataset("voc2007"), ["grad_cam", "fd_cam"], limit=100)
-        >>> 100 * rows[~rows.difficult].groupby("method").hit.mean()
+    Columns: difficult (all of the class's objects are marked so); n_classes in the image; area of the class's boxes
+    (share of the image); score (logit), probability, predicted (present by the network: probability above 1/2, or the
+    highest class of a softmax). In per cent: pointing_accuracy (100 where the highest pixel of the map at the input's
+    size is in a box of the class, eq. 12), pointing_accuracy_15 (:func:`tolerant_size`; for the random point both are
+    the expected value), own_energy (of the map in the class's boxes), other_energy (in the other classes' boxes outside
+    its own), overlap with the maps of the other classes. And correlation with these (:func:`likeness`), degenerate (a
+    constant map).
     """
-    settings = pointing_settings(model, data, methods, seed, precision)
-    network = fast(model, precision)
-    return per_image(
-        lambda sample: measure(model, network, sample, methods),
-        model, data, settings, name, limit, ("image", "target", "method"), fresh,
-    )  # fmt: skip
-
-
-def pointing_settings(
-    model: nn.Module, data: Dataset, methods: Sequence[str], seed: int, precision: str
-) -> dict[str, object]:
-    """Everything that decides the numbers of :func:`evaluate_pointing`, checked: kept with the rows."""
-    for name in methods:
-        if name not in (CENTRE, RANDOM):
-            parse(name)
-    if tuple(model.class_names) != tuple(data.class_names):
-        raise ValueError(f"{model.weights['name']} does not tell the classes of {data.name}: choose a network of them.")
-    return {
-        "methods": list(methods), "model": model.weights["name"], "weights": model.weights["sha256"],
-        "layer": model.target_layer, "data": data.name, "pictures": data.card, "seed": seed, "precision": precision,
-        "tolerance": TOLERANCE, "long_side": LONG_SIDE, "top": TOP,
-    }  # fmt: skip
-
-
-def open_pictures(name: str) -> Dataset:
-    """The data set ``name``; of Pascal VOC 2007 the validation part, which the paper plays on."""
-    return open_dataset(name, split="val" if name == "voc2007" else None)
-
-
-def measure(model: nn.Module, network: nn.Module, sample: Sample, methods: Sequence[str]) -> list[dict[str, object]]:
-    """The rows of one image, one for each class in it and method; one forward pass serves all of them."""
-    device = next(model.parameters()).device
-    image = model.preprocess(sample.image).unsqueeze(0).to(device)
-    game = ChannelGame.of(model, image)
-    game.use_network(network)
+    image = subject.image(sample)
+    game = ChannelGame.of(subject.parts, image)
+    game.use_network(subject.network)
     classes, size, wide = sample.labels, tuple(image.shape[-2:]), tolerant_size(sample.image.size)
     boxes, far = ([input_boxes(sample, c, s) for c in classes] for s in (size, wide))
-    chances, several = probabilities(model, game.logits)[0], getattr(model, "activation", "softmax") == "sigmoid"
+    chances = probabilities(subject.model, game.logits)[0]
+    highest = torch.arange(len(chances), device=chances.device) == chances.argmax()
+    present = chances > 0.5 if subject.activation == "sigmoid" else highest
     areas = metrics.box_masks(boxes, *size).double().mean((1, 2)).tolist()
     facts = [
         {
             "image": sample.id, "target": c, "n_classes": len(classes), "area": area,
             "difficult": all(o.difficult for o in sample.objects if o.label == c),
-            "score": float(game.logits[0, c]), "probability": float(chances[c]),
-            "predicted": bool(chances[c] > 0.5) if several else c == int(chances.argmax()),
+            "score": float(game.logits[0, c]), "probability": float(chances[c]), "predicted": bool(present[c]),
         }
         for c, area in zip(classes, areas, strict=True)
     ]  # fmt: skip
     rows = []
     for name in methods:
         if name == CENTRE:
-            measured = _centre(boxes, far, size, wide)
+            columns = _centre(boxes, far, size, wide)
         elif name == RANDOM:
-            measured = _random(boxes, far, size, wide)
+            columns = _random(boxes, far, size, wide)
         else:
-            measured = _mapped(game, name, classes, boxes, far, wide)
-        values = {column: value.tolist() for column, value in measured.items()}
+            columns = _mapped(game, name, classes, boxes, far, wide)
+        values = {c: (100 * v.double() if c in _PERCENT else v).tolist() for c, v in columns.items()}
         for j, fact in enumerate(facts):
             own = {column: each[j] for column, each in values.items()}
             rows.append({**fact, "method": name, **{k: v for k, v in own.items() if not math.isnan(v)}})
     return rows
 
 
-def tolerant_size(size: tuple[int, int]) -> tuple[int, int]:
-    """(H, W) at which the tolerance of 15 pixels is measured, of a picture of ``size`` (width, height).
+_PERCENT = (*ACCURACIES, *DISCRIMINABILITY[:3])
 
-    TorchRay measures it in the original picture. VOC's have 500 pixels on their longer side, so a picture that was
+
+def tolerant_size(size: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) at which the tolerance of 15 pixels is measured, of a image of ``size`` (width, height).
+
+    TorchRay measures it in the original image. VOC's have 500 pixels on their longer side, so a image that was
     resized is taken back to that, and the map is enlarged to it, not squashed.
     """
     width, height = size
@@ -152,7 +119,7 @@ def tolerant_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def likeness(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """How alike the maps [T, H, W] of T classes in one picture are: for each its mean over the T - 1 others, [T].
+    """How alike the maps [T, H, W] of T classes in one image are: for each its mean over the T - 1 others, [T].
 
     The first number is the IoU of the masks of each map's highest fifth of pixels, of which those that are zero do not
     count; the second is Pearson's correlation of the pixels. Constant maps tell nothing and are left out; NaN where
@@ -171,23 +138,19 @@ def _mapped(
     game: ChannelGame, name: str, classes: Sequence[int], boxes: list[Tensor], far: list[Tensor], wide: tuple[int, int]
 ) -> dict[str, Tensor]:
     """Columns [T] of a method's maps of T classes."""
-    method, options = parse(name)
-    each = [explain_game(game, c, [method], {method: options}) for c in classes]
-    maps, raw, degenerate = (torch.cat([getattr(e, part)[method] for e in each]) for part in _PARTS)
-    own = metrics.energy_pointing_game(maps, boxes)
+    each = [explain_game(game, c, [name]) for c in classes]
+    maps, raw, degenerate = (torch.cat([getattr(e, p)[name] for e in each]) for p in ("maps", "raw", "degenerate"))
+    own, large = metrics.energy_pointing_game(maps, boxes), min_max_map(upsample(raw, wide))[0]
     overlap, correlation = likeness(maps)
     return {
-        "hit": metrics.pointing_game(maps, boxes).double(),
-        "hit_15": metrics.pointing_game(min_max_map(upsample(raw, wide))[0], far, tolerance=TOLERANCE).double(),
+        "pointing_accuracy": metrics.pointing_game(maps, boxes).double(),
+        "pointing_accuracy_15": metrics.pointing_game(large, far, tolerance=TOLERANCE).double(),
         "degenerate": degenerate,
         "own_energy": own,
         "other_energy": _others(metrics.energy_pointing_game(maps, [torch.cat(boxes)] * len(boxes)), own),
         "overlap": overlap,
         "correlation": correlation,
     }
-
-
-_PARTS = ("maps", "raw", "degenerate")
 
 
 def _others(in_any: Tensor, own: Tensor) -> Tensor:
@@ -201,7 +164,7 @@ def _centre(boxes: list[Tensor], far: list[Tensor], size: tuple[int, int], wide:
         point = torch.zeros(len(rectangles), height, width)
         point[:, height // 2, width // 2] = 1
         hits.append(metrics.pointing_game(point, rectangles, tolerance=tolerance).double())
-    return {"hit": hits[0], "hit_15": hits[1]}
+    return {"pointing_accuracy": hits[0], "pointing_accuracy_15": hits[1]}
 
 
 def _random(boxes: list[Tensor], far: list[Tensor], size: tuple[int, int], wide: tuple[int, int]) -> dict[str, Tensor]:
@@ -210,7 +173,7 @@ def _random(boxes: list[Tensor], far: list[Tensor], size: tuple[int, int], wide:
     anywhere = metrics.box_masks([torch.cat(boxes)] * len(boxes), *size).double().mean((1, 2))
     near = [within(mask, TOLERANCE) for mask in metrics.box_masks(far, *wide).numpy()]
     return {
-        "hit": own, "hit_15": torch.tensor(near, dtype=torch.float64), "own_energy": own,
+        "pointing_accuracy": own, "pointing_accuracy_15": torch.tensor(near, dtype=torch.float64), "own_energy": own,
         "other_energy": _others(anywhere, own),
     }  # fmt: skip
 
@@ -220,24 +183,103 @@ def within(mask: np.ndarray, distance: float) -> float:
     return float((distance_transform_edt(~mask) < distance).mean()) if mask.any() else 0.0
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """``... --model voc_mlp --methods score_cam group_cam --name pointing_masked``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m campanion.experiments.pointing", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--data", default="voc2007")
-    parser.add_argument("--limit", type=int, help="images (default: all)")
-    parser.add_argument("--methods", nargs="+", default=list(CHEAP), help="default: %(default)s")
-    parser.add_argument("--name", default="pointing", help="of the rows; another one for other methods")
-    parser.add_argument("--seed", type=int, default=0, help="of the images' order")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
-    given = parser.parse_args(arguments)
-    model, data = load_model(given.model, device=given.device), open_pictures(given.data)
-    rows = evaluate_pointing(model, data, given.methods, given.limit, given.name, given.seed, given.precision)
-    print(rows[~rows["difficult"]].groupby("method").mean(numeric_only=True).to_string())
+def summary(rows: pd.DataFrame, subject: Subject, masked: pd.DataFrame) -> Answer:
+    """Means, paired differences and the rest of a result, from the rows of the cheap methods and of the masked ones.
+
+    The means are micro (FD-CAM eq. 12: over all pairs of an image and a class in it); the intervals resample images,
+    with all their pairs, since pairs of an image are not independent. Means of :data:`ACCURACIES` and of
+    :data:`DISCRIMINABILITY`; differences of the pointing accuracy between all methods, and of discriminability to
+    FD-CAM. Beside them:
+
+    - ``class_names``; ``images`` and ``pairs`` of each method; ``degenerate``: its constant maps, in per cent;
+    - ``macro`` and ``macro_15``: mean over the classes of each one's accuracy, without and with the tolerance;
+    - ``per_class``: the accuracy of each class, and ``pairs_per_class``, by method;
+    - ``subsets``: rows of the pointing accuracy over each of :data:`SUBSETS`, with their pairs.
+    """
+    pairs = rows[~rows["difficult"]].drop_duplicates(["image", "target"])
+    known = f"finds {100 * pairs['predicted'].mean():.1f} % of the {len(pairs):,} classes in these pictures"
+    every = pd.concat([part for part in (rows, masked) if len(part)], ignore_index=True)
+    rows, class_names = in_order(every, METHODS), subject.model.class_names
+    table, beside = rows[SUBSETS["table"](rows)], rows[SUBSETS["several classes"](rows)]
+    means, differences = [summarise(table, ACCURACIES)], [paired(table, "pointing_accuracy")]
+    for metric in DISCRIMINABILITY:
+        told = beside[beside[metric].notna()]  # a point has none of these
+        if len(told):
+            means.append(summarise(told, metric))
+        if {"fd_cam"} < set(told["method"]):
+            differences.append(paired(told, metric, "fd_cam"))
+    extra: dict = {"class_names": list(class_names), "images": {}, "pairs": {}, "degenerate": {}, "macro": {}}
+    extra |= {"macro_15": {}, "per_class": {}, "pairs_per_class": {}}
+    for method, own in table.groupby("method", sort=False):
+        classes = torch.tensor(own["target"].to_numpy())
+        grouped = own.groupby("target")["pointing_accuracy"]
+        extra["images"][method], extra["pairs"][method] = own["image"].nunique(), len(own)
+        extra["degenerate"][method] = 100 * own["degenerate"].fillna(False).astype(bool).mean()
+        for name, metric in (("macro", "pointing_accuracy"), ("macro_15", "pointing_accuracy_15")):
+            extra[name][method] = macro(torch.tensor(own[metric].to_numpy()), classes)
+        extra["per_class"][method] = grouped.mean().reindex(range(len(class_names))).tolist()
+        extra["pairs_per_class"][method] = grouped.size().reindex(range(len(class_names)), fill_value=0).tolist()
+    extra["subsets"] = {name: _subset(rows[chosen(rows)]) for name, chosen in SUBSETS.items()}
+    both = (pd.concat(parts, ignore_index=True) for parts in (means, differences))
+    return Answer(*both, extra, known, every)
 
 
-if __name__ == "__main__":
-    main()
+def _subset(rows: pd.DataFrame) -> list[dict]:
+    if rows.empty:
+        return []
+    pairs = rows.groupby("method").size()
+    found = summarise(rows, "pointing_accuracy").drop(columns="metric")
+    return found.assign(pairs=found["method"].map(pairs)).to_dict("records")
+
+
+def facts_of(subject: Subject, methods: Sequence[str]) -> dict[str, object]:
+    """The images' card, and ``methods``, checked: both decide numbers.
+
+    Raises:
+        ValueError: unknown method, or classes other than the network's.
+    """
+    for name in methods:
+        if name not in (CENTRE, RANDOM):
+            parse(name)
+    if tuple(subject.model.class_names) != tuple(subject.data.class_names):
+        named = f"{subject.model.weights['name']} does not tell the classes of {subject.data.name}"
+        raise ValueError(f"{named}: choose a network of them.")
+    return {"methods": tuple(methods), "pictures": subject.data.card}
+
+
+def open_images(name: str) -> Dataset:
+    """The data set ``name``; of Pascal VOC 2007 the validation part, which the paper plays on."""
+    return open_dataset(name, split="val" if name == "voc2007" else None)
+
+
+def rows_question(
+    name: str,
+    methods: Sequence[str],
+    precision: str = "float32",
+    limit: int | None = None,
+    conclude: Callable[..., Answer] | None = None,
+    beside: tuple[Question, ...] = (),
+    seed: int = 0,
+    layer: str | None = None,
+) -> Question:
+    """The rows ``name`` of ``methods``; methods of very different cost have rows of their own, over fewer images."""
+    settings: Mapping[str, object] = {
+        "seed": seed, "precision": precision, "tolerance": TOLERANCE, "long_side": LONG_SIDE, "top": TOP,
+    }  # fmt: skip
+    return Question(
+        name, partial(measure, methods=methods), conclude, settings, ("image", "target", "method"),
+        layer, partial(facts_of, methods=methods), beside, limit, data="voc2007", open=open_images,
+    )  # fmt: skip
+
+
+def question(precision: str = "float32", masked_limit: int | None = None) -> Question:
+    """The pointing game of :data:`METHODS`.
+
+    Args:
+        precision: of the masked images' forwards, which only :data:`MASKED` need (quick: float32).
+        masked_limit: images for these in a full run; 0 takes only what is there already.
+
+    >>> ask("22_fd_table2_pointing_game", mode, pointing.question(), ["voc_mlp"], limit=100)
+    """
+    masked = rows_question("pointing_masked", MASKED, precision, masked_limit)
+    return rows_question("pointing", CHEAP, conclude=summary, beside=(masked,))

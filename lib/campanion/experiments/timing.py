@@ -1,4 +1,9 @@
-"""Seconds per image of each method, the shared forward pass of the trunk not counted."""
+"""Notebooks 15 and 30: seconds per image of each method, and what channel weights cost, by matrix product and by the
+forward passes that the papers make.
+
+LIFT-CAM asks for one backward pass of the head, Ablation-CAM for K coalitions, SHAP-CAM_n for n K of them (K channels).
+A coalition is a row of a matrix product here (``game/heads.py``); published code runs the head, or the network.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +12,29 @@ from functools import partial
 
 import pandas as pd
 import torch
-from torch import nn
 
-from campanion.cams import explain_game
-from campanion.cams.methods import parse
-from campanion.data import Dataset
+from campanion.cams.explain import explain_game
+from campanion.cams.methods import get_method, parse
+from campanion.data import Sample
+from campanion.experiments.convergence import as_black_box
+from campanion.experiments.runner import Answer, Question
+from campanion.experiments.subject import Subject
 from campanion.game.game import ChannelGame
-from campanion.inference import fast
 from campanion.progress import track
+from campanion.results.statistics import paired, summarise
 
 IMAGES = 10
+#: What is timed by :func:`measure`, by the name of its rows.
+TITLES = {
+    "forward": "one forward pass of the network",
+    "lift_cam": "LIFT-CAM",
+    "ablation_cam": "Ablation-CAM, matrix product",
+    "ablation_cam_head": "Ablation-CAM, K forwards of the head",
+    "ablation_cam_network": "Ablation-CAM, K forwards of the network",
+    "shap_cam_1": "SHAP-CAM_1, matrix product",
+    "shap_cam_100": "SHAP-CAM_100, matrix product",
+    "shap_cam_1_head": "SHAP-CAM_1, forwards of the head",
+}
 
 
 def median_seconds(function: Callable[[], object], least: float = 0.1) -> float:
@@ -27,43 +45,74 @@ def median_seconds(function: Callable[[], object], least: float = 0.1) -> float:
     return timer.blocked_autorange(min_run_time=least).median
 
 
-def seconds_per_image(
-    model: nn.Module,
-    data: Dataset,
-    methods: Sequence[str],
-    limit: int = IMAGES,
-    precision: str = "float32",
-    seed: int = 0,
-) -> pd.DataFrame:
+def seconds_per_image(subject: Subject, methods: Sequence[str], limit: int = IMAGES, seed: int = 0) -> pd.DataFrame:
     """Median wall time of every method on each of the first ``limit`` images of ``data.order(seed)``, one at a time.
 
     Every repetition starts from a game that no other method has asked: a backward pass that several methods could share
-    is paid by each. Methods take turns image by image, so that a machine's slow minutes meet all of them alike.
-
-    Args:
-        methods: as :func:`campanion.cams.methods.parse` reads them.
-        precision: of masked pictures' forwards (Score-CAM), see :func:`campanion.inference.fast`.
+    is paid by each; the shared forward pass of the trunk is not counted. Methods take turns image by image, so that a
+    machine's slow minutes meet all of them alike.
 
     Returns:
         Rows with ``image, method, seconds_per_image``.
-
-    Example:
-        >>> seconds_per_image(model, open_dataset("imagenet-val"), ["lift_cam", "ablation_cam"], limit=5)
     """
-    network = fast(model, precision)
-    device = next(model.parameters()).device
-    rows = []
+    for name in methods:
+        parse(name)
+    rows, data = [], subject.data
     for index in track(data.order(seed)[:limit], f"timing {len(methods)} methods", unit="image"):
         sample = data[index]
-        game = ChannelGame.of(model, model.preprocess(sample.image).unsqueeze(0).to(device))
+        game = ChannelGame.of(subject.parts, subject.image(sample))
         for name in methods:
-            method, options = parse(name)
-            seconds = median_seconds(partial(_once, game, network, method, options))
+            seconds = median_seconds(partial(_once, game, subject, name))
             rows.append({"image": sample.id, "method": name, "seconds_per_image": seconds})
     return pd.DataFrame(rows)
 
 
-def _once(game: ChannelGame, network: nn.Module, method: str, options: dict) -> None:
+def _once(game: ChannelGame, subject: Subject, name: str) -> None:
     fresh = game.image(0)  # without what other methods have computed
-    fresh.use_network(network)
-    explain_game(fresh, None, [method], {method: options})
+    fresh.use_network(subject.network)
+    explain_game(fresh, None, [name])
+
+
+def measure(subject: Subject, sample: Sample) -> list[dict[str, object]]:
+    """Rows image, method (keys of :data:`TITLES`) and seconds_per_image, a median; the trunk's pass is not counted."""
+    image = subject.image(sample)
+    played = ChannelGame.of(subject.parts, image)
+    network, target = subject.network, played.target(None)
+    lift, ablation = (get_method(name).function for name in ("lift_cam", "ablation_cam"))
+    batch = image.expand(32, -1, -1, -1)
+
+    def forwards() -> None:
+        for start in range(0, played.channels, len(batch)):
+            network(batch[: played.channels - start])
+
+    def fresh(black_box: bool = False) -> ChannelGame:
+        """A game that remembers nothing, so that no method finds what another has computed."""
+        return as_black_box(played) if black_box else played.fresh()
+
+    timed: dict[str, Callable[[], object]] = {
+        "forward": partial(network, image),
+        "lift_cam": lambda: lift(fresh(), target),
+        "ablation_cam": lambda: ablation(fresh(), target),
+        "ablation_cam_head": lambda: ablation(fresh(True), target),
+        "ablation_cam_network": forwards,
+        "shap_cam_1": lambda: fresh().shapley(target, 1),
+        "shap_cam_100": lambda: fresh().shapley(target, 100),
+        "shap_cam_1_head": lambda: fresh(True).shapley(target, 1),
+    }
+    # The first call of a process pays for what later ones find ready.
+    subject.once("warm", lambda: [function() for function in timed.values()])
+    return [
+        {"image": sample.id, "method": name, "seconds_per_image": median_seconds(function)}
+        for name, function in timed.items()
+    ]
+
+
+def summary(rows: pd.DataFrame, subject: Subject) -> Answer:
+    """Mean seconds and their paired differences."""
+    rows = rows.set_index("method").loc[list(TITLES)].reset_index()
+    return Answer(summarise(rows, "seconds_per_image"), paired(rows, "seconds_per_image"))
+
+
+def question() -> Question:
+    """What channel weights cost, notebook 30."""
+    return Question("costs", measure, summary, {"seed": 0}, anew=True, quick_images=3, data="scenes")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pandas as pd
@@ -12,16 +11,18 @@ import torchvision
 from campanion import explain, metrics
 from campanion.data import open_dataset
 from campanion.errors import MissingData
-from campanion.experiments.evaluation import evaluate, layer_of, measure, settings_of
-from campanion.experiments.protocols import PROTOCOLS, Protocol
-from campanion.experiments.study import rows_of, study
+from campanion.experiments import faithfulness
+from campanion.experiments.faithfulness import of_protocol, question, with_starts, with_wins
+from campanion.experiments.protocols import FD_METHODS, PROTOCOLS, Protocol
+from campanion.experiments.runner import ask, per_image, rows_of
+from campanion.experiments.subject import layer_of
 from campanion.game.game import ChannelGame
 from campanion.inference import fast
 from campanion.models import load_model
-from campanion.results.measures import as_published
 from campanion.results.rows import read_rows, rows_path, running_path, with_rows, write_rows
 from campanion.results.statistics import summarise
 
+ONE = ("scenes_vgg@scenes",)
 QUICK = Protocol(curves=("grad_cam", "fd_cam"), compared=("lift_cam", "xgrad_cam:lift"), orderings=20)
 
 
@@ -35,9 +36,26 @@ def scenes():
     return open_dataset("scenes", n=6)
 
 
+def measure(model, sample, protocol) -> list[dict]:
+    """The rows of one image."""
+    asked = of_protocol(protocol)
+    return asked.measure(asked.subject(model, [sample]), sample)
+
+
+def evaluate(model, data, protocol, limit, name="cams") -> pd.DataFrame:
+    """The rows of some images, kept."""
+    asked = of_protocol(protocol, name)
+    return per_image(asked, asked.subject(model, data), limit)[0]
+
+
+def settings_of(model, data, protocol) -> dict:
+    asked = of_protocol(protocol)
+    return asked.settings_of(asked.subject(model, data))
+
+
 def test_rows_say_what_the_library_says_one_by_one(model, scenes):
     sample = scenes[0]
-    rows = pd.DataFrame(measure(model, fast(model), sample, QUICK)).set_index("method")
+    rows = pd.DataFrame(measure(model, sample, QUICK)).set_index("method")
     image = model.preprocess(sample.image)[None]
     game = ChannelGame.of(model, image)
     target = game.logits.argmax(1)
@@ -46,7 +64,8 @@ def test_rows_say_what_the_library_says_one_by_one(model, scenes):
     assert rows.loc["fd_cam", "insertion"] == pytest.approx(float(curves.insertion), abs=1e-5)
     assert rows.loc["fd_cam", "deletion"] == pytest.approx(float(curves.deletion), abs=1e-5)
     confidence = metrics.confidence(fast(model), image, e.maps["fd_cam"], target)
-    assert rows.loc["fd_cam", "drop"] == pytest.approx(float(confidence.average_drop), abs=1e-5)
+    assert rows.loc["fd_cam", "ad"] == pytest.approx(100 * float(confidence.average_drop), abs=1e-3)
+    assert rows.loc["fd_cam", "overall"] == rows.loc["fd_cam", "insertion"] - rows.loc["fd_cam", "deletion"]
     plain = (e.weights["xgrad_cam"] - (game.gradient(target) * game.activations).sum((2, 3))).abs().max()
     assert float(plain) < 1e-5
     assert rows.loc["xgrad_cam:lift", "shap_cosine"] <= 1
@@ -54,83 +73,35 @@ def test_rows_say_what_the_library_says_one_by_one(model, scenes):
     assert rows.loc["shap_cam", "shap_error"] > 0
 
 
-def test_interrupted_and_grown_runs_end_with_the_same_rows(model, scenes, out, monkeypatch):
-    whole = evaluate(model, scenes, QUICK, 4).drop(columns="seconds")
-    running_path("scenes", "scenes_vgg", "cams").unlink()
-    evaluate(model, scenes, QUICK, 1)
-    import campanion.experiments.evaluation as evaluation
-
-    calls = []
-
-    def killed(*arguments):
-        calls.append(arguments)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return measure(*arguments)
-
-    monkeypatch.setattr(evaluation, "measure", killed)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(model, scenes, QUICK, 4)
-    monkeypatch.setattr(evaluation, "measure", measure)
-    pd.testing.assert_frame_equal(evaluate(model, scenes, QUICK, 4).drop(columns="seconds"), whole)
-
-
-def test_committed_rows_are_not_measured_again(model, scenes, out, monkeypatch):
-    first = evaluate(model, scenes, QUICK, 2)
-    write_rows(first, rows_path("scenes", "scenes_vgg"), settings_of(model, scenes, QUICK))
-    running_path("scenes", "scenes_vgg", "cams").unlink()
-    monkeypatch.setattr("campanion.experiments.evaluation.measure", lambda *_: pytest.fail("measured a finished image"))
-    again = evaluate(model, scenes, QUICK, 2)
-    assert len(again) == len(first)
-    merged = again.merge(first, on=["image", "method"], suffixes=("", "_old"))
-    assert (merged.insertion - merged.insertion_old).abs().max() == 0
-
-
-def test_another_protocol_is_not_mixed_in(model, scenes, out):
-    evaluate(model, scenes, QUICK, 1)
-    with pytest.raises(ValueError, match="orderings"):
-        evaluate(model, scenes, replace(QUICK, orderings=30), 2)
-
-
 def test_an_images_numbers_do_not_depend_on_what_came_before(model, scenes):
-    network = fast(model)
-    alone = measure(model, network, scenes[1], QUICK)
-    measure(model, network, scenes[2], QUICK)
-    assert measure(model, network, scenes[1], QUICK) == alone
+    asked = of_protocol(QUICK)
+    subject = asked.subject(model, scenes)
+    alone = asked.measure(subject, scenes[1])
+    asked.measure(subject, scenes[2])
+    assert asked.measure(subject, scenes[1]) == alone
 
 
-def test_study_quick_writes_a_result_and_cached_reads_it(out, monkeypatch):
-    monkeypatch.setattr("campanion.experiments.study.QUICK_IMAGES", 3)
-    monkeypatch.setitem(PROTOCOLS, "cams", QUICK)
-    made = study("21_test", "quick", QUICK.curves, ["insertion", "overall"], ["ignored"])
-    assert [run["model"] for run in made["runs"]] == ["scenes_resnet", "scenes_vgg"]
-    assert study("21_test", "cached", QUICK.curves, ["insertion"], []) == made
-    assert all(run["provenance"]["n"] == 3 and run["mode"] == "quick" for run in made["runs"])
-    assert len(made["runs"][0]["extra"]["insertion_curve"]["fd_cam"]) == 29
-    json.dumps(made)
-
-
-def test_a_quick_study_measures_what_it_needs_and_reads_its_own_rows(out, monkeypatch):
-    monkeypatch.setattr("campanion.experiments.study.QUICK_IMAGES", 2)
-    asked = ("grad_cam", "lift_cam")
-    run = study("33_test", "quick", asked, ["ad"], ["ignored"], protocol=("lift", "cams"))["runs"][0]
+def test_a_quick_run_measures_what_it_needs_and_reads_its_own_rows(out):
+    methods = ("grad_cam", "lift_cam")
+    asked = [question(name, methods, ["ad"]) for name in ("lift", "cams")]
+    (run,) = ask("33_test", "quick", asked, [], 2, quick=ONE)["runs"]
     rows = rows_of(run)
-    assert set(rows.method) == {*asked, "shap_cam"}
+    assert set(rows.method) == {*methods, "shap_cam"}
     assert "insertion" not in rows
     assert rows.ad.notna().all()
     assert run["provenance"]["settings"]["protocol"] == "lift"
-    drawn = study("34_test", "quick", asked, ["insertion"], ["ignored"], protocol="lift")["runs"][0]
-    assert rows_of(drawn).insertion.notna().sum() == 2 * len(asked)
+    (drawn,) = ask("34_test", "quick", question("lift", methods, ["insertion"]), [], 2, quick=ONE)["runs"]
+    assert rows_of(drawn).insertion.notna().sum() == 2 * len(methods)
+    assert len(drawn["extra"]["insertion_curve"]["lift_cam"]) == 41
     assert set(rows_of(run).method) == set(rows.method)
 
 
-def test_a_full_study_takes_the_protocol_that_there_are_rows_of(model, scenes, out, monkeypatch):
+def test_a_full_run_takes_the_protocol_that_there_are_rows_of(model, scenes, out, monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "cams", QUICK)
-    monkeypatch.setattr("campanion.experiments.study.open_dataset", lambda _: scenes)
-    monkeypatch.setattr("campanion.experiments.study.load_model", lambda *_, **__: model)
+    asked = [replace(question(p, ("grad_cam",), ["ad"]), open=lambda _: scenes) for p in ("lift", "cams")]
     assert with_rows(("lift", "cams"), "scenes", "scenes_vgg") == "lift"
     evaluate(model, scenes, QUICK, 2)
-    run = study("33_test", "full", ("grad_cam",), ["ad"], ["scenes_vgg@scenes"], 2, ("lift", "cams"))["runs"][0]
+    run = ask("33_test", "full", asked, ONE, 2)["runs"][0]
     assert run["provenance"]["settings"]["protocol"] == "cams"
     assert "rows" not in run["provenance"]["settings"]
     assert set(rows_of(run).method) == {*QUICK.curves, *QUICK.compared, "shap_cam"}
@@ -139,42 +110,99 @@ def test_a_full_study_takes_the_protocol_that_there_are_rows_of(model, scenes, o
     assert with_rows(("lift", "cams"), "scenes", "scenes_vgg") == "cams"
 
 
-def test_study_refuses_an_unknown_mode_or_protocol():
-    with pytest.raises(ValueError, match="cached"):
-        study("21_test", "qick", ("grad_cam",), ["insertion"], [])
+def test_rows_that_were_begun_in_one_precision_go_on_so(model, scenes, out, monkeypatch):
+    monkeypatch.setitem(PROTOCOLS, "cams", QUICK)
+    begun = replace(QUICK, precision="bfloat16", confidence=None)
+    asked = replace(question("cams", ("grad_cam",), ["ad"], "bfloat16"), open=lambda _: scenes)
+    (new,) = ask("33_test", "full", asked, ONE, 2)["runs"]
+    assert new["provenance"]["settings"]["confidence"] == "float32"
+    write_rows(
+        evaluate(model, scenes, begun, 1, "old"), rows_path("scenes", "scenes_vgg"), settings_of(model, scenes, begun)
+    )
+    running_path("scenes", "scenes_vgg", "cams").unlink()
+    (old,) = ask("33_test", "full", asked, ONE, 2)["runs"]
+    assert "confidence" not in old["provenance"]["settings"]
+    assert old["provenance"]["n"] == 2
+
+
+def test_unknown_protocols_and_methods_are_refused_before_any_work():
     with pytest.raises(ValueError, match="fd_ablation"):
-        study("21_test", "quick", ("grad_cam",), ["insertion"], [], protocol="fd_ablatoin")
+        question("fd_ablatoin", ("grad_cam",), ["insertion"])
+    with pytest.raises(ValueError, match="fd_cam"):
+        question("fd", ("fd_kam",), ["insertion"])
+
+
+ROWS = pd.DataFrame(
+    {
+        "image": ["a", "a", "a", "b", "b", "b"],
+        "method": ["x", "y", "z"] * 2,
+        "insertion": [0.5, 0.7, 0.7, 0.9, 0.1, 0.2],
+        "deletion": [0.1, 0.2, 0.3, 0.4, 0.3, 0.2],
+        "insertion_curve": [[0.0, 0.2, 1.0]] * 6,
+        "deletion_curve": [[1.0, 0.4, 0.0]] * 6,
+    }
+)
+
+
+def test_the_best_is_the_highest_insertion_and_the_lowest_deletion():
+    before = ROWS.copy()
+    found = with_wins(ROWS, ["insertion", "deletion"])
+    assert list(found["best_insertion"]) == [0, 50, 50, 100, 0, 0]
+    assert list(found["best_deletion"]) == [100, 0, 0, 0, 0, 100]
+    assert (found.groupby("image")["best_insertion"].sum() == 100).all()
+    pd.testing.assert_frame_equal(ROWS, before)
+    with pytest.raises(ValueError, match="Image b has 2 methods"):
+        with_wins(ROWS.iloc[:5], ["insertion"])
+    with pytest.raises(ValueError, match="insertion"):
+        with_wins(ROWS, ["insertoin"])
+
+
+def test_starts_are_values_of_the_curves():
+    found = with_starts(ROWS, 1)
+    assert set(found["early_insertion"]) == {0.2}
+    assert set(found["early_deletion"]) == {0.4}
+
+
+def test_wins_sum_to_one_hundred(out):
+    asked = question("fd", FD_METHODS, faithfulness.AREAS, conclude=faithfulness.wins_summary, limit=0)
+    (run,) = ask("27_test", "quick", asked, [], 2, quick=("scenes_resnet@scenes",))["runs"]
+    rows = pd.DataFrame(run["rows"])
+    for metric in ("best_insertion", "best_deletion", "best_overall"):
+        part = rows[rows["metric"] == metric]
+        assert list(part["method"]) == list(FD_METHODS)
+        assert part["mean"].sum() == pytest.approx(100, abs=1e-3)
+    assert list(run["extra"]["insertion_curve"]) == list(FD_METHODS)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_protocol_measures_its_methods(protocol, model, scenes):
     model = load_model({"lfi_maps": "scenes_lfi", "abn_maps": "scenes_abn"}[protocol]) if "maps" in protocol else model
     short = replace(PROTOCOLS[protocol], orderings=min(20, PROTOCOLS[protocol].orderings), step=0.5)
-    rows = pd.DataFrame(measure(model, fast(model), scenes[0], short)).set_index("method")
+    rows = pd.DataFrame(measure(model, scenes[0], short)).set_index("method")
     drawn = ["insertion", "deletion"] if short.curves else []
     assert rows.loc[list(short.curves), drawn].notna().all(axis=None)
-    assert rows["drop"].notna().all()
+    assert rows["ad"].notna().all()
     assert ("shap_cosine" in rows) == bool(short.orderings)
     assert set(rows.index) - {"shap_cam"} == {*short.curves, *short.compared}
 
 
 def test_the_last_pooling_is_found_by_what_it_is(model, scenes):
     pooled = PROTOCOLS["lift_pool5"]
-    assert layer_of(model, pooled) == "features.15"
-    assert layer_of(model, PROTOCOLS["lift"]) == model.target_layer == "features.14"
+    assert layer_of(model, pooled.layer) == "features.15"
+    assert layer_of(model) == model.target_layer == "features.14"
     assert settings_of(model, scenes, pooled)["layer"] == "features.15"
     vgg16 = torchvision.models.vgg16(weights=None)
-    assert layer_of(vgg16, pooled) == "features.30"
+    assert layer_of(vgg16, pooled.layer) == "features.30"
     flat = torch.nn.Conv2d(3, 4, 1)
     flat.weights = {"name": "flat"}
     with pytest.raises(ValueError, match="no max pooling"):
-        layer_of(flat, pooled)
+        layer_of(flat, pooled.layer)
 
 
 def test_a_multi_label_network_is_scored_by_its_sigmoid(scenes):
     several = load_model("scenes_vgg")
     several.activation = "sigmoid"
-    row = measure(several, fast(several), scenes[0], replace(QUICK, curves=("grad_cam",), compared=(), orderings=0))[0]
+    row = measure(several, scenes[0], replace(QUICK, curves=("grad_cam",), compared=(), orderings=0))[0]
     logits = several(several.preprocess(scenes[0].image)[None])
     assert row["probability"] == pytest.approx(float(logits.sigmoid().max().detach()), abs=1e-6)
     assert row["insertion_curve"][-1] == pytest.approx(row["probability"], abs=1e-3)
@@ -201,7 +229,7 @@ def test_committed_rows_and_results_agree(protocol, path):
 
     frame, settings = read_rows(path)
     assert not frame.duplicated(["image", "method"]).any()
-    chosen = as_published(frame)
+    chosen = frame
     checked = 0
     for result in load_results().values():
         for run in result["runs"]:
@@ -236,7 +264,7 @@ def test_committed_rows_come_out_again(path):
     for index in data.order(settings["seed"])[:2]:
         old = frame[frame.image == data.ids[index]].set_index("method")
         with torch.no_grad():
-            new = pd.DataFrame(measure(model, fast(model), data[index], some)).set_index("method")
+            new = pd.DataFrame(measure(model, data[index], some)).set_index("method")
         assert new.loc["grad_cam", "target"] == old.loc["grad_cam", "target"]
         assert new.loc["grad_cam", "insertion"] == pytest.approx(old.loc["grad_cam", "insertion"], abs=0.03)
         assert new.loc["grad_cam", "deletion"] == pytest.approx(old.loc["grad_cam", "deletion"], abs=0.03)

@@ -1,0 +1,220 @@
+"""Notebooks 15, 21, 23, 24, 27 and 32-35: every method on every image, one pass, many tables.
+
+An image is explained once; from its maps come the insertion and deletion areas (FD-CAM Table I), the confidence terms
+(LIFT-CAM Table 3), the energy in the box (Table 5), and from its weights the cosine with the Shapley values (Table 2).
+A table of a paper is a choice of columns of these rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from functools import partial
+
+import pandas as pd
+import torch
+
+from campanion import metrics
+from campanion.cams.explain import enlarged, explain_game, weighted
+from campanion.cams.methods import parse
+from campanion.data import Sample
+from campanion.errors import unknown
+from campanion.experiments.protocols import FD_METHODS, PROTOCOLS, Protocol, named
+from campanion.experiments.runner import Answer, Question, measured
+from campanion.experiments.subject import Subject, image_generator, in_order, input_boxes
+from campanion.experiments.timing import IMAGES, seconds_per_image
+from campanion.results.measures import better
+from campanion.results.rows import read_rows, rows_path
+from campanion.results.statistics import paired, summarise
+
+CURVES = ("insertion_curve", "deletion_curve")
+AREAS = ("insertion", "deletion", "overall")
+TIE = 1e-6  # areas that differ by rounding alone are equal
+EARLY = 4  # steps of 3.6 % after which a curve shows how steep it starts: one seventh of the pixels
+
+
+def measure(subject: Subject, sample: Sample, protocol: Protocol) -> list[dict[str, object]]:
+    """The rows of one image, one for each method; shap_cam stands for the Shapley values themselves.
+
+    Columns: target, label, correct, probability; insertion, deletion, overall and the two curves; iic, ad, add (per
+    cent); energy_proportion (where the predicted class has a box); shap_cosine, shap_error (relative standard error of
+    the reference).
+    """
+    game, target, facts = subject.play(sample)
+    image, network, score = game.images, subject.network, subject.activation
+    found = explain_game(game, target, protocol.curves + protocol.compared)
+    maps, shapley = {}, None
+    if protocol.orderings:
+        generator = image_generator(protocol.seed, sample.id)
+        shapley = game.shapley(target, protocol.orderings, generator, protocol.antithetic)
+        maps["shap_cam"] = enlarged(game, weighted(game, shapley.values))[0]
+    maps |= found.maps
+    exact = subject.network_in(protocol.confidence or protocol.precision)
+    confidence = metrics.confidence(exact, image, torch.stack(list(maps.values()), 1), target, score=score)
+    boxes = input_boxes(sample, int(target), image.shape[-2:])
+    rows: dict[str, dict[str, object]] = {}
+    for i, name in enumerate(maps):
+        terms = {"iic": confidence.iic, "ad": confidence.average_drop, "add": confidence.add}
+        rows[name] = {**facts, "method": name} | {term: 100 * float(value[0, i]) for term, value in terms.items()}
+        if len(boxes):
+            rows[name]["energy_proportion"] = 100 * float(metrics.energy_pointing_game(maps[name], [boxes])[0])
+        if shapley is not None and name in protocol.compared:
+            rows[name]["shap_cosine"] = float(metrics.shap_cosine(found.weights[name], shapley.values)[0])
+    if shapley is not None:
+        error = shapley.standard_error.norm() / shapley.values.norm().clamp_min(1e-12)
+        rows["shap_cam"]["shap_error"] = float(error)
+    if protocol.curves:
+        drawn = torch.stack([maps[name] for name in protocol.curves], 1)
+        curves = metrics.insertion_deletion(
+            network, image, drawn, target, step=protocol.step, baseline=protocol.baseline, score=score
+        )
+        for j, name in enumerate(protocol.curves):
+            rows[name] |= {area: float(getattr(curves, area)[0, j]) for area in AREAS[:2]}
+            rows[name]["overall"] = rows[name]["insertion"] - rows[name]["deletion"]
+            # Four decimals are enough for a figure, and keep the rows' file small.
+            rows[name] |= {c: [round(v, 4) for v in getattr(curves, c)[0, j].tolist()] for c in CURVES}
+    return list(rows.values())
+
+
+def summary(
+    rows: pd.DataFrame, subject: Subject, methods: Sequence[str], metrics: Sequence[str], timed: int = IMAGES
+) -> Answer:
+    """Means and paired differences of ``metrics``, and the mean curves; seconds_per_image is always measured anew."""
+    chosen = in_order(rows, methods)
+    if "seconds_per_image" in metrics:
+        seconds = seconds_per_image(subject, methods, timed)
+        chosen = chosen.merge(seconds, on=["image", "method"], how="left", validate="one_to_one")
+    metrics = [metric for metric in metrics if metric in chosen]  # there is energy only where there are boxes
+    curves = mean_curves(chosen) if {"insertion", "deletion"} & set(metrics) else None
+    return Answer(summarise(chosen, metrics), paired(chosen, metrics), curves, accuracy(rows, subject))
+
+
+def question(
+    protocol: str,
+    methods: Sequence[str],
+    metrics: Sequence[str],
+    precision: str = "float32",
+    conclude: Callable[..., Answer] | None = None,
+    limit: int | None = None,
+) -> Question:
+    """``methods`` measured by a protocol of :data:`~campanion.experiments.protocols.PROTOCOLS`.
+
+    Tables of one protocol share their rows, whatever methods and metrics they show. A quick run leaves out what it can
+    spare: methods not asked for, curves where no metric needs them, most orderings.
+
+    Args:
+        metrics: in the papers' names (:data:`campanion.results.measures.DIRECTION`).
+        precision: of the masked images' forwards, see :func:`campanion.inference.fast` (quick: float32).
+        conclude: in place of :func:`summary`.
+        limit: 0 takes the rows that are kept.
+
+    Raises:
+        ValueError: unknown protocol or method.
+
+    >>> ask("33_lift_table3_faithfulness", mode, question("lift", LIFT_METHODS, ["iic", "ad", "add"]), models)
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(unknown("protocol", protocol, PROTOCOLS))
+    for name in methods:
+        parse(name)
+    whole = replace(PROTOCOLS[protocol], precision=precision)
+    needs_curves = {*AREAS, *CURVES} & set(metrics)
+    compared = tuple(m for m in whole.compared if m in methods)
+    curves = tuple(m for m in whole.curves if m in methods and (needs_curves or m not in compared))
+    orderings = min(whole.orderings, 500)
+    short = replace(whole, curves=curves, compared=compared, orderings=orderings, precision="float32")
+    own, quick = (conclude or partial(summary, methods=methods, metrics=metrics, timed=n) for n in (IMAGES, 3))
+    # Rows that were begun with every forward in one precision go on so.
+    older = of_protocol(replace(whole, confidence=None), protocol, own)
+    asked = of_protocol(whole, protocol, own)
+    return replace(asked, quick=of_protocol(short, protocol, quick), older=older, limit=limit)
+
+
+def of_protocol(protocol: Protocol, name: str = "cams", conclude: Callable[..., Answer] | None = None) -> Question:
+    """The rows of any protocol."""
+    return Question(name, partial(measure, protocol=protocol), conclude, named(protocol), layer=protocol.layer)
+
+
+def accuracy(rows: pd.DataFrame, subject: Subject) -> str:
+    """How often the network is right on the images of the rows, in words."""
+    per_image = rows.drop_duplicates("image")
+    right = f"{100 * per_image['correct'].mean():.1f} % on these {len(per_image):,} images"
+    return f"top-1 {right}" if subject.activation == "softmax" else f"the highest class is present in {right}"
+
+
+def mean_curves(rows: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
+    """The mean of each of :data:`CURVES` for every method."""
+    return {
+        curve: {
+            method: [float(v) for v in pd.DataFrame(part[curve].tolist()).mean()]
+            for method, part in rows.groupby("method", sort=False)
+        }
+        for curve in CURVES
+    }
+
+
+def with_wins(frame: pd.DataFrame, metrics: Sequence[str] = AREAS) -> pd.DataFrame:
+    """``frame`` with a column ``best_<metric>`` for each metric: per cent of the image's win that a method has.
+
+    100 for the best method of an image, 0 for the others; m methods that tie for the best have 100 / m each.
+
+    Raises:
+        ValueError: unknown metric, or an image lacks a method that others have.
+
+    >>> summarise(with_wins(rows), ["best_overall"])
+    """
+    counts = frame.groupby("image")["method"].nunique()
+    if counts.nunique() > 1:
+        least = counts.idxmin()
+        raise ValueError(
+            f"Image {least} has {counts.min()} methods and others {counts.max()}: a best of all needs all."
+        )
+    frame = frame.copy()
+    for metric in metrics:
+        values = better(metric) * frame[metric]
+        best = values >= values.groupby(frame["image"]).transform("max") - TIE
+        frame[f"best_{metric}"] = 100.0 * best / best.groupby(frame["image"]).transform("sum")
+    return frame
+
+
+def with_starts(frame: pd.DataFrame, steps: int = EARLY) -> pd.DataFrame:
+    """``frame`` with ``early_insertion`` and ``early_deletion``: the curves' values after ``steps`` steps."""
+    return frame.assign(**{f"early_{c.split('_')[0]}": [float(v[steps]) for v in frame[c]] for c in CURVES})
+
+
+def wins_summary(rows: pd.DataFrame, subject: Subject) -> Answer:
+    """Notebook 27: areas, how often a method is the best of an image, how steep the curves start, and mean curves."""
+    rows = with_starts(with_wins(in_order(rows, FD_METHODS)))
+    columns = [*AREAS, *(f"best_{area}" for area in AREAS), "early_insertion", "early_deletion"]
+    differences = paired(rows, columns, reference="fd_cam")
+    return Answer(summarise(rows, columns), differences, mean_curves(rows), accuracy(rows, subject))
+
+
+def precision_shift(
+    model: str, mode: str, data: str = "imagenet-val", limit: int = 20, device: str = "auto"
+) -> pd.DataFrame | None:
+    """How far bfloat16 forward passes move the numbers: the committed rows minus float32 rows of the first images.
+
+    Returns:
+        One row per method and metric (insertion, deletion, overall, ad, add): mean and largest absolute difference over
+        the images, n; None in ``quick``, which runs in float32 anyway, and where the rows are float32 themselves.
+
+    Raises:
+        MissingResult: cached, and the float32 rows of ``model`` are not there.
+    """
+    rows, settings = read_rows(rows_path(data, model)) if mode != "quick" else (None, {"precision": "float32"})
+    if settings["precision"] == "float32":
+        return None
+    if mode == "full":
+        made = {f.name: settings[f.name] for f in fields(Protocol) if f.name in settings}
+        protocol = replace(Protocol(**made), precision="float32")
+        measured(of_protocol(protocol, "float32"), f"{model}@{data}", limit, device)
+    exact = read_rows(rows_path(data, model, "float32"))[0]
+    both = rows.merge(exact, on=["image", "method"], suffixes=("", "_float32"))
+    parts = []
+    for metric in (*AREAS, "ad", "add"):
+        grouped = (both[metric] - both[f"{metric}_float32"]).groupby(both["method"], sort=False)
+        largest = grouped.agg(lambda d: d.abs().max())
+        part = pd.DataFrame({"mean": grouped.mean(), "largest": largest, "n": grouped.count()})
+        parts.append(part[part["n"] > 0].reset_index().assign(metric=metric))
+    return pd.concat(parts, ignore_index=True)
