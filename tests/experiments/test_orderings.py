@@ -58,7 +58,7 @@ def test_rows_say_what_the_library_says_one_by_one(model, scenes):
 def test_simulations_are_independent_and_repeat(model, scenes):
     rows = pd.DataFrame(measure(model, scenes[0]))
     assert list(rows.method.value_counts()) == [3, 3]
-    assert rows[rows.method == "shap_cam_1"].add.nunique() == 3
+    assert rows[rows.method == "shap_cam_1"]["add"].nunique() == 3
     again = pd.DataFrame(measure(model, scenes[0]))
     pd.testing.assert_frame_equal(rows, again)
 
