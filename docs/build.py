@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
     "docs/**/*.md",
+    "figures/99_scoreboard.png",
     "notebooks/[0-9][0-9]_*.ipynb",
     "data/README.md",
     "data/checkpoints/*.md",

@@ -56,20 +56,21 @@ function filterable(table) {
   form.className = "scoreboard";
   form.addEventListener("submit", (event) => event.preventDefault());
   const said = document.createElement("output");
-  const paper = (row) => cells(row)[0].split(" ")[0];
+  const paper = (row) => cells(row)[0].split(",")[0];
+  const word = (row) => cells(row)[2].replace(/^[^a-z]+/, "").replace(/ \(.*$/, ""); // without sign and count
   const update = () => {
     const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     for (const row of rows) {
       const content = row.textContent.toLowerCase();
-      const fits = (!papers.value || paper(row) === papers.value) && (!verdicts.value || cells(row)[2] === verdicts.value);
+      const fits = (!papers.value || paper(row) === papers.value) && (!verdicts.value || word(row) === verdicts.value);
       row.hidden = !(fits && words.every((word) => content.includes(word)));
       shown += !row.hidden;
     }
     said.textContent = `${shown} of ${rows.length} rows`;
   };
   const papers = choice(form, "Paper", rows.map(paper), update);
-  const verdicts = choice(form, "Verdict", rows.map((row) => cells(row)[2]), update);
+  const verdicts = choice(form, "Verdict", rows.map(word), update);
   const text = document.createElement("input");
   text.type = "search";
   text.addEventListener("input", update);

@@ -13,7 +13,6 @@ import torch
 from campanion import paths
 from campanion.notebooks import figures_all
 from campanion.report import figures
-from campanion.report.figures_cells import cells, paper_against_ours
 from campanion.report.tables import COLUMNS, Table
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -155,52 +154,6 @@ def test_style_and_widths():
     assert figures.width("fd", 2) == 7.16
     assert figures.width("lift") == 3.25
     assert len(set(figures.PALETTE)) == len(figures.PALETTE) == 8
-
-
-@pytest.fixture
-def measured():
-    def run(model, data, rows):
-        rows = [
-            {"method": m, "metric": "insertion", "mean": v, "low": v - 0.01, "high": v + 0.01, "n": 9} for m, v in rows
-        ]
-        return {"model": model, "data": data, "mode": "full", "rows": rows}
-
-    table1 = [
-        run("resnet18", "imagenet-val", [("fd_cam", 0.6), ("grad_cam", 0.5), ("rise", 0.4)]),
-        run("voc_mlp", "voc2007", [("fd_cam", 0.7)]),
-    ]
-    table3 = [run("resnet18", "imagenet-val", [("fd_cam", 0.6)])]
-    return cells({"21_fd_table1_faithfulness": {"runs": table1}, "23_fd_table3_grouped_switching": {"runs": table3}})
-
-
-def test_measured_numbers_stand_beside_the_printed_ones(measured):
-    assert list(measured.table) == ["table1"] * 3 + ["table3"]
-    assert list(measured.printed) == [0.5534, 0.5357, 0.5534, 0.5534]  # RISE is not in the table; it has no VOC
-    assert list(measured.model) == ["resnet18", "resnet18", "voc_mlp", "resnet18"]
-
-
-def test_errors_of_another_set_are_not_set_beside_those_of_imagenet():
-    key = "13_lfi_table3_imagenet_size"
-    rows = [{"method": "lfi_cam", "metric": "top1_error", "mean": 40.0, "low": 39.0, "high": 41.0, "n": 2500}]
-    of = {(data, mode): {"model": "resnet18", "data": data, "mode": mode, "rows": rows}
-          for data, mode in (("imagenet", "full"), ("imagenette96", "full"), ("scenes", "quick"))}  # fmt: skip
-    found = cells({key: {"runs": list(of.values())}})
-    assert list(zip(found.data, found["mode"], strict=True)) == [("imagenet", "full"), ("scenes", "quick")]
-
-
-def test_the_picture_of_all_cells_has_every_number_and_no_overlap(measured):
-    fig = paper_against_ours(measured)
-    first, second = fig.axes
-    points = [tuple(xy) for drawn in first.containers for xy in drawn.lines[0].get_xydata()]
-    assert points == [(0.5534, 0.6), (0.5357, 0.5), (0.5534, 0.7)]
-    assert first.get_title() == "FD-CAM Table I\nInsertion AUC"
-    assert second.get_title() == "FD-CAM Table III\nInsertion AUC"
-    low, high = first.get_ylim()
-    assert low < 0.49
-    assert high > 0.71
-    assert overlaps(fig) == []
-    with pytest.raises(ValueError, match="No number was measured"):
-        paper_against_ours(measured[:0])
 
 
 def test_a_notebooks_figures_are_drawn_from_the_committed_results_with_the_same_bytes_each_time(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The scoreboard: made from results, written between two marks, and checked."""
+"""The scoreboard: sentences, tables and the README's part, made from verdicts; numbers as one writes them."""
 
 from __future__ import annotations
 
@@ -6,103 +6,87 @@ import xml.etree.ElementTree as ET
 
 import pytest
 from campanion.__main__ import main
-from campanion.report.answers import _measured, answers
-from campanion.report.claim_tests import Number
+from campanion.report import scoreboard, words
 from campanion.report.claims import find_claim, load_claims
-from campanion.report.scoreboard import BEGIN, END, counts, html, markdown, replace, scoreboard, table
-from campanion.results.provenance import collect
-from campanion.results.store import make_run, save_result
+from campanion.report.rule import Comparison
+from campanion.report.scoreboard import BEGIN, END, counts, elsewhere, frame, markdown, plain, replace, sentence
+from campanion.report.verdicts import verdict
+
+CLAIM = find_claim("lift_table5_proportion")
 
 
-@pytest.fixture(autouse=True)
-def _folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("CAMPANION_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setenv("CAMPANION_OUT", str(tmp_path / "out"))
-
-
-def save(sign: float) -> None:
-    """LIFT-CAM's place in Table 5: better than all others, or worse."""
-    others = ["grad_cam", "grad_cam_pp", "score_cam", "ablation_cam", "xgrad_cam:lift"]
-    rows = [{"method": "lift_cam", "metric": "energy_proportion", "mean": 52.0, "low": 51.0, "high": 53.0, "n": 600}]
+def found(sign: float, model: str = "vgg16", data: str = "imagenet-val"):
+    """LIFT-CAM's place in Table 5: ahead of all others by a point, or behind."""
+    ends = dict(zip(("low", "high"), sorted((0.5 * sign, 1.5 * sign)), strict=True))
     differences = [
-        {"method": "lift_cam", "reference": o, "metric": "energy_proportion", "mean": sign, "n": 600}
-        | dict(zip(("low", "high"), sorted((0.5 * sign, 1.5 * sign)), strict=True))
-        for o in others
+        {"method": "lift_cam", "reference": o, "metric": "energy_proportion", "mean": sign, "n": 600, **ends}
+        for o in CLAIM.test[0].others
     ]
-    record = collect("full", "imagenet-val", 600, {"name": "resnet18"}, "cpu", 1, 0, {})
-    save_result("35_lift_table5_energy_pointing_game", [make_run(rows, differences, record, "resnet18")])
+    run = {"model": model, "data": data, "mode": "full", "rows": [], "differences": differences}
+    return verdict(CLAIM, {CLAIM.notebook: {"runs": [run]}})
 
 
-def test_one_row_per_claim_and_verdicts_from_results():
-    assert list(scoreboard().claim) == [c.id for c in load_claims()]
-    assert set(scoreboard().verdict) == {"not run"}
-    save(1.0)
-    row = scoreboard().set_index("claim").loc["lift_table5_proportion"]
-    assert (row.verdict, row.models, row.data, row.n) == ("reproduced", "resnet18", "imagenet-val", 600)
-    save(-1.0)
-    assert scoreboard().set_index("claim").loc["lift_table5_proportion"].verdict == "not reproduced"
-    own = scoreboard().set_index("claim").own_table
-    assert own["lfi_table1_below_plain"] == "no"
-    assert own["lift_table3_faster"] == "not printed"
+def test_an_answer_says_on_what_it_rests():
+    assert sentence(found(1.0)) == (
+        "In the paper's own setting: reproduced (VGG16 on ImageNet; Energy in the box (%): LIFT-CAM over Grad-CAM "
+        "+1.0 [0.5, 1.5], N = 600)."
+    )
+    other = sentence(found(-1.0, "resnet18"))
+    assert other.startswith("In the paper's own setting: not run. On linear and nearly linear networks: does not carry")
+    assert "-1.0 [-1.5, -0.5], N = 600" in other
+    assert sentence(verdict(find_claim("lift_table3_add_coco"), {})).endswith(
+        "The bound is ours: the paper states none."
+    )
 
 
-def test_markdown_counts_and_lists_what_was_answered():
-    save(1.0)
-    text = markdown(scoreboard(), answers())
-    assert "| LIFT-CAM Table 5 | 1 | 1 |  |  |  |  |" in text
-    assert f"| **all** | **{len(load_claims())}** | **1** | **0** | **0** | **0** |" in text
-    (line,) = [line for line in text.splitlines() if line.startswith("| [")]
-    assert line.startswith("| [LIFT-CAM Table 5](notebooks/35_lift_table5_energy_pointing_game.ipynb): LIFT-CAM puts ")
-    assert line.split(" | ")[1:] == [
-        "resnet18, imagenet-val",
-        "**reproduced**",
-        "Energy in the box (%): LIFT-CAM minus Grad-CAM; 5 of 5 comparisons hold",
-        "+4.67 (vgg16 on imagenet)",
-        "+1 (+0.5 to +1.5)",
-        "600 |",
-    ]
+def test_what_one_cannot_tell_has_its_power():
+    v = found(0.01)
+    open_ = verdict(CLAIM, {CLAIM.notebook: {"runs": [
+        {"model": "vgg16", "data": "imagenet", "mode": "full", "rows": [], "differences": [
+            {"method": "lift_cam", "reference": o, "metric": "energy_proportion", "mean": 0.1, "low": -1.0, "high": 1.2,
+             "n": 100} for o in CLAIM.test[0].others]}]}})  # fmt: skip
+    assert v.word == "reproduced"
+    assert open_.word == "cannot tell"
+    assert "the printed difference would have been seen with" in sentence(open_)
 
 
-def test_an_answer_stands_beside_the_papers_number():
-    save(-1.0)
-    rows = answers().set_index("claim")
-    row = rows.loc["lift_table5_proportion"]
-    assert row.decided_by == "Energy in the box (%): LIFT-CAM minus Grad-CAM"
-    assert row.printed == "+4.67 (vgg16 on imagenet)"  # the paper's Table 5: 52.43 - 47.76
-    assert (row.answer, row.measured, row.n, row.holds) == ("not reproduced", "-1 (-1.5 to -0.5)", 600, "0 of 5")
-    assert set(rows.drop("lift_table5_proportion").answer) == {"not run"}
-    assert set(rows.index) == {c.id for c in load_claims()}
+def test_the_frame_has_a_row_per_claim_and_network():
+    rows = frame([found(1.0), verdict(find_claim("lift_table4_deletion"), {})])
+    first, second = rows.itertuples()
+    assert (first.own, first.elsewhere, first.model, first.holds) == ("reproduced", "not run", "vgg16", "5 of 5")
+    assert (first.printed, first.measured, first.as_printed, first.n) == ("+4.67", "+1.0 [0.5, 1.5]", False, 600)
+    assert (second.own, second.answer, second.measured) == ("not run", "not run", "")
 
 
-def test_a_plain_network_is_called_by_its_own_printed_row(monkeypatch):
-    monkeypatch.delenv("CAMPANION_RESULTS")  # the committed results
-    board = answers().set_index("claim")
-    sizes = board.loc["lfi_table3_sizes"]
-    assert list(sizes.decided_by) == [f"Parameters (M): {m.replace('resnet', 'ResNet')}" for m in sizes.model]
-    errors = board.loc["lfi_table1_below_plain"].set_index("model").decided_by
-    assert errors["resnet110"] == "Top-1 error (%): LFI-CAM minus ResNet110"
-    assert errors["resnet20"] == "Top-1 error (%): LFI-CAM minus plain"
+def test_elsewhere_needs_all_groups_that_can_tell():
+    assert elsewhere(found(1.0, "resnet18")) == "carries over"
+    both = [found(s, m).groups for s, m in ((1.0, "resnet18"), (-1.0, "voc_mlp"))]
+    mixed = type(found(1.0))(CLAIM, {**both[0], "hidden": both[1]["hidden"]})
+    assert elsewhere(mixed) == "does not carry over"
 
 
-def test_the_sites_tables_are_well_formed():
-    save(1.0)
-    tree = ET.fromstring(table(answers(), "notebooks"))
-    assert len(tree.findall(".//tbody/tr")) == len(load_claims())
-    assert {len(row) for row in tree.iter("tr")} == {9}
-    links = [a.get("href") for a in tree.iter("a")]
-    assert "notebooks/35_lift_table5_energy_pointing_game.html" in links
-    last = [cell.text for cell in ET.fromstring(counts(scoreboard())).findall(".//tr")[-1]]
-    assert last == ["All", str(len(load_claims())), "1", None, None, None, str(len(load_claims()) - 1)]
+def test_the_readmes_part_counts_every_claim():
+    verdicts = [verdict(c, {}) if c.id != CLAIM.id else found(1.0) for c in load_claims()]
+    heads, *lines = counts(verdicts)
+    lift, total = (dict(zip(heads, line, strict=True)) for line in (lines[2], lines[-1]))
+    assert (lift[""], lift["reproduced"], lift["not reproduced"]) == ("LIFT-CAM", "1", "")
+    assert int(total["claims"]) == len(load_claims())
+    assert int(total["reproduced"]) + int(total["not run there"]) + int(total["shown only"]) == len(load_claims())
+    text = markdown(verdicts)
+    assert "(figures/99_scoreboard.png)" in text
+    assert "| **all**" in text or "| all |" in text
 
 
-def test_html_has_a_row_per_claim():
-    save(1.0)
-    tree = ET.fromstring(html(scoreboard()))
+def test_tables_are_well_formed_and_have_a_row_per_answer():
+    verdicts = [found(1.0), found(-1.0, "resnet18")]
+    tree = ET.fromstring(scoreboard.table(verdicts).replace("<br>", "<br/>"))
+    assert [len(row) for row in tree.iter("tr")] == [8, 1, 8, 1, 8]
+    tree = ET.fromstring(scoreboard.site_table(verdicts))
     rows = [["".join(cell.itertext()) for cell in row] for row in tree.findall(".//tbody/tr")]
-    assert len(rows) == len(load_claims())
-    (own,) = (row for row in rows if row[2] != "not run")
-    assert own[:3] == ["LIFT-CAM Table 5", find_claim("lift_table5_proportion").sentence, "reproduced"]
-    assert own[4] == "600"
+    assert {len(r) for r in rows} == {10}
+    assert [r[2] for r in rows] == ["✓ holds (5 of 5 comparisons)", "✗ contradicted (0 of 5 comparisons)"]
+    assert tree.find(".//a").get("href") == "notebooks/35_lift_table5_energy_pointing_game.html"
+    assert plain(verdicts).count("\n") == 2
 
 
 def test_write_then_check(tmp_path, capsys):
@@ -113,15 +97,11 @@ def test_write_then_check(tmp_path, capsys):
     assert main(["scoreboard", "--write", str(readme)]) == 0
     assert main(["scoreboard", "--check", str(readme)]) == 0
     text = readme.read_text()
-    assert text.startswith(f"# Title\n\n{BEGIN}\n| table |")
+    assert text.startswith(f"# Title\n\n{BEGIN}\n[![Which claims hold")
     assert text.endswith(f"{END}\n\nThe end\n")
-    save(1.0)
-    assert main(["scoreboard", "--check", str(readme)]) == 1
-    assert main(["scoreboard", "--write", str(readme)]) == 0
-    assert "| **reproduced** |" in readme.read_text()
     capsys.readouterr()
     assert main(["scoreboard"]) == 0
-    assert capsys.readouterr().out.startswith("| table |")
+    assert capsys.readouterr().out.startswith(f"{len(load_claims())} claims")
 
 
 def test_missing_marks_and_files_are_told(tmp_path, capsys):
@@ -137,22 +117,33 @@ def test_missing_marks_and_files_are_told(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("n", "low", "high", "said"),
+    ("value", "low", "high", "metric", "said"),
     [
-        (1, 11.17, 11.17, "11.17 (counted)"),
-        (1, None, None, "11.17 (no interval)"),  # one picture, of which nothing follows for others
-        (500, 11.17, 11.17, "11.17 (11.17 to 11.17)"),
-        (500, 11.0, 11.5, "11.17 (11 to 11.5)"),
+        (-0.01117, -0.01718, -0.005419, "overall", "-0.011 [-0.017, -0.005]"),
+        (-9.262e-07, -2.366e-06, 5.298e-07, "shap_cosine", "0.0000 [0.0000, 0.0000]"),
+        (1.822, -0.07133, 3.777, "pointing_accuracy", "1.8 [-0.1, 3.8]"),
+        (-36.17, None, None, "iou", "-36.17 (no interval)"),
+        (11.174, 11.174, 11.174, "parameters", "11.17"),
+        (26.2, 0.0, 100.0, "iou", "26.2 [0.0, 100.0]"),
     ],
 )
-def test_only_a_count_does_without_an_interval(n, low, high, said):
-    assert _measured(Number("plain", None, "parameters", 11.17, low, high, n)) == said
+def test_numbers_as_one_writes_them(value, low, high, metric, said):
+    assert words.interval(value, low, high, metric) == said
 
 
-def test_the_long_table_is_folded_by_paper():
-    save(1.0)  # of one paper
-    before, inside = markdown(scoreboard(), answers()).split("<details>")
-    assert "**all**" in before
-    assert ".ipynb" not in before
-    assert "<summary>LIFT-CAM: " in inside
-    assert inside.rstrip().endswith("</details>")
+def test_a_mean_stays_between_its_metrics_limits_and_a_ratio_is_told_in_times():
+    assert words.measured(Comparison("a", None, "iou", 95.0, 88.0, 102.0, 5)) == "95.0 [88.0, 100.0]"
+    assert (
+        words.measured(Comparison("score_cam / lift_cam", None, "seconds_per_image", 52.3, 40.2, 70.1, 10))
+        == "52 times [40, 70]"
+    )
+    assert words.chance(0.003) == "below 1 %"
+    assert words.chance(None) == ""
+
+
+def test_every_sentence_of_the_committed_results_can_be_written():
+    for v in scoreboard.committed():
+        text = sentence(v)
+        assert "nan" not in text
+        assert "e-0" not in text
+        assert "-0.000 " not in text

@@ -68,13 +68,30 @@ def test_same_seed_same_numbers_and_order_of_rows_is_immaterial(frame):
     assert not np.allclose(other.low, again.low, atol=0, rtol=0)
 
 
-def test_two_images_in_closed_form():
-    frame = pd.DataFrame({"image": [0, 1], "method": "cam", "auc": [0.0, 1.0]})
-    row = summarise(frame, "auc").iloc[0]
-    assert (row["mean"], row.low, row.high, row.n) == (0.5, 0.0, 1.0, 2)  # each end has probability 1/4 > 2.5 %
-    one = summarise(frame[:1], "auc").iloc[0]
-    assert one["mean"] == 0
-    assert np.isnan([one.low, one.high]).all()
+def test_few_images_have_students_interval_and_two_have_none():
+    rng = np.random.default_rng(4)
+    x = rng.gamma(2.0, 1.0, 20)
+    frame = pd.DataFrame({"image": range(20), "method": "cam", "auc": x})
+    row, expected = summarise(frame, "auc").iloc[0], scipy.stats.ttest_1samp(x, 0).confidence_interval()
+    np.testing.assert_allclose([row.low, row.high], [expected.low, expected.high], rtol=1e-12)
+    two = summarise(frame[:2], "auc").iloc[0]
+    assert two["mean"] == x[:2].mean()
+    assert np.isnan([two.low, two.high]).all()
+
+
+def test_few_images_are_covered_as_often_as_the_interval_says():
+    rng, hits = np.random.default_rng(11), 0
+    for _ in range(300):
+        x = 100.0 * (rng.random(40) < 0.3)
+        row = summarise(pd.DataFrame({"image": range(40), "method": "cam", "iic": x}), "iic", resamples=2).iloc[0]
+        hits += row.low <= 30 <= row.high
+    assert 0.92 <= hits / 300 <= 0.98
+
+
+def test_an_interval_stays_where_the_metric_can_be():
+    frame = pd.DataFrame({"image": range(5), "method": "cam", "iic": [100.0, 100, 100, 100, 0]})
+    row = summarise(frame, "iic").iloc[0]
+    assert (row.low > 0, row.high) == (True, 100.0)
 
 
 def test_rows_of_one_image_are_drawn_together():

@@ -13,7 +13,8 @@ from campanion.errors import MissingData, MissingResult
 from campanion.experiments import vqa as vqa_study
 from campanion.experiments.runner import per_image
 from campanion.models.vqa import load_vqa
-from campanion.report.claims import find_claim, verdict
+from campanion.report.claims import find_claim
+from campanion.report.verdicts import verdict
 from campanion.results.rows import read_rows, rows_path
 from campanion.results.store import load_result, load_results
 from campanion.training import vqa_loop as vqa_training

@@ -1,7 +1,7 @@
 """What notebooks 11, 12 and 13 do with their mode: top-1 errors of the grid's finished trainings, with intervals.
 
 A training's errors are known picture by picture. The error of a method is the mean over its trainings (seeds) and over
-pictures; its interval counts both sources of chance (:mod:`campanion.results.trainings`). With one training, what a
+pictures; its interval counts both sources of chance (:mod:`campanion.results.statistics`). With one training, what a
 second would have given is not known: its error has an interval over pictures alone, and its differences have none.
 """
 
@@ -21,8 +21,8 @@ from campanion.models.trained import load_trained, read_card
 from campanion.progress import track
 from campanion.results import provenance
 from campanion.results.rows import read_rows, rows_path, write_rows
+from campanion.results.statistics import combine
 from campanion.results.store import load_result, make_run, save_result
-from campanion.results.trainings import combine
 from campanion.training.batches import Draw, normalise
 from campanion.training.grid import Cell, by_network, cells, default_scale, train_cells
 from campanion.training.parts import Part, open_part

@@ -68,7 +68,7 @@ def width(paper: str, columns: int = 1) -> float:
     return WIDTHS[paper][columns - 1]
 
 
-def save(fig: Figure, name: str) -> tuple[Path, Path]:
+def save(fig: Figure, name: str, dpi: int = 220) -> tuple[Path, Path]:
     """Write ``figures/<name>.pdf`` and ``.png``, the same bytes for the same picture, fonts embedded.
 
     Nothing may be added afterwards: the places of the axes are found once, here, for both files and for the notebook.
@@ -82,7 +82,7 @@ def save(fig: Figure, name: str) -> tuple[Path, Path]:
     if (layout := fig.get_layout_engine()) is not None:
         layout.execute(fig)
     rules = {"figure.autolayout": False, "figure.constrained_layout.use": False, "pdf.fonttype": 42}
-    with mpl.rc_context({**rules, "savefig.dpi": STYLE["savefig.dpi"]}):
+    with mpl.rc_context({**rules, "savefig.dpi": dpi}):
         # None, not "none": with any engine each file, and the notebook's picture, would be drawn twice.
         fig.set_layout_engine(None)
         fig.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})

@@ -1,6 +1,6 @@
-"""The scoreboard: every claim of the papers with its verdict, made from claims.yml and the result files.
+"""The scoreboard: every claim of the papers with what was found, made from claims.yml and the result files.
 
-``campanion scoreboard --write README.md`` replaces what stands between the two marks in the file;
+``python -m campanion scoreboard --write README.md`` replaces what stands between the two marks in the file;
 ``--check README.md`` fails if that is out of step with the results.
 """
 
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -17,131 +18,165 @@ import pandas as pd
 
 from campanion import paths
 from campanion.errors import MissingData
-from campanion.report.answers import answers, own_table
-from campanion.report.claims import NOT_RUN, WORDS, Verdict, verdicts
-from campanion.report.papers import PAPERS, title
-from campanion.results.store import load_results
+from campanion.report import words
+from campanion.report.papers import PAPERS
+from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME
+from campanion.report.verdicts import BY_EYE, GROUPS, NOT_RUN, OWN, Answer, Verdict, verdicts
+from campanion.results import load_results
 
 BEGIN, END = "<!-- scoreboard:begin -->", "<!-- scoreboard:end -->"
-_COLUMNS = ("claim", "paper", "table", "sentence", "verdict", "reason", "models", "data", "n", "own_table", "notebook")
+SIGNS = {HOLDS: "✓", AGAINST: "✗", SAME: "≈", OPEN: "?", NOT_RUN: ""}
+_OWN_WORDS = ("reproduced", "not reproduced", SAME, OPEN, NOT_RUN)
+_ELSEWHERE = ("carries over", "does not carry over", SAME, OPEN, NOT_RUN)
+COLUMNS = ("claim", "paper", "place", "sentence", "own", "elsewhere", "notebook", "group", "model", "data", "answer",
+           "holds", "decided_by", "printed", "measured", "as_printed", "n", "power", "bound_from")  # fmt: skip
+_HEADS = (
+    "Network and data",
+    "Answer",
+    "Decided by",
+    "Paper",
+    "Ours [95 % interval]",
+    "Paper's value inside",
+    "N",
+    "Power",
+)
+_SITE_HEADS = ("Place", "Claim", "Answer", "Decided by", "Paper", "Ours [95 % interval]", "N", "Network and data",
+               "Paper's value inside", "Power")  # fmt: skip
+COUNTED = (
+    "Columns 2 to 6 are about the paper's own network and data. *Carries over* counts claims that do so on every group "
+    "of other networks that can tell, *does not carry over* those that fail on one."
+)
+_CAPTION = "<caption>What the papers claim, and what was measured here (differences: above 0 is as claimed)</caption>"
 
 
-def scoreboard(results: Mapping[str, Mapping] | None = None) -> pd.DataFrame:
-    """One row per claim.
-
-    Args:
-        results: result files by notebook; None reads those in ``data/results``.
-
-    Returns:
-        Columns ``claim, paper, table, sentence, verdict, reason, models, data, n, own_table, notebook``; ``n`` is
-        the smallest number of images that a needed number rests on, ``own_table`` whether the paper's own numbers
-        pass the claim's test (``yes``, ``no``, ``not printed``).
-
-    >>> scoreboard().verdict.value_counts()
-    """
-    return pd.DataFrame(
-        [_row(v) for v in verdicts(load_results() if results is None else results)], columns=list(_COLUMNS)
-    )
+def committed() -> list[Verdict]:
+    """The verdicts of the committed results, whatever results a notebook's run writes elsewhere."""
+    folder = paths.root() / "data" / "results"
+    stamp = tuple((p.name, p.stat().st_mtime_ns) for p in sorted(folder.glob("*.json")))
+    return list(_committed(stamp))
 
 
-def markdown(board: pd.DataFrame, rows: pd.DataFrame) -> str:
-    """The scoreboard for the README: counts of verdicts per table, then, folded, what each answer rests on.
-
-    Args:
-        board: from :func:`scoreboard`.
-        rows: from :func:`campanion.report.answers.answers`, of the same results.
-    """
-    lines = [f"| table | claims | {' | '.join(WORDS)} |", f"|---|---:|{'---:|' * len(WORDS)}"]
-    for name, total, *each in _counts(board):
-        lines.append(f"| {name} | {total} | {' | '.join(str(n) if n else '' for n in each)} |")
-    totals = Counter(board.verdict)
-    lines.append(f"| **all** | **{len(board)}** | {' | '.join(f'**{totals[w]}**' for w in WORDS)} |")
-    heads = ("claim", "network, data", "verdict", "decided by", "paper", "ours (95 % interval)", "N")
-    for paper, answered in rows[rows.answer != NOT_RUN].groupby("paper", sort=False):
-        # Folded: dozens of long rows would push what the project is for off the page.
-        summary = f"{PAPERS[paper].partition(':')[0]}: what each answer rests on, for every network and data set"
-        lines += ["", "<details>", f"<summary>{summary}</summary>", ""]
-        lines += [f"| {' | '.join(heads)} |", f"|{'---|' * 6}---:|"]
-        for row in answered.itertuples():
-            claim = f"[{title(row.paper, row.table)}](notebooks/{row.notebook}.ipynb): {row.sentence}{_own(row)}"
-            run = f"{row.model}, {row.data}"
-            cells = (claim, run, f"**{row.answer}**", _decided(row), row.printed, row.measured, f"{int(row.n):,}")
-            lines.append(f"| {' | '.join(cells)} |")
-        lines += ["", "</details>"]
-    return "\n".join(lines)
+@cache
+def _committed(_stamp: tuple) -> tuple[Verdict, ...]:
+    return tuple(verdicts(load_results(paths.root() / "data" / "results")))
 
 
-def html(board: pd.DataFrame) -> str:
-    """The scoreboard as one accessible HTML table with a row per claim, for a notebook's own claims."""
-    heads = ("Paper and table", "Claim", "Verdict", "Why", "N", "Paper's own numbers")
-    body = []
-    for row in board.itertuples():
-        n = f"{int(row.n):,}" if pd.notna(row.n) else "-"
-        cells = (row.sentence, row.verdict, _sentence(row.reason), n, row.own_table)
-        tds = "".join(f'<td style="text-align:left">{escape(c)}</td>' for c in cells)
-        body.append(f'<tr><th scope="row">{escape(title(row.paper, row.table))}</th>{tds}</tr>')
-    head = "".join(f'<th scope="col">{h}</th>' for h in heads)
-    caption = "<caption>Every claim that the papers draw from their numbers, and our answer</caption>"
-    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-
-
-def table(rows: pd.DataFrame, notebooks: str | None = None) -> str:
-    """What each answer rests on, as one accessible HTML table with a row per claim and run.
+def frame(found: Iterable[Verdict] | None = None) -> pd.DataFrame:
+    """One row per claim and network that answers it; a claim that none answers has one row.
 
     Args:
-        rows: from :func:`campanion.report.answers.answers`.
-        notebooks: folder of the notebooks' pages, for links to ``notebooks/KEY.html``; None sets no links.
+        found: verdicts; None takes those of the committed results.
+
+    >>> frame().groupby("own").claim.nunique()
     """
-    heads = ("Table", "Claim", "Verdict", "Decided by", "Paper", "Ours (95 % interval)", "N", "Network", "Data")
-    body = []
-    for row in rows.itertuples():
-        n = f"{int(row.n):,}" if pd.notna(row.n) else ""
-        cells = (row.sentence + _own(row), row.answer, _decided(row), row.printed, row.measured, n, row.model, row.data)
-        tds = "".join(f'<td style="text-align:left">{escape(c)}</td>' for c in cells)
-        name = escape(title(row.paper, row.table))
-        known = notebooks is not None and (paths.root() / "notebooks" / f"{row.notebook}.ipynb").exists()
-        linked = f'<a href="{notebooks}/{row.notebook}.html">{name}</a>' if known else name
-        body.append(f'<tr><th scope="row" style="text-align:left">{linked}</th>{tds}</tr>')
-    head = "".join(f'<th scope="col">{h}</th>' for h in heads)
-    caption = "<caption>Every claim that the papers draw from their numbers, and what was measured here</caption>"
-    parts = f"{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
-    return f'<table class="docutils scoreboard">{parts}</table>'
+    rows = [row for v in (committed() if found is None else found) for row in _rows(v)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def counts(board: pd.DataFrame) -> str:
-    """How many claims of each table have each verdict, as an HTML table."""
-    head = "".join(f'<th scope="col">{h}</th>' for h in ("Table", "Claims", *(w.capitalize() for w in WORDS)))
-    lines = [*_counts(board), ("All", len(board), *(sum(board.verdict == w) for w in WORDS))]
-    body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{n or str()}</td>" for n in each)}</tr>'
-        for name, *each in lines
-    )
-    return f'<table class="docutils counts"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+def of_notebook(key: str) -> View:
+    """The claims that a notebook is about, with their answers from the committed results.
+
+    >>> of_notebook("21_fd_table1_faithfulness")
+    """
+    return View([v for v in committed() if v.claim.notebook == key])
 
 
-def plain(board: pd.DataFrame) -> str:
-    """The scoreboard for a terminal: how many claims have each word, and a line per claim that was answered."""
-    counts = Counter(board.verdict)
-    words = ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])
-    lines = [f"{len(board)} claim{'s' * (len(board) != 1)}: {words}"]
-    for row in board[board.verdict != NOT_RUN].itertuples():
-        lines.append(f"  {row.verdict:14s}  {title(row.paper, row.table)}: {row.sentence} (N = {int(row.n):,})")
+def sentence(verdict: Verdict) -> str:
+    """The answer to a claim in one sentence, with what it rests on."""
+    own, *others = verdict.groups.values()
+    if verdict.word == BY_EYE:
+        return "A claim about single images: the notebook shows them, no number decides it."
+    parts = [f"In {GROUPS[OWN]}: {own.word}{_rests_on(own)}."]
+    parts += [f"On {GROUPS[g.group]}: {g.word}{_rests_on(g)}." for g in others if g.judgement is not None]
+    if verdict.claim.bound_from == "ours":
+        parts.append("The bound is ours: the paper states none.")
+    return " ".join(parts)
+
+
+def counts(found: Sequence[Verdict]) -> list[tuple[str, ...]]:
+    """How many claims of each paper have each word: a row of heads, one per paper, and the sum."""
+    heads = ("", "claims", *_OWN_WORDS[:4], "not run there", *_ELSEWHERE[:2], "shown only")
+    papers = {title.partition(":")[0]: [v for v in found if v.claim.paper == paper] for paper, title in PAPERS.items()}
+    lines = []
+    for name, each in {**papers, "all": found}.items():
+        own, others = Counter(v.word for v in each), Counter(map(elsewhere, each))
+        numbers = [len(each), *(own[w] for w in _OWN_WORDS), *(others[w] for w in _ELSEWHERE[:2]), own[BY_EYE]]
+        lines.append((name, *(str(n) if n else "" for n in numbers)))
+    return [heads, *lines]
+
+
+def markdown(found: Sequence[Verdict]) -> str:
+    """The scoreboard for the README: the picture, and how many claims of each paper have each word."""
+    heads, *lines = counts(found)
+    rows = [f"| {' | '.join(cells)} |" for cells in lines]
+    head = f"| {' | '.join(heads)} |\n|---|{'---:|' * (len(heads) - 1)}"
+    picture = "[![Which claims hold, on which networks](figures/99_scoreboard.png)](notebooks/99_scoreboard.ipynb)"
+    return "\n".join([picture, "", head, *rows, "", COUNTED])
+
+
+def elsewhere(verdict: Verdict) -> str:
+    """One word for all networks but the paper's own: the groups that can tell must agree on *carries over*."""
+    heard = [g.word for k, g in verdict.groups.items() if k != OWN and g.judgement is not None]
+    for word in ("does not carry over", "carries over", SAME, OPEN):
+        if word in heard:
+            return word
+    return NOT_RUN
+
+
+def plain(found: Sequence[Verdict]) -> str:
+    """The scoreboard for a terminal: a line per claim that has an answer."""
+    counts = Counter(v.word for v in found)
+    lines = [f"{len(found)} claims; {GROUPS[OWN]}: " + ", ".join(f"{n} {word}" for word, n in counts.items())]
+    for v in found:
+        if v.answers:
+            others = "; ".join(f"{GROUPS[k]}: {g.word}" for k, g in v.groups.items() if k != OWN and g.judgement)
+            lines.append(f"  {v.claim.place.split(';')[-1].strip()}: {v.claim.sentence} {v.word}; {others}")
     return "\n".join(lines)
 
 
 @dataclass(frozen=True, repr=False)
 class View:
-    """A scoreboard that shows itself: :func:`plain` text in a terminal, in a notebook :func:`html`, or the
-    :func:`table` of ``rows`` where they are given."""
+    """Claims that show themselves: a line each in a terminal, a table in a notebook."""
 
-    board: pd.DataFrame
-    rows: pd.DataFrame | None = None
+    found: Sequence[Verdict]
 
     def __repr__(self) -> str:
-        return plain(self.board)
+        return plain(self.found)
 
     def _repr_html_(self) -> str:
-        return html(self.board) if self.rows is None else table(self.rows)
+        return table(self.found)
+
+
+def table(found: Sequence[Verdict]) -> str:
+    """What each answer rests on, as one accessible HTML table: a heading per claim, a row per network."""
+    body = []
+    for v in found:
+        rows = [_cells(a) for a in v.answers] or [("", NOT_RUN, *[""] * 6)]
+        said = f"{escape(_place(v))}: {escape(v.claim.sentence)}<br><i>{escape(sentence(v))}</i>"
+        body.append(f'<tbody><tr><th scope="rowgroup" colspan="{len(_HEADS)}" style="text-align:left">{said}</th></tr>')
+        body += [f"<tr>{''.join(map(_cell, cells))}</tr>" for cells in rows]
+        body.append("</tbody>")
+    return f"<table>{_CAPTION}{_header(_HEADS)}{''.join(body)}</table>"
+
+
+def site_table(found: Sequence[Verdict], notebooks: str = "notebooks") -> str:
+    """The same as one row per claim and network, to be sorted and filtered on the site.
+
+    Args:
+        found: the verdicts.
+        notebooks: folder of the notebooks' pages, for links to ``notebooks/KEY.html``.
+    """
+    body = []
+    for v in found:
+        where = f"{PAPERS[v.claim.paper].partition(':')[0]}, {_place(v)}"
+        link = f'<a href="{notebooks}/{v.claim.notebook}.html">{escape(where)}</a>'
+        for cells in [_cells(a) for a in v.answers] or [("", v.word if v.word == BY_EYE else NOT_RUN, *[""] * 6)]:
+            network, answer, decided, printed, ours, inside, n, chance = cells
+            ours_bound = " (The bound is ours.)" if v.claim.bound_from == "ours" else ""
+            shown = (v.claim.sentence + ours_bound, answer, decided, printed, ours, n, network, inside, chance)
+            body.append(f'<tr><th scope="row">{link}</th>{"".join(map(_cell, shown))}</tr>')
+    parts = f"{_CAPTION}{_header(_SITE_HEADS)}<tbody>{''.join(body)}</tbody>"
+    return f'<table class="docutils scoreboard">{parts}</table>'
 
 
 def replace(text: str, board: str) -> str:
@@ -166,51 +201,80 @@ def update(path: Path | None = None, write: bool = True) -> int:
         MissingData: there is no such file.
         ValueError: the file has no place for a scoreboard.
     """
-    results = load_results()
-    board = markdown(scoreboard(results), answers(results))
     if path is None:
-        print(board)
+        print(plain(committed()))
         return 0
     if not path.exists():
         raise MissingData(f"There is no {path}: name the file that holds the line {BEGIN}.")
     text = path.read_text(encoding="utf-8")
     try:
-        new = replace(text, board)
+        new = replace(text, markdown(committed()))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    if new == text:
-        return 0
-    if not write:
+    if new != text and not write:
         command = f"python -m campanion scoreboard --write {path}"
         print(f"The scoreboard in {path} is out of step with data/results: run `{command}`.", file=sys.stderr)
         return 1
-    path.write_text(new, encoding="utf-8")
+    if new != text:
+        path.write_text(new, encoding="utf-8")
     return 0
 
 
-def _row(verdict: Verdict) -> tuple:
-    claim = verdict.claim
-    answered = [r for r in verdict.runs if r.word != NOT_RUN]
-    models, data = (", ".join(dict.fromkeys(getattr(r, k) for r in answered)) for k in ("model", "data"))
-    n = min((number.n for r in answered for number in r.numbers), default=None)
-    head = (claim.id, claim.paper, claim.tables[0], claim.sentence, verdict.word, verdict.reason)
-    return (*head, models, data, n, own_table(claim), claim.notebook)
+def _rows(verdict: Verdict) -> list[tuple]:
+    c = verdict.claim
+    head = (c.id, c.paper, c.place, c.sentence, verdict.word, elsewhere(verdict), c.notebook)
+    if not verdict.answers:
+        return [(*head, "", "", "", NOT_RUN, "", "", "", "", None, None, None, c.bound_from)]
+    rows = []
+    for a in verdict.answers:
+        d = a.judgement.deciding
+        told = (words.asked(d), words.printed(d), words.measured(d), d.as_printed, a.judgement.n, a.power)
+        holds = f"{a.judgement.holding} of {len(a.judgement.comparisons)}"
+        rows.append((*head, a.group, a.model, a.data, a.judgement.word, holds, *told, c.bound_from))
+    return rows
 
 
-def _counts(board: pd.DataFrame) -> list[tuple]:
-    """By table: its name, its claims, and how many of them have each word."""
-    tables = board.groupby(["paper", "table"], sort=False).verdict
-    return [(title(*key), len(words), *(sum(words == w) for w in WORDS)) for key, words in tables]
+def _cells(answer: Answer) -> tuple[str, ...]:
+    j, d = answer.judgement, answer.judgement.deciding
+    counted = f" ({j.holding} of {len(j.comparisons)} comparisons)" if len(j.comparisons) > 1 else ""
+    own = " (the paper's own)" if answer.group == OWN else ""
+    same = "; these coincide here" if d.tied else ""
+    inside = {True: "yes", False: "no", None: ""}[d.as_printed]
+    found = (f"{SIGNS[j.word]} {j.word}{counted}", words.asked(d) + same, words.printed(d), words.measured(d))
+    return (words.run_name(answer.model, answer.data) + own, *found, inside, f"{j.n:,}", words.chance(answer.power))
 
 
-def _own(row: tuple) -> str:
-    return " (The paper's own numbers fail this test.)" if row.own_table == "no" else ""
+def _rests_on(group: object) -> str:
+    """What the word of a group rests on: its networks, N, the deciding number, the power where it cannot tell."""
+    if group.judgement is None:
+        return ""
+    heard = [a for a in group.answers if a.judgement is not None]
+    d = group.judgement.deciding
+    if group.pooled:
+        low, high = group.predicted
+        names = f"mean over {d.n} networks"
+        ahead = (
+            "" if low != low else f", one more network: {words.interval((low + high) / 2, low, high).split(' ', 1)[1]}"
+        )
+    else:
+        names = "; ".join(words.run_name(a.model, a.data) for a in heard)
+        ahead = "" if d.exact else f", N = {group.judgement.n:,}"
+    told = f"{words.asked(d)} {words.measured(d)}"
+    power = words.chance(group.power)
+    seen = (
+        f"; the printed difference would have been seen with {power}" if power and group.judgement.word == OPEN else ""
+    )
+    return f" ({names}; {told}{ahead}{seen})"
 
 
-def _decided(row: tuple) -> str:
-    alone = row.holds in ("", "0 of 1", "1 of 1")
-    return row.decided_by if alone else f"{row.decided_by}; {row.holds} comparisons hold"
+def _place(verdict: Verdict) -> str:
+    """The last part of the place, which names the table or figure where there is one."""
+    return verdict.claim.place.split(";")[-1].strip()
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "."
+def _cell(text: str) -> str:
+    return f'<td style="text-align:left">{escape(text)}</td>'
+
+
+def _header(heads: Sequence[str]) -> str:
+    return f"<thead><tr>{''.join(f'<th scope={chr(34)}col{chr(34)}>{escape(h)}</th>' for h in heads)}</tr></thead>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from types import MappingProxyType
 
 import pandas as pd
@@ -45,6 +46,10 @@ _LOWER = {
 
 DIRECTION: Mapping[str, str] = MappingProxyType(dict.fromkeys(_HIGHER, "higher") | dict.fromkeys(_LOWER, "lower"))
 TITLES: Mapping[str, str] = MappingProxyType(_HIGHER | _LOWER)
+_UNIT = MappingProxyType(
+    {"insertion": (0.0, 1.0), "deletion": (0.0, 1.0), "overall": (-1.0, 1.0), "shap_cosine": (-1.0, 1.0)}
+)
+_OPEN = frozenset({"add", "score_change", "local_accuracy_gap", "lrp_gap"})  # in per cent, but not shares of a whole
 _PERCENT = MappingProxyType({"increase": "iic", "drop": "ad", "drop_in_deletion": "add", "energy": "energy_proportion"})
 
 
@@ -59,9 +64,15 @@ def better(metric: str) -> int:
     return 1 if DIRECTION[metric] == "higher" else -1
 
 
-def is_percent(metric: str) -> bool:
-    """Whether the metric's unit is per cent, so that a mean lies in 0..100."""
-    return TITLES[metric].endswith("(%)")
+def limits(metric: str) -> tuple[float, float]:
+    """Between which values a mean of the metric can lie; infinite for a metric that is not listed.
+
+    >>> limits("iic"), limits("insertion")
+    ((0.0, 100.0), (0.0, 1.0))
+    """
+    if metric in _UNIT:
+        return _UNIT[metric]
+    return (0.0, 100.0) if TITLES.get(metric, "").endswith("(%)") and metric not in _OPEN else (-inf, inf)
 
 
 def as_published(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,8 +1,17 @@
-"""Intervals of means and of paired differences, by the bootstrap over images.
+r"""Intervals: of means and paired differences over images, over trainings too, and over networks.
 
-The resampled unit is the image, not the row: where an image gives several rows (one per class in the pointing
-game) they are drawn together, and the mean is the one over all rows (micro). All methods see the same resamples,
-which is what makes a difference between two methods a paired one.
+The resampled unit is the image, not the row: where an image gives several rows (one per class in the pointing game)
+they are drawn together, and the mean is the one over all rows (micro). All methods see the same resamples, which makes
+a difference between two methods a paired one. From 100 units on intervals are those of the percentile bootstrap; below,
+where it is too narrow, those of Student's t for a ratio of sums. Fewer than three units give no interval.
+
+With values :math:`e_{si}` of S trainings on N images, and their difference between methods,
+
+.. math:: \bar e \pm t_\nu \sqrt{s^2_{\text{images}} / N + s^2_{\text{trainings}} / S}
+
+where :math:`s^2_{\text{images}}` is the variance over images of an image's mean, :math:`s^2_{\text{trainings}}` that
+of the trainings' means, and :math:`\nu` the degrees of freedom of Welch and Satterthwaite. In the difference of two
+methods the images are paired (both see the same ones), the trainings are not.
 """
 
 from __future__ import annotations
@@ -12,9 +21,14 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from scipy import stats
+
+from campanion.results.measures import limits
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+FEW = 100  # units below which the percentile bootstrap is too narrow
+LEAST = 3  # units (images, trainings, networks) that an interval needs
 _BLOCK = 1 << 22  # resampling counts held at once: 32 MiB, whatever the number of images
 
 
@@ -51,10 +65,11 @@ def summarise(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    r"""Mean of every metric for every method with its 95 % percentile-bootstrap interval.
+    r"""Mean of every metric for every method with its 95 % interval.
 
-    The interval runs from the 2.5 % to the 97.5 % quantile of the resampled means
-    :math:`\bar x^* = \frac1n \sum_i x_{I_i}` with :math:`I_i` drawn uniformly with replacement.
+    From :data:`FEW` units on it runs from the 2.5 % to the 97.5 % quantile of the resampled means
+    :math:`\bar x^* = \frac1n \sum_i x_{I_i}` with :math:`I_i` drawn uniformly with replacement; below it is Student's
+    t interval. It stays between the metric's limits.
 
     Args:
         frame: one row per image and method (or several per image), a column per metric; NaN rows are left out.
@@ -64,7 +79,7 @@ def summarise(
 
     Returns:
         Columns ``method, metric, mean, low, high, n`` with n the number of units. ``low`` and ``high`` are NaN
-        where there are fewer than two units.
+        where there are fewer than three units.
 
     Raises:
         KeyError: a column is missing; the sentence lists what is there.
@@ -76,7 +91,8 @@ def summarise(
         for j, name in enumerate(names):
             n = int((counts[:, j] > 0).sum())
             mean = totals[:, j].sum() / counts[:, j].sum() if n else np.nan
-            rows.append((name, metric, mean, *_interval(means[:, j], n), n))
+            low, high = np.clip(_interval(means[:, j], totals[:, j], counts[:, j]), *limits(metric))
+            rows.append((name, metric, mean, float(low), float(high), n))
     return pd.DataFrame(rows, columns=["method", "metric", "mean", "low", "high", "n"])
 
 
@@ -89,7 +105,7 @@ def paired(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    r"""Differences ``method - reference`` on the same images, with 95 % percentile-bootstrap intervals.
+    r"""Differences ``method - reference`` on the same images, with 95 % intervals as in :func:`summarise`.
 
     Args:
         frame: as for :func:`summarise`.
@@ -121,7 +137,7 @@ def paired(
                 raise ValueError(f"{a} and {b} share no {unit} with a value of {name}.")
             t, c = totals[np.ix_(both, pair)], counts[np.ix_(both, pair)]
             means = shared[:, pair] if both.all() else bootstrap_means(t, c, resamples, seed)
-            low, high = _interval(means[:, 0] - means[:, 1], len(t))
+            low, high = _interval(means[:, 0] - means[:, 1], t[:, 0] - t[:, 1], c[:, 0])
             mean = (t[:, 0].sum() - t[:, 1].sum()) / c[:, 0].sum()
             rows.append((a, b, name, mean, low, high, len(t)))
     return pd.DataFrame(rows, columns=["method", "reference", "metric", "mean", "low", "high", "n"])
@@ -157,9 +173,84 @@ def _units(frame: pd.DataFrame, metric: str, by: str, unit: str) -> tuple[list[s
     return names, *parts
 
 
-def _interval(means: np.ndarray, n: int) -> tuple[float, float]:
-    if n < 2:
+def _interval(resampled: np.ndarray, totals: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+    """Of sum(totals) / sum(counts): by the resampled means where there are many units, else by t."""
+    held = counts > 0
+    n = int(held.sum())
+    if n < LEAST:
         return np.nan, np.nan
-    tail = 100 * (1 - LEVEL) / 2
-    low, high = np.nanpercentile(means, [tail, 100 - tail])
-    return float(low), float(high)
+    tail = (1 - LEVEL) / 2
+    if n >= FEW:
+        low, high = np.nanpercentile(resampled, [100 * tail, 100 - 100 * tail])
+        return float(low), float(high)
+    totals, counts = totals[held], counts[held]
+    mean = totals.sum() / counts.sum()
+    error = ((totals - mean * counts) / counts.mean()).std(ddof=1) / n**0.5  # of a ratio of sums, to first order
+    return _around(mean, error**2, n - 1)
+
+
+def _around(mean: float, variance: float, freedom: float) -> tuple[float, float]:
+    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * variance**0.5
+    return float(mean - half), float(mean + half)
+
+
+def combine(arms: Sequence[tuple[int, np.ndarray]]) -> dict[str, float]:
+    """Mean of a signed sum of methods' values, with both intervals of the module's head.
+
+    Args:
+        arms: (sign, values [S, N]) of each method: one for a mean, two for a difference, over the same N images.
+
+    Returns:
+        ``mean``; ``low``, ``high`` over images and trainings (NaN where a method has fewer than three
+        trainings); ``low_pictures``,
+        ``high_pictures`` over images alone.
+
+    >>> combine([(1, plain), (-1, abn)])["mean"]
+    """
+    each = sum(sign * values.mean(0) for sign, values in arms)
+    n, mean = len(each), float(each.mean())
+    pictures = float(each.var(ddof=1)) / n
+    trainings = [
+        (values.mean(1).var(ddof=1) / len(values), len(values) - 1) for _, values in arms if len(values) >= LEAST
+    ]
+    low, high = np.nan, np.nan
+    if len(trainings) == len(arms):
+        total = pictures + sum(variance for variance, _ in trainings)
+        spread = sum(variance**2 / freedom for variance, freedom in trainings)
+        low, high = _around(mean, total, total**2 / spread if spread > 0 else np.inf)
+    low_pictures, high_pictures = _around(mean, pictures, np.inf)
+    return {"mean": mean, "low": low, "high": high, "low_pictures": low_pictures, "high_pictures": high_pictures}
+
+
+def random_effects(values: Sequence[float], errors: Sequence[float]) -> dict[str, float]:
+    r"""Mean over networks whose true values differ, and where the value of one more network may be expected.
+
+    :math:`\tau^2` (DerSimonian and Laird 1986) is the variance between networks, the weights are
+    :math:`1 / (s_i^2 + \tau^2)`; the interval of the mean is that of Hartung, Knapp, Sidik and Jonkman (never narrower
+    than the plain one), the prediction interval adds :math:`\tau^2` (IntHout et al. 2016), both with K - 1 degrees of
+    freedom.
+
+    Args:
+        values: one per network.
+        errors: their standard errors.
+
+    Returns:
+        ``mean``, ``low``, ``high``, ``predicted_low``, ``predicted_high``, ``tau``, ``n`` = K; the intervals are NaN
+        below three networks.
+
+    >>> random_effects([0.1, 0.2, 0.3], [0.01, 0.01, 0.01])["mean"]
+    0.2
+    """
+    y, s2 = np.asarray(values, float), np.maximum(np.asarray(errors, float) ** 2, 1e-18)
+    k, w = len(y), 1 / s2
+    fixed = (w * y).sum() / w.sum()
+    q = (w * (y - fixed) ** 2).sum()
+    tau2 = max(0.0, (q - (k - 1)) / (w.sum() - (w**2).sum() / w.sum())) if k > 1 else 0.0
+    w = 1 / (s2 + tau2)
+    mean = float((w * y).sum() / w.sum())
+    found = {"mean": mean, "tau": float(tau2**0.5), "n": k}
+    if k < LEAST:
+        return found | dict.fromkeys(("low", "high", "predicted_low", "predicted_high"), np.nan)
+    variance = max(1.0, (w * (y - mean) ** 2).sum() / (k - 1)) / w.sum()
+    ends = (*_around(mean, variance, k - 1), *_around(mean, variance + tau2, k - 1))
+    return found | dict(zip(("low", "high", "predicted_low", "predicted_high"), ends, strict=True))

@@ -1,12 +1,11 @@
-"""Intervals over pictures and trainings: against the bootstrap, Welch's test, and how often they hold the truth."""
+"""Intervals over images, trainings and networks: against other implementations, and how often they hold the truth."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 import pytest
-from campanion.results.statistics import paired, summarise
-from campanion.results.trainings import combine
+from campanion.results.statistics import combine, paired, random_effects, summarise
 from scipy import stats
 
 
@@ -55,3 +54,31 @@ def test_the_interval_of_both_covers_the_truth_about_as_often_as_it_says() -> No
         found = combine([(1, 100.0 * (generator.random((3, 400)) < share[:, None]))])
         hits += found["low"] <= 10 <= found["high"]
     assert 0.92 <= hits / 300 <= 1
+
+
+def test_two_trainings_give_no_interval() -> None:
+    found = combine([(1, errors(1, [0.1, 0.2])), (-1, errors(2, [0.1, 0.2, 0.15]))])
+    assert np.isnan([found["low"], found["high"]]).all()
+    assert np.isfinite([found["mean"], found["low_pictures"]]).all()
+
+
+# BCG vaccine trials (Colditz et al. 1994, dat.bcg of the R package metafor): ill and well, vaccinated and not
+BCG = np.array([
+    (4, 119, 11, 128), (6, 300, 29, 274), (3, 228, 11, 209), (62, 13536, 248, 12619), (33, 5036, 47, 5761),
+    (180, 1361, 372, 1079), (8, 2537, 10, 619), (505, 87886, 499, 87892), (29, 7470, 45, 7232), (17, 1699, 65, 1600),
+    (186, 50448, 141, 27197), (5, 2493, 3, 2338), (27, 16886, 29, 17825),
+])  # fmt: skip
+
+
+def test_random_effects_are_those_of_the_published_meta_analysis() -> None:
+    """DerSimonian and Laird for these trials: tau^2 0.3088, mean -0.7141; Knapp and Hartung's error is 0.1807."""
+    a, b, c, d = BCG.T
+    values, variances = np.log(a / (a + b) / (c / (c + d))), 1 / a - 1 / (a + b) + 1 / c - 1 / (c + d)
+    found = random_effects(values, variances**0.5)
+    assert found["tau"] ** 2 == pytest.approx(0.3088, abs=2e-4)
+    assert found["mean"] == pytest.approx(-0.7141, abs=2e-4)
+    half = stats.t.ppf(0.975, 12)
+    assert (found["high"] - found["low"]) / 2 / half == pytest.approx(0.1807, abs=2e-3)
+    predicted = (found["predicted_high"] - found["predicted_low"]) / 2 / half
+    assert predicted == pytest.approx((0.3088 + 0.1807**2) ** 0.5, abs=2e-3)
+    assert np.isnan(random_effects(values[:2], variances[:2])["low"])

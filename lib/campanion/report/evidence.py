@@ -1,0 +1,243 @@
+"""What a result holds for a claim: the comparisons that its test needs, beside the same numbers of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from math import exp, log
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from campanion.report.claims import Claim, Test
+from campanion.report.papers import paper_data, published
+from campanion.report.rule import LEVEL, Comparison
+from campanion.results.measures import DIRECTION, better
+
+_TOLERANCE = 1e-9
+
+
+class NotThere(LookupError):
+    """The result holds no value that the test needs; the message says which."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network on one data set: its means and differences, by name."""
+
+    model: str
+    data: str
+    epochs: int | None = None
+    means: Mapping[tuple[str, str], Mapping] = field(default_factory=dict)
+    differences: Mapping[tuple[str, str, str], Mapping] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, *runs: Mapping) -> Run:
+        """One of a result file, or several joined; the first counts where two hold the same value."""
+        means, differences = {}, {}
+        for run in reversed(runs):
+            means |= {(r["method"], r["metric"]): r for r in run["rows"]}
+            differences |= {(d["method"], d["reference"], d["metric"]): d for d in run["differences"]}
+        settings = runs[0].get("provenance", {}).get("settings") or {}
+        model = runs[0]["model"] if len({r["model"] for r in runs}) == 1 else " and ".join(r["model"] for r in runs)
+        epochs = settings.get("epochs") if isinstance(settings, Mapping) else None
+        return cls(model, runs[0]["data"], epochs, means, differences)
+
+    def mean(self, method: str, metric: str) -> Mapping:
+        """The row of a method."""
+        if (method, metric) not in self.means:
+            raise NotThere(f"no {metric} of {method}")
+        return self.means[method, metric]
+
+    def difference(self, method: str, other: str, metric: str) -> Comparison:
+        """How far ``method`` is better: paired where the result holds it, else of two independent means."""
+        turn = better(metric)
+        for sign, key in ((turn, (method, other, metric)), (-turn, (other, method, metric))):
+            if key in self.differences:
+                d = self.differences[key]
+                low, high = (None, None) if d["low"] is None else sorted((sign * d["low"], sign * d["high"]))
+                return Comparison(method, other, metric, sign * d["mean"], low, high, d["n"])
+        a, b = self.mean(method, metric), self.mean(other, metric)
+        value, n = turn * (a["mean"] - b["mean"]), min(a["n"], b["n"])
+        if a["low"] is None or b["low"] is None:
+            return Comparison(method, other, metric, value, None, None, n, paired=False)
+        reach = np.hypot((a["high"] - a["low"]) / 2, (b["high"] - b["low"]) / 2)
+        return Comparison(method, other, metric, value, value - reach, value + reach, n, paired=False)
+
+    def variance(self, a: str, b: str, metric: str) -> float | None:
+        """Of the mean difference of two methods; None where the result does not pair them."""
+        if a == b:
+            return 0.0
+        d = self.differences.get((a, b, metric)) or self.differences.get((b, a, metric))
+        return None if d is None or d["low"] is None else ((d["high"] - d["low"]) / 2) ** 2
+
+
+def comparisons(claim: Claim, run: Run) -> list[Comparison]:
+    """All that the claim needs of a run, with margins and the paper's own values.
+
+    Raises:
+        NotThere: the run lacks one of them.
+    """
+    found = [c for test in claim.test for c in _KINDS[test.kind](test, run, claim)]
+    near = nearest(claim, run)
+    cell = f"{paper_data(run.data)} {run.model} "
+    return [
+        replace(
+            c,
+            margin=claim.margin.get(c.metric) if c.reference is not None and c.bound == 0 else None,
+            printed=c.printed if c.printed is not None else _printed(c, near),
+            cell=cell + c.metric,
+        )
+        for c in found
+    ]
+
+
+def correlation(claim: Claim, run: Run, found: Sequence[Comparison]) -> np.ndarray:
+    """Correlation of the comparisons: from the variances of all differences of one metric, 0 between metrics.
+
+    Where a variance is missing two comparisons that share a method have 0.5, as for equal variances.
+    """
+    size = len(found)
+    matrix = np.eye(size)
+    for i, j in product(range(size), repeat=2):
+        a, b = found[i], found[j]
+        if j < i and a.metric == b.metric and a.reference is not None and b.reference is not None:
+            matrix[i, j] = matrix[j, i] = a.sign * b.sign * _correlated(run, a, b)
+    return matrix
+
+
+def nearest(claim: Claim, run: Run) -> list[dict[tuple[str, str], float]]:
+    """The paper's printed values by method and metric: those on the run's data and network first."""
+    parts = []
+    for table in claim.tables:
+        frame = published(claim.paper, table)
+        parts.append(frame[frame.metric.isin(DIRECTION)])
+    if not parts:
+        return []
+    frame = pd.concat(parts)
+    frame = frame[(frame.data == "") | frame.data.map(claim.is_about)]
+    groups = {key: {(r.method, r.metric): float(r.number) for r in g.itertuples()}
+              for key, g in frame.groupby(["model", "data"], sort=False)}  # fmt: skip
+    order = sorted(groups, key=lambda key: (key[1] != paper_data(run.data), key[0] != run.model))
+    return [groups[key] for key in order]
+
+
+def printed_run(claim: Claim, model: str = "", data: str = "") -> Run | None:
+    """The paper's own table as a run without widths: of this network and data, or the nearest."""
+    values = nearest(claim, Run(model, data))
+    if not values:
+        return None
+    row = {"n": claim.n or 1}
+    means = {k: {"mean": v, "low": v, "high": v, **row} for k, v in values[0].items()}
+    return Run(model, data, means=means)
+
+
+def _printed(comparison: Comparison, near: Iterable[Mapping[tuple[str, str], float]]) -> float | None:
+    for values in near:
+        own = values.get((comparison.method, comparison.metric))
+        if comparison.reference is None and own is not None:
+            return own
+        other = values.get((comparison.reference, comparison.metric))
+        if own is not None and other is not None:
+            return round(better(comparison.metric) * (own - other), 10)
+    return None
+
+
+def _correlated(run: Run, x: Comparison, y: Comparison) -> float:
+    parts = [run.variance(a, b, x.metric) for a, b in
+             ((x.method, y.reference), (x.reference, y.method), (x.method, y.method), (x.reference, y.reference),
+              (x.method, x.reference), (y.method, y.reference))]  # fmt: skip
+    if any(p is None for p in parts):
+        shared = len({x.method, x.reference} & {y.method, y.reference})
+        sign = 1 if x.method == y.method or x.reference == y.reference else -1
+        return 0.5 * sign * (shared > 0)
+    ad, bc, ac, bd, own, others = parts
+    if own * others == 0:
+        return 0.0
+    return float(np.clip((ad + bc - ac - bd) / 2 / (own * others) ** 0.5, -1, 1))
+
+
+def _above(test: Test, run: Run, claim: Claim) -> list[Comparison]:
+    pairs = [(a, b) for a, b in product(test.methods, test.others) if a != b]
+    return [run.difference(a, b, m) for m in test.metrics for a, b in pairs]
+
+
+def _level(test: Test, run: Run, claim: Claim) -> list[Comparison]:
+    found = []
+    for metric, method in product(test.metrics, test.methods):
+        row = run.mean(method, metric)
+        one = Comparison(method, None, metric, row["mean"], row["low"], row["high"], row["n"])
+        if test.at_least is not None:
+            found.append(replace(one, bound=test.at_least))
+        if test.at_most is not None:
+            found.append(replace(one, bound=test.at_most, sign=-1))
+    return found
+
+
+def _close(test: Test, run: Run, claim: Claim) -> list[Comparison]:
+    differences = _above(test, run, claim)
+    below = [replace(d, bound=-test.within) for d in differences]
+    return below if test.kind == "not_worse" else below + [replace(d, bound=test.within, sign=-1) for d in differences]
+
+
+def _ratio(test: Test, run: Run, claim: Claim) -> list[Comparison]:
+    found = []
+    for metric, a, b in product(test.metrics, test.methods, test.others):
+        fast, slow = run.mean(a, metric), run.mean(b, metric)
+        value, n = slow["mean"] / fast["mean"], min(fast["n"], slow["n"])
+        one = Comparison(f"{b} / {a}", None, metric, value, None, None, n, bound=test.times)
+        if fast["low"] is not None and slow["low"] is not None:
+            # relative half-widths add in squares: the two are timed apart
+            reach = np.hypot(*(log(max(r["high"] / r["mean"], r["mean"] / max(r["low"], 1e-12))) for r in (fast, slow)))
+            one = replace(one, low=value * exp(-reach), high=value * exp(reach))
+        found.append(one)
+    return found
+
+
+def _as_printed(test: Test, run: Run, claim: Claim) -> list[Comparison]:
+    table = printed_run(claim, run.model, run.data)
+    named = set(published(claim.paper, claim.tables[0]).model)
+    if run.model not in named:
+        raise NotThere(f"a network that the paper does not print ({run.model})")
+    found = []
+    for metric, method in product(test.metrics, test.methods):
+        text = table.mean(test.printed_as or method, metric)["mean"]
+        value = test.misprints.get(f"{text:g}", text)
+        row = run.mean(method, metric)
+        one = Comparison(method, None, metric, row["mean"], row["low"], row["high"], row["n"], printed=value)
+        found.append(replace(one, bound=value - test.within - _TOLERANCE))
+        found.append(replace(one, bound=value + test.within + _TOLERANCE, sign=-1))
+    return found
+
+
+def _association(test: Test, run: Run, claim: Claim) -> list[Comparison]:
+    """Spearman's rank correlation over the methods; the interval by Fisher's transform with Fieller's variance."""
+    found = []
+    count = len(test.methods)
+    for metric in test.metrics:
+        x, y = (pd.Series([better(k) * run.mean(m, k)["mean"] for m in test.methods]).rank() for k in (test.by, metric))
+        rho = float(np.clip(x.corr(y), -0.999, 0.999)) if x.nunique() > 1 and y.nunique() > 1 else 0.0
+        reach = stats.norm.ppf((1 + LEVEL) / 2) * (1.06 / (count - 3)) ** 0.5
+        low, high = np.tanh(np.arctanh(rho) - reach), np.tanh(np.arctanh(rho) + reach)
+        found.append(Comparison(f"rank correlation with {test.by}", None, metric, rho, float(low), float(high), count))
+    return found
+
+
+def _none(test: Test, run: Run, claim: Claim) -> list[Comparison]:
+    raise NotThere("nothing that a number decides" if test.kind == "by_eye" else "a comparison of several runs")
+
+
+_KINDS: dict[str, Callable[[Test, Run, Claim], list[Comparison]]] = {
+    "above": _above,
+    "most_cells": _above,
+    "level": _level,
+    "close": _close,
+    "not_worse": _close,
+    "ratio": _ratio,
+    "as_printed": _as_printed,
+    "association": _association,
+    "across": _none,
+    "by_eye": _none,
+}

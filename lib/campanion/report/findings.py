@@ -1,0 +1,300 @@
+"""What was found about the papers themselves: a paragraph with generated numbers and a picture for each finding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from campanion.report import networks, words
+from campanion.report.claims import find_claim
+from campanion.report.evidence import NotThere, Run, comparisons, correlation
+from campanion.report.figures import PALETTE, STYLE
+from campanion.report.papers import published
+from campanion.report.rule import Comparison, power
+from campanion.report.verdicts import runs_of
+from campanion.results.measures import TITLES
+
+WIDTH = 7.16
+
+
+@dataclass(frozen=True, repr=False)
+class Finding:
+    """A finding: its heading, a paragraph in Markdown, a figure."""
+
+    title: str
+    text: str
+    figure: Figure
+
+
+def bold_cells(results: Mapping[str, Mapping]) -> Finding:
+    """The power of the papers' own experiments: would a paper that is right have seen its differences?"""
+    names = {
+        "lift_table1_shap_best": "SHAP-CAM (100 orderings) is best in all 18 comparisons",
+        "lift_table3_most_cells": "LIFT-CAM is best in most cells",
+        "lift_table4_deletion": "LIFT-CAM has the lowest deletion AUC",
+        "lift_table4_insertion": "LIFT-CAM has the highest insertion AUC",
+        "lift_table5_proportion": "LIFT-CAM has the most energy in the box",
+        "fd_table1_deletion": "FD-CAM's deletion AUC, second to Group-CAM",
+        "fd_table1_best_overall": "FD-CAM has the best insertion minus deletion",
+    }
+    rows = []
+    for name, said in names.items():
+        claim = find_claim(name)
+        for run in runs_of(claim, results):
+            try:
+                needed = comparisons(claim, run)
+            except NotThere:
+                continue
+            if not any(c.tied for c in needed):
+                chance = power(needed, correlation(claim, run, needed), n=claim.n, cells=claim.kind == "most_cells")
+                where, head = words.run_name(run.model, run.data), networks.head(run.model)
+                rows.append((f"{said} (N = {claim.n:,})", where, head, 100 * chance))
+    frame = pd.DataFrame(rows, columns=["claim", "network", "kind", "power"])
+    with mpl.rc_context(STYLE):
+        fig, ax = plt.subplots(figsize=(WIDTH, 3.2))
+        sns.stripplot(frame, x="power", y="claim", hue="network", ax=ax, size=6, palette=PALETTE[:7], jitter=False)
+        ax.axvline(80, color="0.6", lw=0.8, ls=":")
+        ax.set(xlabel="power at the paper's own N (%)", ylabel="", xlim=(-2, 102))
+        handles = ax.get_legend_handles_labels()
+        ax.get_legend().remove()
+        fig.legend(*handles, loc="outside lower center", ncols=3, fontsize=6)
+    own = frame[frame.kind == networks.HIDDEN]
+    spans = {name: _span(own[own.claim.str.startswith(said)].power) for name, said in names.items()}
+    text = (
+        "A bold number says that a method was best on the images of the paper, not that it would be on others. "
+        "With the "
+        "variances of our networks with hidden layers and the paper's own number of images, differences "
+        "exactly as large "
+        "as printed would show **SHAP-CAM best in all 18 comparisons with a chance of "
+        f"{spans['lift_table1_shap_best']}**, LIFT-CAM best in most cells with "
+        f"{spans['lift_table3_most_cells']}, and its "
+        f"lowest deletion AUC with {spans['lift_table4_deletion']}: these cells could hardly have been told "
+        f"from a tie. For "
+        f"FD-CAM's insertion minus deletion the chance is {spans['fd_table1_best_overall']}."
+    )
+    return Finding("Several bold numbers could not have been told from a tie", text, fig)
+
+
+def centre_point(results: Mapping[str, Mapping]) -> Finding:
+    """The pointing game's baseline that Table II does not print."""
+    table = published("fd", "table2").set_index("method").number
+    run = max(_full(results, "22_fd_table2_pointing_game"), key=lambda r: networks.head(r.model) == networks.HIDDEN)
+    centre, chance = (run.mean(m, "pointing_accuracy")["mean"] for m in ("centre point", "random point"))
+    rows = [(words.method(m), v, "the paper's VGG16") for m, v in table.items()]
+    rows += [(words.method(m), run.mean(m, "pointing_accuracy")["mean"], networks.short(run.model)) for m in table.index
+             if (m, "pointing_accuracy") in run.means]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["method", "accuracy", "network"])
+    with mpl.rc_context(STYLE):
+        fig, ax = plt.subplots(figsize=(WIDTH, 2.6))
+        sns.stripplot(frame, x="accuracy", y="method", hue="network", ax=ax, palette=PALETTE[:2], size=6, jitter=False)
+        for value, name in ((centre, "the centre of every image"), (chance, "a random point")):
+            ax.axvline(value, color="0.4", lw=1, ls="--")
+            ax.text(value, -0.75, name, ha="center", fontsize=7)
+        ax.set(xlabel=TITLES["pointing_accuracy"], ylabel="")
+    ablation = table["ablation_cam"]
+    text = (
+        f"Pointing at **the centre of every image scores {centre:.1f} %** in the pointing game on VOC2007 "
+        f"(N = {run.mean('centre point', 'pointing_accuracy')['n']:,}), a random point {chance:.1f} %. The "
+        f"paper's Table II "
+        f"has no such line, and its Ablation-CAM ({ablation:.1f} %) is {'below' if ablation < centre else 'above'} the "
+        "centre. The distance of a method from this line, not from 0, is what it knows."
+    )
+    return Finding("The centre of the image beats the paper's Ablation-CAM", text, fig)
+
+
+def fin(results: Mapping[str, Mapping]) -> Finding:
+    """What a trained Feature Importance Network changes."""
+    run = _full(results, "16_lfi_fig5_fin_effect")[0]
+    kinds = ("lfi-paper-finfrozen", "lfi-paper-finnone")
+    error = [run.difference("lfi-paper", k, "top1_error") for k in kinds]
+    maps = run.difference("lfi-paper lfi_cam", "lfi-paper mean_features", "overall")
+    overlap = run.mean("lfi-paper", "iou_with_mean")
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.9), width_ratios=(2, 1))
+        _differences(axes[0], error, ["trained over frozen FIN", "trained FIN over none"])
+        axes[0].set_xlabel("top-1 error, points gained")
+        _differences(axes[1], [maps], ["map over plain mean\nof the features"])
+        axes[1].set_xlabel("insertion - deletion")
+    shared = words.interval(overlap["mean"], overlap["low"], overlap["high"], "iou")
+    said = "; over ".join(f"{words.method(c.reference)}, {words.measured(c)} points" for c in error)
+    text = (
+        f"LFI-CAM's contribution is to *learn* the importance of the features. On {networks.data(run.data)} a "
+        f"trained FIN "
+        f"gains, over {said} (above 0: the trained one errs less; N = {error[0].n:,} images). Its map and the "
+        f"plain mean of "
+        f"the same feature maps overlap by **{shared} %**, and their insertion minus deletion differs by "
+        f"{words.measured(maps)}. The design explains it: a softmax over N pooled values stays near 1/N."
+    )
+    return Finding("A trained, a frozen and an absent FIN do the same", text, fig)
+
+
+def bias(results: Mapping[str, Mapping]) -> Finding:
+    """FD-CAM's bias b: what the method is worth over its values."""
+    rows = []
+    for run in _full(results, "24_fd_sweep"):
+        for (method, metric), row in run.means.items():
+            if metric == "overall" and method.startswith("fd_cam:bias="):
+                rows.append((float(method.split("=")[1]), row["mean"], words.run_name(run.model, run.data), row["n"]))
+        own = run.means.get(("fd_cam", "overall"))
+        rows += [(0.5, own["mean"], words.run_name(run.model, run.data), own["n"])] if own else []
+    frame = pd.DataFrame(rows, columns=["b", "overall", "network", "n"]).sort_values(["network", "b"])
+    with mpl.rc_context(STYLE):
+        fig, ax = plt.subplots(figsize=(WIDTH, 2.6))
+        sns.lineplot(frame, x="b", y="overall", hue="network", style="network", markers=True, ax=ax, errorbar=None)
+        ax.axvline(0.5, color="0.6", lw=0.8, ls=":")
+        ax.set(xlabel="bias b (the paper's: 0.5)", ylabel=TITLES["overall"])
+    spread = frame.groupby("network").overall.agg(["max", "min"])
+    best = frame.loc[frame.groupby("network").overall.idxmax()].set_index("network").b
+    said = "; ".join(
+        f"{n}: best at b = {best[n]:g} ({r['max']:.3f}), worst {r['min']:.3f}" for n, r in spread.iterrows()
+    )
+    text = (
+        "Eq. (10) subtracts b = 0.5 from a gradient weight that was stretched to 0..1 over the K channels and "
+        "multiplied by "
+        "up to e. How many weights that makes negative depends on how they are spread, so on K and the head: **b is no "
+        f"constant of the method**. Insertion minus deletion over b (N = {frame.n.min():,} images): {said}. "
+        "[Notebook 24](24_fd_table4_weight_combination.ipynb) goes further."
+    )
+    return Finding("FD-CAM's bias is a property of the network", text, fig)
+
+
+def two_networks(results: Mapping[str, Mapping]) -> Finding:
+    """The printed sizes of LFI-CAM and those of its equations."""
+    printed = published("lfi", "table3").query("metric == 'parameters' and method in ('abn', 'lfi_cam')")
+    rows = [
+        (networks.name(r.model), f"{words.method(r.method)}, printed", float(r.number)) for r in printed.itertuples()
+    ]
+    kinds = {"lfi_cam": "LFI-CAM, generation table3", "lfi_cam:paper": "LFI-CAM, equations and supplement"}
+    order = list(dict.fromkeys(r[0] for r in rows))
+    for run in _full(results, "13_lfi_table3_imagenet_size"):
+        if run.data == "imagenet":
+            rows += [(networks.name(run.model), kinds[k], run.mean(k, "parameters")["mean"]) for k in kinds]
+    frame = pd.DataFrame(rows, columns=["network", "kind", "parameters"])
+    with mpl.rc_context(STYLE):
+        fig, ax = plt.subplots(figsize=(WIDTH, 2.6))
+        sns.barplot(frame, x="network", y="parameters", hue="kind", order=order, ax=ax, palette=PALETTE[:4])
+        ax.set(xlabel="", ylabel=TITLES["parameters"])
+        ax.legend(fontsize=6.5, title=None)
+    at = frame.set_index(["network", "kind"]).parameters
+    big = "ResNet-50"
+    times = at[big, kinds["lfi_cam:paper"]] / at[big, "ABN, printed"]
+    text = (
+        f"Table 3 prints {at[big, 'LFI-CAM, printed']:.2f} M parameters for LFI-CAM in ResNet-50. A network "
+        f"with the FIN of "
+        "the supplement (four 3x3 convolutions over 2,048 channels) has "
+        f"**{at[big, kinds['lfi_cam:paper']]:.1f} M**, {times:.1f} times ABN's {at[big, 'ABN, printed']:.2f} "
+        f"M. The printed "
+        f"sizes are those of an earlier state of the authors' code ({at[big, kinds['lfi_cam']]:.2f} M), whose FIN no "
+        "gradient reaches. *Fewer parameters than ABN* holds for that network; the paper's equations describe "
+        "the other."
+    )
+    return Finding("The printed sizes and the supplement's FIN are two networks", text, fig)
+
+
+def discriminability(results: Mapping[str, Mapping]) -> Finding:
+    """FD-CAM's central claim on two classes in one image."""
+    metrics = ("own_energy", "other_energy", "overlap")
+    runs = [r for r in _full(results, "22_fd_table2_pointing_game") if networks.head(r.model) == networks.HIDDEN]
+    run = max(runs, key=lambda r: (r.model == "voc_vgg16", r.mean("fd_cam", "own_energy")["n"]))
+    others = [m for m in ("grad_cam", "grad_cam_pp", "xgrad_cam", "layer_cam", "score_cam", "ablation_cam", "lift_cam")
+              if (m, "own_energy") in run.means]  # fmt: skip
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.3), sharey=True)
+        for ax, metric in zip(axes, metrics, strict=True):
+            _differences(ax, [run.difference("fd_cam", o, metric) for o in others], [words.method(o) for o in others])
+            ax.set_xlabel(f"{TITLES[metric]}:\nFD-CAM better by", fontsize=7)
+    own, other, overlap = (run.difference("fd_cam", "grad_cam", m) for m in metrics)
+    text = (
+        "FD-CAM is said to tell classes apart better than gradient and score based methods (abstract, Fig. 6). "
+        "On images "
+        f"with several classes ({words.run_name(run.model, run.data)}, N = {own.n:,}) it puts {_more(own)} "
+        f"energy on its "
+        f"own class than Grad-CAM, {_more(_turned(other))} on the other classes, and its maps of two classes "
+        f"overlap by "
+        f"{_more(_turned(overlap))}. The claim needs more, less and less."
+    )
+    return Finding("FD-CAM's maps of two classes overlap more, not less", text, fig)
+
+
+def closer_is_better(results: Mapping[str, Mapping]) -> Finding:
+    """Whether methods closer to the SHAP values have better maps."""
+    claim = find_claim("lift_table1_closer_better")
+    rows, correlations = [], []
+    for run in runs_of(claim, results):
+        try:
+            needed = comparisons(claim, run)
+        except NotThere:
+            continue
+        correlations += [(words.run_name(run.model, run.data), c) for c in needed if c.metric == "ad"]
+        name = words.run_name(run.model, run.data)
+        rows += [(name, words.method(m), run.mean(m, "shap_cosine")["mean"], run.mean(m, "ad")["mean"])
+                 for m in claim.test[0].methods]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["network", "method", "cosine", "drop"])
+    names = list(dict.fromkeys(frame.network))
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(1, len(names), figsize=(WIDTH, 2.3), squeeze=False)
+        for ax, name in zip(axes[0], names, strict=True):
+            part = frame[frame.network == name]
+            sns.scatterplot(
+                part, x="cosine", y="drop", hue="method", ax=ax, legend=name == names[-1], palette=PALETTE[:6]
+            )
+            ax.set_title(name.replace(" on ", "\non "), fontsize=6)
+            ax.set(xlabel="cosine with SHAP", ylabel=TITLES["ad"] if name == names[0] else "")
+            ax.tick_params(labelsize=6)
+        axes[0, -1].legend(fontsize=5, title=None)
+    said = "; ".join(f"{n}: {c.value:.2f}" for n, c in correlations)
+    best = (frame.loc[frame.groupby("network")["drop"].idxmin()].method == words.method("score_cam")).sum()
+    text = (
+        "LIFT-CAM's section 4.1 concludes that maps are the better the closer their weights are to the SHAP "
+        "values. Over "
+        f"the six methods of Table 3 the rank correlation of closeness with a low average drop is {said} (1: "
+        f"as claimed). "
+        "Six methods decide little, but nothing points that way: Score-CAM, the farthest from the SHAP values, has the "
+        f"lowest average drop on {best} of {len(names)} runs, since the metric favours broad maps."
+    )
+    return Finding("Closer to the SHAP values: not better maps here", text, fig)
+
+
+FINDINGS = (bold_cells, discriminability, fin, centre_point, bias, two_networks, closer_is_better)
+
+
+def _full(results: Mapping[str, Mapping], notebook: str) -> list[Run]:
+    runs = [r for r in results.get(notebook, {"runs": []})["runs"] if r["mode"] == "full"]
+    if not runs:
+        raise ValueError(f"There is no full run of {notebook}: compute it with `./reproduce.sh full {notebook}`.")
+    return [Run.of(r) for r in runs]
+
+
+def _differences(ax: Axes, found: Sequence[Comparison], names: Sequence[str]) -> None:
+    for i, c in enumerate(found):
+        colour = PALETTE[0] if c.low > 0 else PALETTE[1] if c.high < 0 else "0.45"
+        ax.errorbar(
+            c.value, i, xerr=[[c.value - c.low], [c.high - c.value]], fmt="o", ms=4, lw=1, capsize=2, color=colour
+        )
+    ax.axvline(0, color="black", lw=0.8)
+    ax.set_yticks(range(len(names)), names, fontsize=7)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+
+
+def _span(powers: pd.Series) -> str:
+    low, high = powers.min(), powers.max()
+    return f"{low:.0f} to {high:.0f} %" if round(low) != round(high) else f"{low:.0f} %"
+
+
+def _more(c: Comparison) -> str:
+    """``4.4 points less [3.5, 5.3]``."""
+    sign = 1 if c.value > 0 else -1
+    ends = sorted((sign * c.low, sign * c.high))
+    return f"{abs(c.value):.1f} points {'more' if sign > 0 else 'less'} [{ends[0]:.1f}, {ends[1]:.1f}]"
+
+
+def _turned(c: Comparison) -> Comparison:
+    """As measured: of a metric of which less is better."""
+    return replace(c, value=-c.value, low=-c.high, high=-c.low)

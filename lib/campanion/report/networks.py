@@ -1,0 +1,94 @@
+"""The networks of the result files: a name to print, and what stands between the explained layer and the score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+HIDDEN, NEARLY, LINEAR = "hidden", "nearly linear", "linear"
+HEADS = (HIDDEN, NEARLY, LINEAR)
+
+#: name in result files: (name to print, kind of head)
+NETWORKS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "vgg16": ("VGG16", HIDDEN),
+        "voc_vgg16": ("VGG16 of VOC", HIDDEN),
+        "alexnet": ("AlexNet", HIDDEN),
+        "voc_mlp": ("ResNet-18 + hidden layers", HIDDEN),
+        "imagenette_vgg": ("VGG11 of Imagenette", HIDDEN),
+        "scenes_vgg": ("small VGG of scenes", HIDDEN),
+        "squeezenet1_0": ("SqueezeNet 1.0", NEARLY),
+        "squeezenet1_1": ("SqueezeNet 1.1", NEARLY),
+        "voc_linear": ("ResNet-18 of VOC", LINEAR),
+        "resnet20": ("ResNet-20", LINEAR),
+        "resnet110": ("ResNet-110", LINEAR),
+        "resnext29": ("ResNeXt-29", LINEAR),
+        "vqa": ("VQA network", HIDDEN),
+        "vqa_scenes": ("VQA network of scenes", HIDDEN),
+    }
+)
+_FAMILIES = {"resnet": "ResNet-", "vgg": "VGG"}
+
+
+def head(model: str) -> str:
+    """Whether the part after the explained layer has hidden layers, is nearly linear, or linear.
+
+    Networks that are not listed and whose name begins with ``vgg`` have hidden layers; the other CNN families of
+    torchvision, and what was trained here on small pictures, end in a mean over positions and one linear layer.
+
+    >>> head("squeezenet1_1")
+    'nearly linear'
+    """
+    if model in NETWORKS:
+        return NETWORKS[model][1]
+    return HIDDEN if model.startswith(("vgg", "alexnet")) else LINEAR
+
+
+def name(model: str) -> str:
+    """The network's name as one prints it.
+
+    >>> name("resnet50"), name("cifar10_resnet20_lfi-paper_lr0.1_seed0_e3")
+    ('ResNet-50', 'ResNet-20, LFI-CAM (paper)')
+    """
+    if model in NETWORKS:
+        return NETWORKS[model][0]
+    parts = model.split("_")
+    if len(parts) > 3 and parts[1] in NETWORKS:  # a training: data_network_kind_rate_seed_epochs
+        kind = parts[2].replace("lfi-", "LFI-CAM (") + ")" if parts[2].startswith("lfi-") else parts[2].upper()
+        return f"{name(parts[1])}, {kind}"
+    for start, printed in _FAMILIES.items():
+        if model.startswith(start) and model[len(start) :].isdigit():
+            return f"{printed}{model[len(start) :]}"
+    return model
+
+
+def short(model: str) -> str:
+    """The printed name without what a narrow column has no room for."""
+    return " and ".join(name(m) for m in model.split(" and ")).replace(" (paper)", "")
+
+
+_DATA = MappingProxyType(
+    {
+        "imagenet": "ImageNet",
+        "imagenet-val": "ImageNet",
+        "voc2007": "VOC2007",
+        "coco": "COCO",
+        "coco-voc": "COCO",
+        "imagenette": "Imagenette",
+        "imagenette96": "Imagenette",
+        "cifar10": "CIFAR-10",
+        "cifar100": "CIFAR-100",
+        "stl10": "STL-10",
+        "cats-dogs": "Cat&Dog",
+        "vqa-v2": "VQA v2",
+    }
+)
+
+
+def data(name: str) -> str:
+    """The data set's name as one prints it.
+
+    >>> data("imagenet-val")
+    'ImageNet'
+    """
+    return _DATA.get(name, name)

@@ -1,0 +1,191 @@
+"""The verdicts as pictures: a heat-strip of claims by networks, a forest plot of the deciding numbers of a table."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from campanion.report import networks, words
+from campanion.report.figures import PALETTE, STYLE
+from campanion.report.papers import PAPERS
+from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME, Judgement
+from campanion.report.scoreboard import SIGNS
+from campanion.report.verdicts import OWN, Answer, Verdict
+from campanion.results.measures import TITLES
+
+COLOURS = {HOLDS: PALETTE[0], SAME: PALETTE[5], OPEN: "#d9d9d9", AGAINST: PALETTE[1]}
+_LIGHT = (SAME, OPEN)  # backgrounds that need dark letters
+_ORDER = list(COLOURS)
+_OWN_CELL, _ACROSS_CELL = ("own", ""), ("across", "")
+_ROW, _CELL, _LABEL = 0.33, 0.72, 4.3  # inches: height of a claim, width of a network, width of the sentences
+
+
+def strip(found: Sequence[Verdict], title: str = "Which claims hold, and on which networks?") -> Figure:
+    """A row per claim, a cell per network: first the paper's own setting, then networks grouped by their heads.
+
+    Colour and sign say the answer, the number how many comparisons hold or, where one cannot tell, the power: the
+    chance that the printed differences would have been seen at this N. Claims without any answer are left out.
+
+    Args:
+        found: verdicts, of one paper or several; each paper has a panel.
+
+    Raises:
+        ValueError: no claim has an answer.
+    """
+    panels = [(p, [v for v in found if v.claim.paper == p and v.answers]) for p in PAPERS]
+    panels = [(p, rows) for p, rows in panels if rows]
+    if not panels:
+        raise ValueError("No claim has an answer in these results: compute some with `./reproduce.sh full`.")
+    columns = [_columns(rows) for _, rows in panels]
+    width = _LABEL + _CELL * max(map(len, columns))
+    heights = [_ROW * len(rows) + 1.35 for _, rows in panels]
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(
+            len(panels), 1, figsize=(width, sum(heights) + 0.5), height_ratios=heights, squeeze=False
+        )
+        for ax, (paper, rows), names in zip(axes[:, 0], panels, columns, strict=True):
+            _panel(ax, rows, names, max(map(len, columns)))
+            ax.set_title(f"{PAPERS[paper].partition(':')[0]}: {len(rows)} claims", loc="left", fontsize=9, pad=52)
+        handles = [Patch(color=COLOURS[w], label=f"{SIGNS[w]} {w}") for w in _ORDER]
+        fig.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8)
+        fig.suptitle(title, fontsize=11)
+    return fig
+
+
+def forest(found: Sequence[Verdict], width: float = 7.16) -> Figure:
+    """The deciding number of every network, claim by claim: towards the claim is to the right.
+
+    A filled mark with its 95 % interval is ours, a ring the paper's printed value, the line the bound that the claim
+    needs (0 for a difference), the shaded band the margin within which a difference does not matter.
+
+    Args:
+        found: verdicts, such as those of one table.
+        width: of the figure in inches.
+
+    Raises:
+        ValueError: no claim has an answer with an interval.
+    """
+    rows = [(v, [a for a in v.answers if a.judgement.deciding.low is not None]) for v in found]
+    rows = [(v, a) for v, a in rows if a]
+    if not rows:
+        raise ValueError("No claim has an answer with an interval in these results: there is nothing to draw.")
+    heights = [0.3 * len(a) + 0.75 for _, a in rows]
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(
+            len(rows), 1, figsize=(width, sum(heights) + 0.3), height_ratios=heights, squeeze=False
+        )
+        for ax, (v, answers) in zip(axes[:, 0], rows, strict=True):
+            _forest(ax, v, answers)
+        marks = [
+            mpl.lines.Line2D([], [], color="black", marker="o", lw=1, ms=4, label="ours, 95 % interval"),
+            mpl.lines.Line2D([], [], color="black", marker="o", mfc="none", ls="", ms=8, label="printed in the paper"),
+            Patch(color="0.9", label="margin: a difference that does not matter"),
+        ]
+        fig.legend(handles=marks, loc="outside lower center", ncols=3, fontsize=7)
+    return fig
+
+
+def _columns(found: Sequence[Verdict]) -> list[tuple[str, str, str]]:
+    """Heading, network, data: the paper's own setting first, then by kind of head, comparisons of networks last."""
+    heads = {networks.HIDDEN: "hidden layers", networks.NEARLY: "nearly linear", networks.LINEAR: "linear"}
+    order = {name: i for i, name in enumerate(heads)}
+    shown = {k for v in found for k in _cells(v)} - {_OWN_CELL, _ACROSS_CELL}
+    listed = sorted((order[networks.head(model.split(" and ")[0])], model, data) for model, data in shown)
+    columns = [("", *_OWN_CELL), *((list(heads.values())[h], m, d) for h, m, d in listed)]
+    return columns + [("compared", *_ACROSS_CELL)] * any(v.claim.kind == "across" for v in found)
+
+
+def _cells(verdict: Verdict) -> dict[tuple[str, str], tuple[Judgement, float | None]]:
+    """Judgement and power by network and data; the paper's own settings and comparisons of networks have one each."""
+    if verdict.claim.kind == "across":
+        return {_ACROSS_CELL: (verdict.answers[0].judgement, None)}
+    own = verdict.groups[OWN]
+    cells = {_OWN_CELL: (own.judgement, own.power)} if own.judgement else {}
+    return cells | {(a.model, a.data): (a.judgement, a.power) for a in verdict.answers if a.group != OWN}
+
+
+def _panel(ax: Axes, found: Sequence[Verdict], columns: list[tuple[str, str, str]], most: int) -> None:
+    colours, texts = np.full((len(found), len(columns)), np.nan), np.full((len(found), len(columns)), "", object)
+    for i, v in enumerate(found):
+        cells = _cells(v)
+        for j, (_, *key) in enumerate(columns):
+            if tuple(key) in cells:
+                judgement, power = cells[tuple(key)]
+                colours[i, j], texts[i, j] = _ORDER.index(judgement.word), _text(judgement, power)
+    shown = pd.DataFrame(colours)
+    palette = mpl.colors.ListedColormap(list(COLOURS.values()))
+    empty = mpl.colors.ListedColormap(["0.96"])
+    ax.pcolormesh(np.zeros_like(colours), cmap=empty, edgecolors="white", lw=1.5)  # not run
+    sns.heatmap(shown, ax=ax, cmap=palette, vmin=-0.5, vmax=3.5, cbar=False, linewidths=1.5, linecolor="white")
+    for (i, j), text in np.ndenumerate(texts):
+        dark = not np.isnan(colours[i, j]) and _ORDER[int(colours[i, j])] in _LIGHT
+        ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=6.5, color="black" if dark else "white")
+    labels = [textwrap.fill(v.claim.sentence, 68, break_on_hyphens=False) for v in found]
+    ax.set_yticks(np.arange(len(found)) + 0.5, labels, rotation=0, fontsize=6.2)
+    named = {_OWN_CELL: "paper's\nown setting", _ACROSS_CELL: "networks\ncompared"}
+    heads = [
+        named.get((m, d)) or textwrap.fill(f"{networks.short(m)}, {networks.data(d)}", 13, break_on_hyphens=False)
+        for _, m, d in columns
+    ]
+    ax.xaxis.tick_top()
+    ax.set_xticks(np.arange(len(columns)) + 0.5, heads, rotation=0, fontsize=5.6)
+    ax.tick_params(length=0)
+    ax.set_xlim(0, most)  # all panels have cells of one size
+    for j, (head, *_) in enumerate(columns):
+        if j and head != columns[j - 1][0]:
+            ax.axvline(j, color="black", lw=1)
+            ax.text(j + 0.05, len(found) + 0.12, f"{head} →", fontsize=6, va="top")
+
+
+def _text(judgement: Judgement, power: float | None) -> str:
+    count = len(judgement.comparisons)
+    if judgement.word == OPEN and power is not None:
+        return f"{SIGNS[OPEN]} {100 * power:.0f} %"
+    return f"{SIGNS[judgement.word]} {judgement.holding}/{count}" if count > 1 else SIGNS[judgement.word]
+
+
+def _forest(ax: Axes, verdict: Verdict, answers: Sequence[Answer]) -> None:
+    bounds: Mapping[float, None] = dict.fromkeys(a.judgement.deciding.bound for a in answers)
+    for bound in bounds:
+        ax.axvline(bound, color="black", lw=0.8)
+    margins = {a.judgement.deciding.margin for a in answers} - {None}
+    if len(margins) == 1:
+        (margin,) = margins
+        ax.axvspan(-margin, margin, color="0.9", zorder=0)
+    for i, a in enumerate(answers):
+        d = a.judgement.deciding
+        colour = COLOURS[a.judgement.word] if a.judgement.word != OPEN else "0.45"
+        ax.errorbar(
+            d.value, i, xerr=[[d.value - d.low], [d.high - d.value]], fmt="o", ms=4, lw=1, capsize=2, color=colour
+        )
+        if d.printed is not None:
+            ax.plot(d.printed, i, "o", mfc="none", ms=8, color="black", mew=0.8)
+    labels = [
+        f"{SIGNS[a.judgement.word]} {_where(verdict, a)} (N = {a.judgement.n:,})\n"
+        + words.asked(a.judgement.deciding).partition(": ")[2]
+        for a in answers
+    ]
+    ax.set_yticks(range(len(answers)), labels, fontsize=5.8)
+    ax.set_ylim(len(answers) - 0.5, -0.5)
+    ax.tick_params(axis="x", labelsize=6.5)
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+    ax.ticklabel_format(axis="x", useOffset=False)
+    metrics = ", ".join(dict.fromkeys(TITLES[a.judgement.deciding.metric] for a in answers))
+    ax.set_title(
+        f"{textwrap.fill(verdict.claim.sentence, 66, break_on_hyphens=False)}\n{metrics}", fontsize=6.5, loc="left"
+    )
+
+
+def _where(verdict: Verdict, answer: Answer) -> str:
+    if verdict.claim.kind == "across":
+        return "networks compared"
+    return f"{networks.short(answer.model)}, {networks.data(answer.data)}"

@@ -1,0 +1,228 @@
+"""What was found for every claim: in the paper's own setting, and whether it carries over to other networks.
+
+*Reproduced* and *not reproduced* are said of the paper's own network and data alone. All other networks answer another
+question, *does it carry over?*: by the mean of their differences under random effects where there are three or more,
+for networks with hidden layers after the explained layer apart from linear and nearly linear ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+from campanion.report import networks
+from campanion.report.claims import Claim, Fit, load_claims
+from campanion.report.evidence import NotThere, Run, comparisons, correlation, printed_run
+from campanion.report.papers import paper_data
+from campanion.report.rule import AGAINST, HOLDS, LEVEL, Comparison, Judgement, judge, judge_cells, power
+from campanion.results.statistics import LEAST, random_effects
+
+NOT_RUN, BY_EYE = "not run", "shown, not judged"
+OWN, HIDDEN, LINEAR, OTHER = "own", "hidden", "linear", "other"
+#: the groups of networks that answer together, and how a heading calls them
+GROUPS = {
+    OWN: "the paper's own setting",
+    HIDDEN: "networks with hidden layers",
+    LINEAR: "linear and nearly linear networks",
+    OTHER: "other networks and trainings",
+}
+_WORDS = {
+    OWN: {HOLDS: "reproduced", AGAINST: "not reproduced"},
+    **{group: {HOLDS: "carries over", AGAINST: "does not carry over"} for group in (HIDDEN, LINEAR, OTHER)},
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one network on one data set says; ``power`` is the chance to see the printed differences at this N."""
+
+    model: str
+    data: str
+    group: str
+    judgement: Judgement | None
+    missing: str = ""
+    power: float | None = None
+
+    @property
+    def word(self) -> str:
+        """Of the rule, or *not run*."""
+        return NOT_RUN if self.judgement is None else self.judgement.word
+
+
+@dataclass(frozen=True)
+class GroupAnswer:
+    """What the networks of a group say together; ``predicted`` is where one more network may be expected."""
+
+    group: str
+    answers: tuple[Answer, ...]
+    judgement: Judgement | None
+    pooled: bool = False
+    predicted: tuple[float, float] | None = None
+    power: float | None = None
+
+    @property
+    def word(self) -> str:
+        """*reproduced*, *carries over* and their opposites, or a word of the rule."""
+        if self.judgement is None:
+            return NOT_RUN
+        return _WORDS[self.group].get(self.judgement.word, self.judgement.word)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answers to a claim, by group of networks."""
+
+    claim: Claim
+    groups: Mapping[str, GroupAnswer]
+
+    @property
+    def word(self) -> str:
+        """What is said of the paper's own setting."""
+        return BY_EYE if self.claim.kind == "by_eye" else self.groups[OWN].word
+
+    @property
+    def answers(self) -> list[Answer]:
+        """Of all networks that have one, the paper's own first."""
+        return [a for g in self.groups.values() for a in g.answers if a.judgement is not None]
+
+
+def verdict(claim: Claim, results: Mapping[str, Mapping]) -> Verdict:
+    """Answer a claim from results.
+
+    Runs of mode ``quick`` answer nothing, nor do runs on data that the claim is not about.
+
+    Args:
+        claim: from :func:`campanion.report.claims.load_claims`.
+        results: result files by notebook, from :func:`campanion.results.load_results`.
+
+    >>> verdict(find_claim("fd_table1_best_overall"), {}).word
+    'not run'
+    """
+    runs = runs_of(claim, results)
+    answers = _across(claim, runs) if claim.kind == "across" else [_answer(claim, run) for run in runs]
+    order = (OWN, OTHER) if claim.paper == "lfi" or claim.kind == "across" else (OWN, HIDDEN, LINEAR)
+    return Verdict(claim, {g: _together(claim, g, [a for a in answers if a.group == g]) for g in order})
+
+
+def verdicts(results: Mapping[str, Mapping]) -> list[Verdict]:
+    """The verdict of every claim, in the order of claims.yml."""
+    return [verdict(c, results) for c in load_claims()]
+
+
+def printed_passes(claim: Claim) -> bool | None:
+    """Whether the paper's own numbers bear the claim out (they have no width); None where it prints none of them."""
+    words = []
+    for setting in claim.own:
+        for model, data in ((m, d) for m in setting.network for d in setting.data):
+            run = printed_run(claim, model, data)
+            try:
+                words.append(_judge(claim)(comparisons(claim, run)).word)
+            except (NotThere, AttributeError):  # it prints no such number, or no table at all
+                continue
+    return all(w == HOLDS for w in words) if words else None
+
+
+def runs_of(claim: Claim, results: Mapping[str, Mapping]) -> list[Run]:
+    """The runs that a claim is about: those of its results joined by network and data, or by data alone."""
+    found: dict[tuple[str, str], list[Mapping]] = {}
+    for source in claim.sources:
+        for run in results.get(source, {"runs": []})["runs"]:
+            own_seeds = claim.seeds is None or (run.get("extra") or {}).get("seeds") == "own"
+            if run["mode"] == "full" and claim.is_about(run["data"]) and own_seeds:
+                key = "" if claim.join == "data" else run["model"]
+                found.setdefault((key, run["data"]), []).append(run)
+    runs = [Run.of(*each) for each in found.values()]
+    return [r for r in runs if not claim.heads or networks.head(r.model) in claim.heads]
+
+
+def group_of(claim: Claim, run: Run) -> str:
+    """Which group a run belongs to."""
+    if any(s.fits(run.model, run.data, run.epochs) for s in claim.own):
+        return OWN
+    if claim.paper == "lfi":
+        return OTHER
+    return HIDDEN if networks.head(run.model) == networks.HIDDEN else LINEAR
+
+
+def _judge(claim: Claim) -> Callable[[Sequence[Comparison]], Judgement]:
+    return judge_cells if claim.kind == "most_cells" else judge
+
+
+def _answer(claim: Claim, run: Run) -> Answer:
+    group = group_of(claim, run)
+    try:
+        needed = comparisons(claim, run)
+    except NotThere as missing:
+        return Answer(run.model, run.data, group, None, f"the result has {missing}")
+    chance = power(needed, correlation(claim, run, needed), cells=claim.kind == "most_cells")
+    return Answer(run.model, run.data, group, _judge(claim)(needed), power=chance)
+
+
+def _across(claim: Claim, runs: Sequence[Run]) -> list[Answer]:
+    """The answer of a comparison of runs: each that fits ``higher`` with each that fits ``lower``."""
+    (test,) = claim.test
+
+    def fits(fit: Fit, run: Run) -> bool:
+        return paper_data(run.data) in fit.data or run.data in fit.data or networks.head(run.model) in fit.heads
+
+    held = [r for r in runs if (test.method, test.metric) in r.means]
+    pairs = [(a, b) for a in held if fits(test.higher, a) for b in held if fits(test.lower, b)]
+    if not pairs:
+        return []
+    found = []
+    for pair in pairs:
+        rows = {f"{networks.name(r.model)} on {networks.data(r.data)}": r.means[test.method, test.metric] for r in pair}
+        joined = Run("", "", means={(name, test.metric): row for name, row in rows.items()})
+        found.append(joined.difference(*rows, test.metric))
+    named = ", ".join(dict.fromkeys(r.model for pair in pairs for r in pair))
+    return [Answer(named, ", ".join(dict.fromkeys(r.data for p in pairs for r in p)), OTHER, judge(found))]
+
+
+def _together(claim: Claim, group: str, answers: list[Answer]) -> GroupAnswer:
+    """One answer of a group: over all comparisons of its networks, or over their means where there are enough."""
+    heard = [a for a in answers if a.judgement is not None]
+    telling = [a for a in heard if not a.judgement.tied] or heard  # networks on which methods coincide have no say
+    if not telling:
+        return GroupAnswer(group, tuple(answers), None)
+    known = {_unit(claim, a) for a in telling if all(c.low is not None for c in a.judgement.comparisons)}
+    if group == OWN or len(known) < LEAST:
+        every = [c for a in telling for c in a.judgement.comparisons]
+        chances = [a.power for a in telling if a.power is not None]
+        return GroupAnswer(group, tuple(answers), _judge(claim)(every), power=min(chances, default=None))
+    pooled, predicted = _pooled(claim, [a for a in telling if _unit(claim, a) in known])
+    judgement = _judge(claim)(pooled)
+    return GroupAnswer(group, tuple(answers), judgement, True, predicted[pooled.index(judgement.deciding)])
+
+
+def _unit(claim: Claim, answer: Answer) -> tuple[str, ...]:
+    """What counts as one network: LFI-CAM's are trained on each data set, the others are one on all of them."""
+    return (answer.model, answer.data) if claim.paper == "lfi" else (answer.model,)
+
+
+def _pooled(claim: Claim, answers: Iterable[Answer]) -> tuple[list[Comparison], list[tuple[float, float]]]:
+    """Each comparison as its mean over networks, with the prediction interval."""
+    by_comparison: dict[tuple, dict[tuple, list[Comparison]]] = {}
+    for answer in answers:
+        for c in answer.judgement.comparisons:
+            key = (c.method, c.reference, c.metric, c.sign)
+            by_comparison.setdefault(key, {}).setdefault(_unit(claim, answer), []).append(c)
+    pooled, predicted = [], []
+    for units in by_comparison.values():
+        first = next(iter(units.values()))[0]
+        effects = random_effects(*zip(*map(_mean, units.values()), strict=True))
+        low, high, n = effects["low"], effects["high"], int(effects["n"])
+        if all(c.exact for each in units.values() for c in each):
+            low = high = effects["mean"] = first.value  # sizes: a mean over networks says nothing
+        pooled.append(replace(first, value=effects["mean"], low=low, high=high, n=n, freedom=n - 1, cell=first.metric))
+        predicted.append((effects["predicted_low"], effects["predicted_high"]))
+    return pooled, predicted
+
+
+def _mean(each: Sequence[Comparison]) -> tuple[float, float]:
+    """Value and standard error of one network: the mean over its data sets, of which the images are others."""
+    quantile = stats.norm.ppf((1 + LEVEL) / 2)
+    errors = [(c.high - c.low) / 2 / quantile for c in each]
+    return float(np.mean([c.value for c in each])), float(np.sum(np.square(errors)) ** 0.5 / len(each))

@@ -1,0 +1,72 @@
+"""The pictures of the verdicts: what is in them, and that words do not overlap."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from campanion.report.rule import AGAINST, HOLDS
+from campanion.report.scoreboard import committed
+from campanion.report.strip import COLOURS, forest, strip
+from campanion.report.verdicts import verdicts
+
+
+@pytest.fixture(scope="module")
+def board():
+    return committed()
+
+
+def texts(ax) -> list[str]:
+    return [t.get_text() for t in ax.texts if t.get_text()]
+
+
+def test_the_strip_has_a_cell_for_every_answer_with_sign_and_colour(board):
+    fig = strip(board)
+    answered = [v for v in board if v.answers]
+    panels = [ax for ax in fig.axes if ax.get_title(loc="left")]
+    assert len(panels) == 3
+    rows = [t.get_text().replace("\n", " ") for ax in panels for t in ax.get_yticklabels()]
+    assert rows == [v.claim.sentence for p in ("lfi", "fd", "lift") for v in answered if v.claim.paper == p]
+    fd = panels[1]
+    assert fd.get_xticklabels()[0].get_text() == "paper's\nown setting"
+    v = next(v for v in answered if v.claim.id == "fd_table1_best_overall")
+    holding = [f"{a.judgement.holding}/7" for a in v.answers]
+    assert all(any(h in t for t in texts(fd)) for h in holding)
+    assert any(t.startswith("✗") for t in texts(fd))
+    colours = {mpl.colors.to_hex(c).upper() for m in fd.collections for c in m.cmap(np.arange(4))}
+    assert {COLOURS[HOLDS], COLOURS[AGAINST]} <= colours
+    mpl.pyplot.close(fig)
+
+
+def test_sentences_of_neighbouring_rows_do_not_overlap(board):
+    fig = strip(board)
+    fig.canvas.draw()
+    for ax in fig.axes:
+        boxes = [t.get_window_extent() for t in ax.get_yticklabels()]
+        boxes.sort(key=lambda b: -b.y1)
+        assert all(a.y0 >= b.y1 - 2 for a, b in pairwise(boxes))
+        assert all(b.x0 >= 0 for b in boxes)
+    mpl.pyplot.close(fig)
+
+
+def test_the_forest_shows_the_deciding_number_the_printed_one_and_the_margin(board):
+    chosen = [v for v in board if v.claim.id == "fd_table1_best_overall"]
+    fig = forest(chosen)
+    (ax,) = fig.axes
+    deciding = [a.judgement.deciding for a in chosen[0].answers]
+    drawn = [tuple(c.lines[0].get_xdata()) for c in ax.containers]
+    assert drawn == [(d.value,) for d in deciding]
+    rings = [line.get_xdata()[0] for line in ax.lines if line.get_markersize() == 8]
+    assert rings == [d.printed for d in deciding]
+    band = ax.patches[0]
+    assert (band.get_x(), band.get_width()) == pytest.approx((-0.0022, 0.0044))
+    mpl.pyplot.close(fig)
+
+
+def test_nothing_to_draw_is_told():
+    with pytest.raises(ValueError, match="compute some with"):
+        strip(verdicts({}))
+    with pytest.raises(ValueError, match="nothing to draw"):
+        forest(verdicts({}))
