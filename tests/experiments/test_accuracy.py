@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from campanion.experiments.accuracy import accuracy_study, correctness, names_of, not_run, summary
+from campanion.experiments.accuracy import accuracy_study, correctness, detectable, names_of, not_run, summary
 from campanion.experiments.sizes import NETWORKS, TABLE3, parameters, size_runs
 from campanion.models.trained import read_card
 from campanion.report.grid_figures import printed_differences, study_figure
 from campanion.results.rows import read_rows, rows_path
-from campanion.training.grid import Cell, attention_of, train_cells
+from campanion.results.statistics import combine
+from campanion.training.cell import Cell, attention_of
+from campanion.training.grid import train_cells
 from campanion.training.settings import make_config
 
 TINY = {"data": "scenes", "network": "resnet20", "size": 16, "limit": 20, "limit_test": 12, "epochs": 1, "batch": 10,
@@ -90,9 +92,22 @@ def test_printed_differences_are_the_tables_changes() -> None:
     assert len(printed_differences("table2", "cats-dogs")) == 1
 
 
+def test_a_detectable_difference_is_found_in_about_four_cases_of_five() -> None:
+    """By lot: four trainings of each of two methods, whose errors differ by what is said to be detectable."""
+    rng, drawn = np.random.default_rng(0), []
+    for _ in range(500):
+        shared = rng.normal(30, 5, 400)  # the images are as hard for both
+        drawn.append([shared + rng.normal(0, 0.6, (4, 1)) for _ in range(2)])
+    true = np.mean([detectable(*pair) for pair in drawn])
+    found = [combine([(1, one + true), (-1, other)])["low"] > 0 for one, other in drawn]
+    assert 0.75 <= np.mean(found) <= 0.88
+    assert detectable(drawn[0][0][:1], drawn[0][1]) is None
+
+
 def test_quick_study_and_its_figure(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group = [tiny(place, method, seed) for method in ("plain", "abn") for seed in (0, 1)]
-    monkeypatch.setattr("campanion.experiments.accuracy.cells", lambda scale, table: group)
+    for chosen in ("cells", "with_stand_ins"):
+        monkeypatch.setattr(f"campanion.experiments.accuracy.{chosen}", lambda scale, table: group)
     result = accuracy_study("11_lfi_table1_cifar", "quick", "table1")
     (run,) = result["runs"]
     assert (run["model"], run["data"], run["mode"]) == ("resnet20", "scenes", "quick")

@@ -19,7 +19,7 @@ from campanion.models.trained import load_trained
 from campanion.results.rows import read_rows, rows_path
 from campanion.results.store import load_result
 from campanion.training.batches import normalise
-from campanion.training.grid import Cell
+from campanion.training.cell import Cell
 from campanion.training.loop import train
 from campanion.training.parts import open_part
 from campanion.training.settings import make_config
@@ -233,30 +233,6 @@ def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.Monkey
     assert ids == list(part.ids)
     monkeypatch.setattr(trained_series, "load_trained", lambda *_: pytest.fail("made again"))
     assert torch.equal(learned_maps(one, 7)[0], maps)
-
-
-def test_the_longest_trainings_that_can_answer_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    done: set[str] = set()
-    monkeypatch.setattr(Cell, "done", property(lambda self: self.name in done))
-
-    def trained(epochs: int, kind: str, seed: int) -> Cell:
-        name = f"{kind}_{epochs}_{seed}"
-        settings = {
-            **SETTINGS,
-            "attention": kind,
-            "seed": seed,
-            "epochs": epochs,
-            "name": name,
-            "folder": str(tmp_path),
-        }
-        return Cell(make_config(settings), ("fig6",), "quick")
-
-    brief, whole = ([trained(e, k, s) for k in ("lfi", "abn") for s in range(3)] for e in (3, 20))
-    assert stability_study._longest([whole, brief]) == [brief]
-    done |= {cell.name for cell in (*brief, *whole[:5])}
-    assert stability_study._longest([whole, brief]) == [brief]  # two of ABN's alone
-    done.add(whole[5].name)
-    assert stability_study._longest([whole, brief]) == [whole]
 
 
 def test_only_likes_are_compared(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import product
 from pathlib import Path
 from unittest.mock import patch
@@ -13,17 +14,9 @@ from campanion import paths
 from campanion.__main__ import main
 from campanion.errors import MissingData
 from campanion.models import build_model
-from campanion.training.grid import (
-    TABLES,
-    Cell,
-    attention_of,
-    cells,
-    method_of,
-    read_grid,
-    tables_of,
-    train_cells,
-)
-from campanion.training.hours import assumed_hours, hours, listing, measured, multiply_adds, speed
+from campanion.training.cell import Cell, attention_of, longest, method_of, read_grid
+from campanion.training.grid import TABLES, cells, tables_of, train_cells
+from campanion.training.hours import assumed_hours, hours, listing, measured, multiply_adds, not_run_here, speed
 from campanion.training.settings import make_config, read_config
 from campanion.training.state import write_history
 
@@ -49,7 +42,7 @@ def test_every_cell_has_a_name_and_settings_of_its_own(scale: str) -> None:
     settings = [json.dumps(cell.config.settled(), sort_keys=True, default=list) for cell in every]
     assert len(set(settings)) == len(every)
     assert {table for cell in every for table in cell.tables} <= set(TABLES.values())
-    for table in ("table1", "table2", "table3") if scale != "brief" else ("fig3",):
+    for table in ("table1", "table2", "table3") if scale != "brief" else ("table1",):
         methods = {cell.method.split("-")[0] for cell in cells(scale, table)}
         assert methods == {"plain", "abn", "lfi"}, table
     assert {cell.config.data for cell in every if scale != "quick"} <= set(read_grid()["pictures"])
@@ -181,6 +174,21 @@ def test_multiply_adds_of_a_step_are_those_of_the_layers() -> None:
     assert multiply_adds("resnet20", "plain", 32) == 3 * sum(counted)
 
 
+def test_what_is_not_run_here_has_a_command_and_hours(capsys: pytest.CaptureFixture) -> None:
+    frame = not_run_here("short", "table1", ["resnet110", "resnext29_8x64d"])
+    assert len(frame) == 2 * 2 * 3  # networks, data sets, methods
+    one = frame[(frame.network == "resnet110") & (frame.data == "cifar10") & (frame.method == "plain")].iloc[0]
+    stated = read_grid()["speeds"]["cpu"]
+    work = [row["images_per_s"] * multiply_adds(row["network"], row["method"], row["size"]) for row in stated]
+    rate = math.prod(work) ** (1 / len(work)) / multiply_adds("resnet110", "plain", 32)
+    assert one.core_hours == pytest.approx(30 * 50_000 / rate / 3600)
+    words = one.command.split()
+    assert words[:4] == ["python", "-m", "campanion", "grid"]
+    words.remove("--run")  # what is left lists the training
+    assert main(words[3:]) == 0
+    assert "cifar10_resnet110_plain_lr0.1_seed0_short" in capsys.readouterr().out
+
+
 def test_the_whole_table_on_several_gpus(out: Path) -> None:
     frame = assumed_hours("reduced", "table2", gpus=4)
     assert len(frame) == len(cells("reduced", "table2"))
@@ -218,3 +226,27 @@ def test_the_command_lists_what_notebooks_use(out: Path, capsys: pytest.CaptureF
     assert "finnone" not in said
     assert main(["grid", "--scale", "quick", "--notebook", "20_fd"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_the_longest_trainings_that_can_answer_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done: set[str] = set()
+    monkeypatch.setattr(Cell, "done", property(lambda self: self.name in done))
+
+    def trained(epochs: int, kind: str, seed: int) -> Cell:
+        name = f"{kind}_{epochs}_{seed}"
+        settings = {
+            **TINY,
+            "attention": kind,
+            "seed": seed,
+            "epochs": epochs,
+            "name": name,
+            "folder": str(tmp_path),
+        }
+        return Cell(make_config(settings), ("fig6",), "quick")
+
+    brief, whole = ([trained(e, k, s) for k in ("lfi", "abn") for s in range(3)] for e in (3, 20))
+    assert longest([whole, brief]) == [brief]
+    done |= {cell.name for cell in (*brief, *whole[:5])}
+    assert longest([whole, brief]) == [brief]  # two of ABN's alone
+    done.add(whole[5].name)
+    assert longest([whole, brief]) == [whole]

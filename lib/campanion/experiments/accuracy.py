@@ -13,6 +13,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 
 from campanion.errors import MissingResult
 from campanion.experiments.modes import committed, pick_device
@@ -24,7 +25,8 @@ from campanion.results.rows import read_rows, rows_path, write_rows
 from campanion.results.statistics import combine
 from campanion.results.store import load_result, make_run, save_result
 from campanion.training.batches import Draw, normalise
-from campanion.training.grid import Cell, by_network, cells, default_scale, train_cells
+from campanion.training.cell import Cell, by_network, longest
+from campanion.training.grid import STANDS_IN, cells, default_scale, train_cells, with_stand_ins
 from campanion.training.parts import Part, open_part
 
 BATCH = 250  # as in training.evaluate: generation table3 looks at all pictures of a batch
@@ -52,12 +54,12 @@ def accuracy_study(notebook: str, mode: str, table: str, scale: str | None = Non
     if (result := committed(notebook, mode)) is not None:
         return result
     scale = "quick" if mode == "quick" else scale or default_scale()
-    chosen = cells(scale, table)
+    chosen = with_stand_ins(scale, table)
     if mode == "quick":
         train_cells(chosen)
     runs = size_runs(mode) if table == "table3" else []
-    trained = by_network(cell for cell in chosen if cell.done and not cell.missing_data)
-    runs += [_run(group, mode, pick_device(device)) for group in trained]
+    trained = longest(by_network(cell for cell in chosen if not cell.missing_data))
+    runs += [_run(done, mode, pick_device(device)) for group in trained if (done := [c for c in group if c.done])]
     if not runs:
         raise MissingResult(
             f"No training of scale {scale} is finished that {table} needs: "
@@ -68,9 +70,10 @@ def accuracy_study(notebook: str, mode: str, table: str, scale: str | None = Non
 
 
 def not_run(result: Mapping, table: str) -> list[str]:
-    """Names of the grid's trainings that a result lacks, of the scales that it has (of ``reduced``, if it has none)."""
+    """Names of the grid's trainings that a result lacks, of the scales that it has or stands in for."""
     trained = [cell for run in result["runs"] for cell in run.get("extra", {}).get("cells", ())]
-    scales = dict.fromkeys(cell["scale"] for cell in trained) or ["reduced"]
+    whole = {short: scale for scale, short in STANDS_IN.items()}
+    scales = dict.fromkeys(whole.get(cell["scale"], cell["scale"]) for cell in trained) or ["reduced"]
     names = {cell["name"] for cell in trained}
     return [cell.name for scale in scales for cell in cells(scale, table) if cell.name not in names]
 
@@ -116,9 +119,9 @@ def summary(errors: Mapping[str, Mapping[int, np.ndarray]]) -> tuple[list[dict],
     Returns:
         Rows of ``top1_error`` (``sd``: over trainings); differences of every pair of methods; and a dictionary:
         ``pictures``, the differences with intervals over pictures alone; ``per_seed``, the same for trainings of one
-        seed, which share the order of the pictures and their augmentations.
+        seed, which share the order of the pictures and their augmentations; ``detectable``, one number per difference.
     """
-    rows, differences, pictures, per_seed = [], [], [], []
+    rows, differences, pictures, per_seed, least = [], [], [], [], []
     for method, seeds in errors.items():
         stacked = np.stack(list(seeds.values()))
         found = combine([(1, stacked)])
@@ -144,11 +147,30 @@ def summary(errors: Mapping[str, Mapping[int, np.ndarray]]) -> tuple[list[dict],
         }
         differences.append({**head, "low": found["low"], "high": found["high"]})
         pictures.append({**head, "low": found["low_pictures"], "high": found["high_pictures"]})
+        least.append(detectable(*(values for _, values in arms)))
         for seed in sorted(set(errors[one]) & set(errors[other])):
             found = combine([(1, errors[one][seed][None]), (-1, errors[other][seed][None])])
             bounds = {"low": found["low_pictures"], "high": found["high_pictures"]}
             per_seed.append({**head, "seed": seed, "mean": found["mean"], **bounds})
-    return rows, differences, {"pictures": pictures, "per_seed": per_seed}
+    return rows, differences, {"pictures": pictures, "per_seed": per_seed, "detectable": least}
+
+
+def detectable(one: np.ndarray, other: np.ndarray, power: float = 0.8) -> float | None:
+    r"""The difference that so many trainings and images find: its 95 % interval leaves 0 out in ``power`` of cases.
+
+    :math:`(t_{\nu, 0.975} + t_{\nu, power})` standard errors of :func:`campanion.results.statistics.combine`. None
+    where a method has one training.
+
+    Args:
+        one, other: errors [S, N] of two methods on the same images.
+    """
+    if min(len(one), len(other)) < 2:
+        return None
+    images = (one.mean(0) - other.mean(0)).var(ddof=1) / one.shape[1]
+    trainings = [(values.mean(1).var(ddof=1) / len(values), len(values) - 1) for values in (one, other)]
+    total = images + sum(variance for variance, _ in trainings)
+    freedom = total**2 / max(sum(variance**2 / f for variance, f in trainings), 1e-300)
+    return float((stats.t.ppf(0.975, freedom) + stats.t.ppf(power, freedom)) * total**0.5)
 
 
 def names_of(group: Sequence[Cell]) -> dict[str, str]:
@@ -194,6 +216,7 @@ def _run(group: Sequence[Cell], mode: str, device: str) -> dict:
         size = next(cell["parameters"] for cell in trained if cell["method"] == method)
         found.append({"method": method, "metric": "parameters", "mean": size, "low": size, "high": size, "n": 1})
     recipe = {"scale": group[0].scale, "name": config.recipe, "size": config.pixels, "precision": config.precision}
+    recipe["init"] = config.init
     settings = {**recipe, **config.numbers.as_dict(), "train": cards[group[0].name]["data"]["train"]}
     first, epochs = found[0], config.numbers.epochs
     weights = {

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from campanion.cams.maps import min_max_map, upsample
 from campanion.data import Dataset, Sample, open_dataset
 from campanion.errors import MissingData
 from campanion.experiments.accuracy import correct_of
+from campanion.experiments.accuracy import summary as accuracy_summary
 from campanion.experiments.modes import QUICK_IMAGES, committed, pick_device
 from campanion.experiments.resumed import per_image
 from campanion.experiments.trained import config_of
@@ -34,7 +36,7 @@ from campanion.results import provenance
 from campanion.results.rows import rows_path, write_rows
 from campanion.results.statistics import paired, summarise
 from campanion.results.store import load_result, make_run, save_result
-from campanion.training.grid import Cell, by_network
+from campanion.training.cell import Cell, by_network, longest
 from campanion.training.parts import SCENES, open_part
 
 #: L of eq. 9, the mean feature map (L with equal weights), and Grad-CAM of the same network.
@@ -70,10 +72,9 @@ def picture_rows(network: LFICAM, sample: Sample) -> list[dict[str, object]]:
     return rows
 
 
-def errors(cell: Cell, limit: int | None = None, device: str = "cpu") -> pd.DataFrame:
-    """Whether each test picture is misclassified (0 or 100): columns image, top1_error."""
-    part = open_part(config_of(cell.checkpoint, limit), "test", device)
-    return pd.DataFrame({"image": part.ids, "top1_error": 100.0 * ~correct_of(cell, part, device)})
+def errors(cell: Cell, limit: int | None = None, device: str = "cpu") -> np.ndarray:
+    """Whether each test image is misclassified, 0 or 100, [N] in the set's order."""
+    return 100.0 * ~correct_of(cell, open_part(config_of(cell.checkpoint, limit), "test", device), device)
 
 
 @torch.no_grad()
@@ -114,7 +115,7 @@ def fin_study(
     if (result := committed(notebook, mode)) is not None:
         return result
     limit = min(limit or QUICK_IMAGES, QUICK_IMAGES) if mode == "quick" else limit
-    groups = by_network(cell for cell in cells if cell.config.attention == "lfi" and cell.config.seed == SEED)
+    groups = longest(by_network(cell for cell in cells if cell.config.attention == "lfi"))
     runs = [_run(mode, group, limit, pick_device(device)) for group in groups]
     if not any(runs):
         raise MissingData(
@@ -127,13 +128,16 @@ def fin_study(
 
 def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> dict | None:
     start, done = time.monotonic(), [cell for cell in cells if cell.done]
-    if not done:
+    explained = [cell for cell in done if cell.config.seed == SEED]  # their maps; errors are of all seeds
+    if not explained:
         return None
     config = config_of(done[0].checkpoint)
     data = _dataset(done[0])
-    maps, wrong = [], []
+    maps, wrong = [], {}
     for cell in done:
-        wrong.append(errors(cell, QUICK_PICTURES if mode == "quick" else None, device).assign(method=cell.method))
+        own = errors(cell, QUICK_PICTURES if mode == "quick" else None, device)
+        wrong.setdefault(cell.method, {})[cell.config.seed] = own
+    for cell in explained:
         network = load_trained(cell.checkpoint, device)
         facts = {"model": cell.name, "weights": network.weights["sha256"], "data": data.name}
         settings = {**facts, "step": STEP, "baseline": "blur", "seed": SEED}
@@ -142,37 +146,42 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
             network, data, settings, "fin", limit, ("image", "map"), fresh=mode == "quick",
         )  # fmt: skip
         maps.append(rows.assign(method=cell.method))
-    pictures, error = pd.concat(maps, ignore_index=True), pd.concat(wrong, ignore_index=True)
+    pictures = pd.concat(maps, ignore_index=True)
     name, settings = set_name(config.data, config.pixels), {"step": STEP, "baseline": "blur", "limit": limit}
     settings["checkpoints"] = {cell.name: read_card(cell.checkpoint)["sha256"] for cell in done}
     write_rows(pictures, rows_path(name, config.network, "fin"), settings)
-    top1 = [100 - part["top1_error"].mean() for _, part in error.groupby("method")]
+    top1 = [100 - own.mean() for seeds in wrong.values() for own in seeds.values()]
     weights = {
         "name": f"of {len(done)} trainings of {config.network}",
-        "accuracy": f"top-1 {min(top1):.1f} to {max(top1):.1f} % on {error['image'].nunique():,} test pictures",
+        "accuracy": f"top-1 {min(top1):.1f} to {max(top1):.1f} % on {len(own):,} test images",
     }
     minutes = (time.monotonic() - start) / 60
     record = provenance.collect(mode, name, pictures["image"].nunique(), weights, device, minutes, SEED, settings)
     extra = {
-        "networks": {cell.method: cell.name for cell in done},
-        "moved": {cell.method: moved(cell) for cell in done},
+        "networks": {cell.method: cell.name for cell in explained},
+        "seeds": {method: sorted(seeds) for method, seeds in wrong.items()},
+        "moved": {cell.method: moved(cell) for cell in explained},
         "missing": [cell.name for cell in cells if not cell.done],
     }
-    return make_run(*summary(pictures, error), record, config.network, extra)
+    rows, differences, extra["errors"] = accuracy_summary(wrong)
+    means, paired_areas = summary(pictures)
+    return make_run(
+        [*rows, *means.to_dict("records")],
+        [*differences, *paired_areas.to_dict("records")],
+        record, config.network, extra,
+    )  # fmt: skip
 
 
-def summary(pictures: pd.DataFrame, error: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Means and paired differences of the error, of each map's areas, and of what weighs the LFI-CAM map."""
+def summary(pictures: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Means and paired differences of each map's areas, and means of what weighs the LFI-CAM map."""
     named = pictures.assign(method=pictures["method"] + " " + pictures["map"])
     weighed = pictures[pictures["map"] == "lfi_cam"]
     areas = ["insertion", "deletion", "overall"]
     means = [
-        summarise(error, "top1_error"),
         summarise(named, areas),
         summarise(weighed, ["iou_with_mean", "unevenness"]),
     ]
-    differences = [paired(error, "top1_error"), paired(named, areas)]
-    return pd.concat(means, ignore_index=True), pd.concat(differences, ignore_index=True)
+    return pd.concat(means, ignore_index=True), paired(named, areas)
 
 
 def _dataset(cell: Cell) -> Dataset:

@@ -26,7 +26,6 @@ compares networks of similar accuracy. Intervals are those of :mod:`campanion.re
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import combinations, product
@@ -43,10 +42,10 @@ from campanion.experiments.trained_series import Trained, enlarged, finished, le
 from campanion.metrics.stability import independent_iou, stability_iou
 from campanion.progress import track
 from campanion.results import provenance
-from campanion.results.pairs import LEAST, Pairs, over_networks
+from campanion.results.pairs import Pairs, over_networks
 from campanion.results.rows import rows_path, write_rows
 from campanion.results.store import load_result, make_run, save_result
-from campanion.training.grid import Cell, by_network
+from campanion.training.cell import Cell, by_network, longest
 
 PAPER = 127  # of 255: "reasonably high temperature", section 4.4
 THRESHOLDS = tuple(range(15, 256, 16))  # 127 is among them
@@ -223,7 +222,7 @@ def stability_study(
     if (result := committed(notebook, mode)) is not None:
         return result
     limit = (limit or QUICK_PICTURES) if mode == "quick" else limit
-    groups = _longest(by_network(cell for cell in cells if cell.config.attention is not None))
+    groups = longest(by_network(cell for cell in cells if cell.config.attention is not None))
     runs = [_run(mode, group, limit, pick_device(device)) for group in groups]
     if not any(runs):
         raise MissingData(
@@ -232,21 +231,6 @@ def stability_study(
         )
     save_result(notebook, [run for run in runs if run])
     return load_result(notebook)
-
-
-def _longest(groups: Sequence[list[Cell]]) -> list[list[Cell]]:
-    """Of trainings of one network on one data set that differ in their epochs, the longest that can answer.
-
-    These are the longest of which every method has three finished networks, which an interval needs; else the shortest.
-    """
-    chosen: dict[tuple, list[Cell]] = {}
-    for group in sorted(groups, key=lambda cells: cells[0].config.numbers.epochs):
-        config = group[0].config
-        key = config.data_name, config.pixels, config.network
-        done = Counter(cell.method for cell in group if cell.done)
-        if key not in chosen or all(done[method] >= LEAST for method in {cell.method for cell in group}):
-            chosen[key] = group
-    return list(chosen.values())
 
 
 def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> dict | None:

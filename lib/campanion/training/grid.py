@@ -12,139 +12,22 @@ however many tables use it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
 from itertools import product
-from pathlib import Path
 
-import pandas as pd
 import torch
-import yaml
 
 from campanion import paths
-from campanion.data.registry import find_entry
 from campanion.errors import MissingData, unknown
-from campanion.models.trained import read_card
-from campanion.training.settings import FOLDER, Config, make_config
-from campanion.training.state import read_history
+from campanion.training.cell import Cell, attention_of, read_grid
+from campanion.training.settings import Config, make_config
 
 #: What uses the cells, by the beginning of the notebook's name.
 TABLES = {"11": "table1", "12": "table2", "13": "table3", "14": "fig6", "15": "fig3", "16": "fig5"}
+#: Shorter trainings that a page shows until those of a scale are finished.
+STANDS_IN = {"reduced": "brief"}
 _CROSSED = ("data", "network", "method")
 _OTHER = ("tables", "method", "lr_seed")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One training of the grid.
-
-    Attributes:
-        config: its settings, with a name.
-        tables: what uses it: ``table1``, ``table2``, ``table3``, ``fig3``, ``fig5``, ``fig6``.
-        scale: the scale that it is of.
-    """
-
-    config: Config
-    tables: tuple[str, ...]
-    scale: str
-
-    @property
-    def name(self) -> str:
-        """Of the run and its checkpoint."""
-        return self.config.run
-
-    @property
-    def method(self) -> str:
-        """``plain``, ``abn`` or ``lfi-GENERATION``, with ``-finFIN`` where FIN is not trained."""
-        return method_of(self.config.attention, self.config.generation, self.config.fin)
-
-    @property
-    def checkpoint(self) -> Path:
-        """The committed checkpoint where there is one, else the one that training writes or will write."""
-        committed = paths.checkpoints_dir() / f"{self.name}.safetensors"
-        return committed if committed.is_file() else self.config.place / f"{self.name}.safetensors"
-
-    @property
-    def done(self) -> bool:
-        """Is the checkpoint there?
-
-        Raises:
-            ValueError: it is there, but was trained with other settings; names them.
-        """
-        if not (self.checkpoint.is_file() and self.checkpoint.with_suffix(".json").is_file()):
-            return False
-        usual = {name: field.default for name, field in Config.model_fields.items()}  # a card may lack the usual
-        found = usual | read_card(self.checkpoint)["settings"]
-        wanted = usual | json.loads(json.dumps(self.config.settled(), default=list))
-        if differing := sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key)):
-            said = "; ".join(f"{key} is {found.get(key)!r}, not {wanted.get(key)!r}" for key in differing)
-            raise ValueError(f"{self.checkpoint} was trained with other settings ({said}): delete or rename it.")
-        return True
-
-    @property
-    def history(self) -> pd.DataFrame | None:
-        """The learning curves of a training that has ended an epoch here."""
-        try:
-            return read_history(self.config.place)
-        except MissingData:
-            return None
-
-    @property
-    def epochs(self) -> int:
-        """Epochs that have ended, of ``config.numbers.epochs``."""
-        return 0 if self.history is None else len(self.history)
-
-    @property
-    def images(self) -> int:
-        """Training pictures that the network still has to see, each time counted."""
-        if self.done:
-            return 0
-        one = self.config.limit or read_grid()["pictures"][self.config.data]
-        return (self.config.numbers.epochs - self.epochs) * one
-
-    @cached_property
-    def missing_data(self) -> str | None:
-        """The name of its data set, where that is not under ``CAMPANION_DATA``."""
-        if self.config.data.startswith(FOLDER):
-            return None if (paths.data_dir() / self.config.folder_of_classes).is_dir() else self.config.data_name
-        entry = find_entry(self.config.data)
-        return self.config.data if entry.layouts and entry.find(paths.data_dir()) is None else None
-
-
-def by_network(cells: Iterable[Cell]) -> list[list[Cell]]:
-    """``cells`` in groups of one data set, size of image, network and epochs: what a run of a result is made of."""
-    groups: dict[tuple, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(_key(cell.config), []).append(cell)
-    return list(groups.values())
-
-
-def _key(config: Config) -> tuple:
-    return config.data_name, config.pixels, config.network, config.numbers.epochs
-
-
-def method_of(attention: str | None, generation: str, fin: str = "trained") -> str:
-    """The grid's word for a network's attention.
-
-    >>> method_of("lfi", "paper", "frozen")
-    'lfi-paper-finfrozen'
-    """
-    if attention != "lfi":
-        return attention or "plain"
-    return f"lfi-{generation}" + ("" if fin == "trained" else f"-fin{fin}")
-
-
-def read_grid() -> dict:
-    """``configs/grids/lfi.yaml``; not to be changed by who reads it."""
-    path = paths.root() / "configs" / "grids" / "lfi.yaml"
-    return _read(str(path), path.stat().st_mtime_ns)
-
-
-@cache
-def _read(path: str, _changed: int) -> dict:
-    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
 
 
 def default_scale() -> str:
@@ -184,6 +67,12 @@ def cells(scale: str | None = None, table: str | Sequence[str] | None = None) ->
     return [cell for cell in found.values() if set(cell.tables) & set(wanted)]
 
 
+def with_stand_ins(scale: str | None = None, table: str | Sequence[str] | None = None) -> list[Cell]:
+    """:func:`cells`, those of :data:`STANDS_IN` before them: what a page chooses from with :func:`longest`."""
+    scale = scale or default_scale()
+    return [cell for name in (STANDS_IN.get(scale), scale) if name for cell in cells(name, table)]
+
+
 def _configs(group: Mapping[str, object], scale: str) -> Iterable[Config]:
     """The settings of a group's cells: its lists crossed, each with a name."""
     lists = [_listed(group[key]) for key in _CROSSED]
@@ -200,17 +89,6 @@ def _configs(group: Mapping[str, object], scale: str) -> Iterable[Config]:
 
 def _listed(value: object) -> list:
     return value if isinstance(value, list) else [value]
-
-
-def attention_of(method: str) -> dict[str, str]:
-    """The settings that a method stands for; the inverse of :func:`method_of`."""
-    attention, *rest = method.split("-")
-    if attention == "plain":
-        return {}
-    named = {"generation": rest[0]} if rest else {}
-    if len(rest) > 1:
-        named["fin"] = rest[1].removeprefix("fin")
-    return {"attention": attention, **named}
 
 
 def tables_of(notebooks: Iterable[str]) -> list[str]:

@@ -12,7 +12,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from campanion.models import build_model
-from campanion.training.grid import Cell, attention_of, cells, read_grid
+from campanion.training.cell import Cell, attention_of, read_grid
+from campanion.training.grid import cells
 
 #: Network, method and side of the pictures: trainings that are alike in these are equally fast.
 Kind = tuple[str, str, int]
@@ -141,3 +142,23 @@ def assumed_hours(scale: str, table: str, gpus: int = 8) -> pd.DataFrame:
         cost = multiply_adds(*kind_of(cell)) / 1e9
         rows.append((*kind_of(cell), epochs, cost, own, own / gpus))
     return pd.DataFrame(rows, columns=["network", "method", "size", "epochs", "multiply_adds", "gpu_hours", "hours"])
+
+
+def not_run_here(scale: str, table: str, networks: Sequence[str]) -> pd.DataFrame:
+    """What a table prints of ``networks`` and this project has not trained: the commands, and estimated hours.
+
+    Returns:
+        One row per training: ``network``, ``data``, ``method``, ``core_hours`` (one CPU core, by multiply-adds from the
+        speeds that the YAML file states), ``gpu_hours`` (one GPU, by its assumption) and ``command``.
+    """
+    stated = {
+        (s["network"], s["method"], s["size"]): (float(s["images_per_s"]), "") for s in read_grid()["speeds"]["cpu"]
+    }
+    rows = []
+    for cell in cells(scale, table):
+        if cell.config.network in networks:
+            images = cell.config.numbers.epochs * read_grid()["pictures"][cell.config.data]
+            core, gpu = (images / speed(kind_of(cell), *on)[0] / 3600 for on in (("cpu", stated), ("gpu", {})))
+            command = f"python -m campanion grid --scale {scale} --run --only {cell.name}"
+            rows.append((cell.config.network, cell.config.data, cell.method, core, gpu, command))
+    return pd.DataFrame(rows, columns=["network", "data", "method", "core_hours", "gpu_hours", "command"])

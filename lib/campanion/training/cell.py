@@ -1,0 +1,159 @@
+"""One training of the grid: its settings and name, whether it is finished, what is left of it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from campanion import paths
+from campanion.data.registry import find_entry
+from campanion.errors import MissingData
+from campanion.models.trained import read_card
+from campanion.training.settings import FOLDER, Config
+from campanion.training.state import read_history
+
+LEAST = 3  # finished trainings of a method that an interval needs
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of the grid.
+
+    Attributes:
+        config: its settings, with a name.
+        tables: what uses it: ``table1``, ``table2``, ``table3``, ``fig3``, ``fig5``, ``fig6``.
+        scale: the scale that it is of.
+    """
+
+    config: Config
+    tables: tuple[str, ...]
+    scale: str
+
+    @property
+    def name(self) -> str:
+        """Of the run and its checkpoint."""
+        return self.config.run
+
+    @property
+    def method(self) -> str:
+        """``plain``, ``abn`` or ``lfi-GENERATION``, with ``-finFIN`` where FIN is not trained."""
+        return method_of(self.config.attention, self.config.generation, self.config.fin)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The committed checkpoint where there is one, else the one that training writes or will write."""
+        committed = paths.checkpoints_dir() / f"{self.name}.safetensors"
+        return committed if committed.is_file() else self.config.place / f"{self.name}.safetensors"
+
+    @property
+    def done(self) -> bool:
+        """Is the checkpoint there?
+
+        Raises:
+            ValueError: it is there, but was trained with other settings; names them.
+        """
+        if not (self.checkpoint.is_file() and self.checkpoint.with_suffix(".json").is_file()):
+            return False
+        usual = {name: field.default for name, field in Config.model_fields.items()}  # a card may lack the usual
+        found = usual | read_card(self.checkpoint)["settings"]
+        wanted = usual | json.loads(json.dumps(self.config.settled(), default=list))
+        if differing := sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key)):
+            said = "; ".join(f"{key} is {found.get(key)!r}, not {wanted.get(key)!r}" for key in differing)
+            raise ValueError(f"{self.checkpoint} was trained with other settings ({said}): delete or rename it.")
+        return True
+
+    @property
+    def history(self) -> pd.DataFrame | None:
+        """The learning curves of a training that has ended an epoch here."""
+        try:
+            return read_history(self.config.place)
+        except MissingData:
+            return None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that have ended, of ``config.numbers.epochs``."""
+        return 0 if self.history is None else len(self.history)
+
+    @property
+    def images(self) -> int:
+        """Training pictures that the network still has to see, each time counted."""
+        if self.done:
+            return 0
+        one = self.config.limit or read_grid()["pictures"][self.config.data]
+        return (self.config.numbers.epochs - self.epochs) * one
+
+    @cached_property
+    def missing_data(self) -> str | None:
+        """The name of its data set, where that is not under ``CAMPANION_DATA``."""
+        if self.config.data.startswith(FOLDER):
+            return None if (paths.data_dir() / self.config.folder_of_classes).is_dir() else self.config.data_name
+        entry = find_entry(self.config.data)
+        return self.config.data if entry.layouts and entry.find(paths.data_dir()) is None else None
+
+
+def by_network(cells: Iterable[Cell]) -> list[list[Cell]]:
+    """``cells`` in groups of one data set, size of image, network and epochs: what a run of a result is made of."""
+    groups: dict[tuple, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(_key(cell.config), []).append(cell)
+    return list(groups.values())
+
+
+def longest(groups: Iterable[list[Cell]]) -> list[list[Cell]]:
+    """Of groups that differ in their epochs alone, the longest trainings that can answer, else the shortest.
+
+    Longer ones can once three networks of each method (or as many as are asked for) are finished: an interval needs so
+    many.
+    """
+    chosen: dict[tuple, list[Cell]] = {}
+    for group in sorted(groups, key=lambda cells: cells[0].config.numbers.epochs):
+        asked, done = (Counter(cell.method for cell in part) for part in (group, [c for c in group if c.done]))
+        key = _key(group[0].config)[:3]
+        if key not in chosen or all(done[method] >= min(LEAST, count) for method, count in asked.items()):
+            chosen[key] = group
+    return list(chosen.values())
+
+
+def _key(config: Config) -> tuple:
+    return config.data_name, config.pixels, config.network, config.numbers.epochs
+
+
+def method_of(attention: str | None, generation: str, fin: str = "trained") -> str:
+    """The grid's word for a network's attention.
+
+    >>> method_of("lfi", "paper", "frozen")
+    'lfi-paper-finfrozen'
+    """
+    if attention != "lfi":
+        return attention or "plain"
+    return f"lfi-{generation}" + ("" if fin == "trained" else f"-fin{fin}")
+
+
+def attention_of(method: str) -> dict[str, str]:
+    """The settings that a method stands for; the inverse of :func:`method_of`."""
+    attention, *rest = method.split("-")
+    if attention == "plain":
+        return {}
+    named = {"generation": rest[0]} if rest else {}
+    if len(rest) > 1:
+        named["fin"] = rest[1].removeprefix("fin")
+    return {"attention": attention, **named}
+
+
+def read_grid() -> dict:
+    """``configs/grids/lfi.yaml``; not to be changed by who reads it."""
+    path = paths.root() / "configs" / "grids" / "lfi.yaml"
+    return _read(str(path), path.stat().st_mtime_ns)
+
+
+@cache
+def _read(path: str, _changed: int) -> dict:
+    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
