@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 
-import matplotlib.pyplot as plt
 import pytest
 from campanion import paths
 from campanion.errors import MissingResult
-from campanion.experiments import speed, speed_figures
-from campanion.experiments.protocols import FD_METHODS
-from matplotlib.text import Text
+from campanion.experiments import speed
 
 
 def side(cpu, gflop=1.0, mb=5.0, runs=3):
@@ -46,11 +43,6 @@ RESULTS = {
     },
     "memory": {"memory/images": {"x": [100, 1000], "mb": [500.0, 505.0], "seconds": [1.0, 10.0]}},
 }  # fmt: skip
-
-
-def faithfulness(*methods):
-    rows = [{"method": m, "metric": "overall", "mean": 0.3, "low": 0.2, "high": 0.4, "n": 9} for m in methods]
-    return {"runs": [{"model": "net", "rows": rows}]}
 
 
 def test_a_methods_cost_by_hand():
@@ -91,18 +83,6 @@ def test_tradeoff_joins_by_network_and_method():
     ]
     (point,) = speed.tradeoff({"runs": [{"model": "net", "rows": rows}]}, RESULTS).to_dict("records")
     assert (point["method"], point["seconds"], point["overall"]) == ("fd_cam", 0.7, 0.3)
-
-
-def test_names_of_the_tradeoff_do_not_overlap():
-    methods = {f"net/{m}/1": entry(m, {"campanion": side(0.7)}, batch=1) for m in FD_METHODS}
-    points = speed.tradeoff(faithfulness(*FD_METHODS), {**RESULTS, "methods": methods})
-    fig = speed_figures.tradeoff_figure(points)
-    fig.canvas.draw()
-    boxes = [Text.get_window_extent(text) for text in fig.axes[0].texts]  # without their lines
-    assert len(boxes) == len(FD_METHODS)
-    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
-    assert all(fig.bbox.containsx(box.x1) for box in boxes)
-    plt.close(fig)
 
 
 def on(processor, **ratios):
@@ -155,16 +135,6 @@ def test_every_machine_has_a_file_of_its_own(monkeypatch, tmp_path):
     assert [speed.place(r) for r in speed.other_machines(RESULTS)] == ["Intel(R) Xeon(R) Processor"]
     assert [speed.place(r) for r in speed.other_machines(on("Intel(R) Xeon(R) Processor"))] == ["P"]
     assert [speed.place(r) for r in speed.other_machines(card)] == ["H"]
-
-
-def test_a_machines_figure_has_a_mark_for_every_comparison():
-    table = speed.machines_table({**RESULTS, "metrics": {}}, [on("Q", fd_cam=4.0)])
-    fig = speed_figures.machines_figure(table, "P")
-    (ax,) = fig.axes
-    marks = [line for line in ax.lines if line.get_linestyle() == "None"]
-    assert [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in marks] == [([8.0], [4.0])]
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("P", "Q")
-    plt.close(fig)
 
 
 def test_modes(monkeypatch, tmp_path):

@@ -58,7 +58,7 @@ class Question:
         layer: the target layer, by default the model's own; ``"pool5"`` is the last max pooling.
         facts: settings that depend on the subject; may refuse it.
         beside: further questions whose rows the summary gets too; of a tuple the first that there are rows of.
-        limit: images of a full run where not those asked for; 0 takes the rows that are kept, whatever their settings.
+        limit: images of a full run where not those asked for; 0 takes the committed rows, whatever their settings.
         quick: what a quick run asks instead; ``quick_images``: of how many images at most.
         older: what was asked under the same name before; committed rows of it are continued as they were begun.
         anew: measured anew in every run: seconds depend on the machine.
@@ -170,8 +170,8 @@ def per_image(
     data, name = subject.data, name or question.name
     settings = question.settings_of(subject)
     committed = rows_path(data.name, settings["model"], name)
-    if limit == 0 and committed.exists():
-        return read_rows(committed)
+    if limit == 0:
+        return read_rows(committed) if committed.exists() else (pd.DataFrame(columns=list(question.key)), settings)
     path = running_path(data.name, settings["model"], name)
     if fresh:
         for file in (path, path.with_name(f"{path.name}-journal")):
