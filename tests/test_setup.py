@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -10,9 +11,12 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from campanion.__main__ import main
+from campanion.notebooks import workflow
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -119,7 +123,7 @@ def test_scripts_are_executable_bash(script):
 
 
 @pytest.fixture
-def checkout(tmp_path):
+def checkout(tmp_path, monkeypatch):
     """A copy of what reproduce.sh reads before it needs an environment, in a folder with a space in its name."""
     folder = tmp_path / "a checkout"
     (folder / "notebooks").mkdir(parents=True)
@@ -127,11 +131,12 @@ def checkout(tmp_path):
         shutil.copy(ROOT / name, folder)
     for key in ("00_start_here", "21_fd_table1", "22_fd_table2", "32_lift_table2"):
         (folder / "notebooks" / f"{key}.ipynb").write_text("{}", encoding="utf-8")
+    monkeypatch.setenv("CAMPANION_ROOT", str(folder))
     return folder
 
 
 def reproduce(folder: Path, *arguments: str, **commands: str) -> subprocess.CompletedProcess:
-    """Run the copy; ``commands`` replaces programs on the PATH by shell text."""
+    """Run the copy of the script; ``commands`` replaces programs on the PATH by shell text."""
     stubs = folder / "stubs"
     stubs.mkdir()
     for name, body in commands.items():
@@ -155,11 +160,29 @@ def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
     assert [word for word in words if word not in sentence] == []
 
 
-def test_help(checkout):
-    done = reproduce(checkout, "--help")
+def test_without_an_environment_help_says_what_it_is_for(checkout):
+    done = reproduce(checkout, "--help", python="exit 1")
     assert done.returncode == 0
-    for word in ("full [TARGET...]", "cached", "test", "notebook", "--limit N", "--cores N", "--profile", "--dry-run"):
+    for word in ("quick", "full", "cached", "test", "notebook", "campanion reproduce", "Exit status"):
         assert word in done.stdout
+    assert "#" not in done.stdout
+
+
+def test_help(capsys):
+    assert main(["reproduce", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for word in (
+        "full",
+        "cached",
+        "test",
+        "notebook",
+        "--limit N",
+        "--cores N",
+        "--profile",
+        "--dry-run",
+        "lfi, fd, lift",
+    ):
+        assert word in shown
 
 
 @pytest.mark.parametrize(
@@ -171,25 +194,49 @@ def test_help(checkout):
         (["full", "2*"], ["Unknown target '2*'"]),
         (["full", "../21"], ["Unknown target '../21'"]),
         (["ful"], ["Unknown command 'ful'", "full"]),
-        (["--fast"], ["Unknown option '--fast'"]),
+        (["--fast"], ["No such option '--fast'"]),
         (["quick", "21"], ["'21'", "only full"]),
         (["--limit", "5"], ["belong to full"]),
-        (["full", "--limit", "0"], ["--limit", "'0'"]),
+        (["full", "--limit", "0"], ["--limit", "0 is not"]),
         (["full", "--limit", "ten"], ["'ten'"]),
-        (["full", "--limit"], ["--limit needs a value"]),
-        (["--cores", "-1"], ["--cores", "'-1'"]),
+        (["full", "--limit"], ["'--limit' requires an argument"]),
+        (["--cores", "-1"], ["--cores", "-1 is not"]),
+        (["full", "--scale", "huge"], ["--scale", "'huge'"]),
         (["full", "--profile", "nowhere"], ["no profile 'nowhere'"]),
     ],
     ids=" ".join,
 )
-def test_a_wrong_request_is_refused(checkout, arguments, words):
-    assert_refused(reproduce(checkout, *arguments), *words)
+def test_a_wrong_request_is_refused(checkout, capsys, arguments, words):
+    assert main(["reproduce", *arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    (sentence,) = shown.err.splitlines()
+    assert [word for word in words if word not in sentence] == []
+    assert not (checkout / "out").exists()
 
 
-@pytest.mark.parametrize("text", ["21; touch hacked", "$(touch hacked)", "`touch hacked`", "a b & touch hacked", "'"])
-@pytest.mark.parametrize("place", [["full"], ["full", "--limit"], ["full", "--profile"], ["--cores"], []], ids=" ".join)
-def test_arguments_are_never_executed(checkout, place, text):
-    assert reproduce(checkout, *place, text).returncode == 2
+def test_targets_are_notebooks_their_beginnings_and_papers(checkout):
+    assert workflow.targets(["21"]) == ["21_fd_table1"]
+    assert workflow.targets(["lift", "fd", "21_fd"]) == ["32_lift_table2", "21_fd_table1", "22_fd_table2"]
+    assert len(workflow.targets(["all"])) == 4
+
+
+TEXTS = ["21; touch hacked", "$(touch hacked)", "`touch hacked`", "a b & touch hacked", "'", '"']
+
+
+def test_arguments_are_handed_over_as_they_are_and_never_executed(checkout):
+    # Where the package is there, the script's whole work is to hand its words over.
+    stand_in = 'if [ "$1" = - ]; then exit 0; fi\nif [ "$1" = -c ]; then exit 0; fi\nprintf "%s\\n" "$@"'
+    done = reproduce(checkout, *TEXTS, python=stand_in)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["-m", "campanion", "reproduce", *TEXTS]
+    assert not list(checkout.parent.rglob("hacked"))
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_is_handed_over_is_refused_and_never_executed(checkout, text):
+    for words in (["full", text], ["full", "--limit", text], ["full", "--profile", text], ["--cores", text], [text]):
+        assert main(["reproduce", *words]) == 2
     assert not list(checkout.parent.rglob("hacked"))
 
 
@@ -204,14 +251,31 @@ def test_no_python_of_the_right_version(checkout):
     assert_refused(done, "Python 3.11, 3.12 or 3.13", "PATH")
 
 
-def test_output_folder_that_cannot_be_written(checkout):
+def test_output_folder_that_cannot_be_written(checkout, capsys):
     (checkout / "out").write_text("a file in the way", encoding="utf-8")
-    assert_refused(reproduce(checkout), "Cannot write to", "/out")
+    assert main(["reproduce"]) == 2
+    assert capsys.readouterr().err == f"Cannot write to {checkout / 'out'}: results and logs go there.\n"
 
 
-def test_a_folder_without_notebooks(checkout):
+def test_too_little_disk_for_a_run(checkout, capsys, monkeypatch):
+    monkeypatch.setattr(workflow.shutil, "disk_usage", lambda path: SimpleNamespace(free=1e9))
+    assert main(["reproduce"]) == 2
+    assert "only 1 GB are free" in capsys.readouterr().err
+
+
+def test_a_folder_without_notebooks(checkout, capsys):
     shutil.rmtree(checkout / "notebooks")
-    assert_refused(reproduce(checkout), "no notebook in notebooks/")
+    assert main(["reproduce"]) == 2
+    assert "no notebook in notebooks/" in capsys.readouterr().err
+
+
+def test_a_full_run_names_all_that_is_missing_before_it_starts(checkout, capsys, monkeypatch):
+    monkeypatch.setenv("CAMPANION_DATA", str(checkout / "nothing"))
+    needs = {"metadata": {"campanion": {"needs": ["voc2007", "weights/vgg16"]}}}
+    for key in ("21_fd_table1", "22_fd_table2"):
+        (checkout / "notebooks" / f"{key}.ipynb").write_text(json.dumps(needs), encoding="utf-8")
+    assert main(["reproduce", "full", "fd"]) == 2
+    assert re.findall(r"fetch (\S+)`", capsys.readouterr().err) == ["voc2007", "weights/vgg16"] * 2
 
 
 def test_dry_run_without_an_environment_installs_nothing(checkout):

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from pkgutil import resolve_name
 
 import click
 
 from campanion import cli
 from campanion.errors import unknown
 
-# Trainings that no file of configs/ describes: the function that runs each, and the arguments that name it.
-_TRAININGS = {
-    "scenes_vgg": ("campanion.training.scenes:run", {"arch": "scenes_vgg"}),
-    "scenes_resnet": ("campanion.training.scenes:run", {"arch": "scenes_resnet"}),
-    "voc_mlp": ("campanion.training.voc:run", {"head": "mlp"}),
-    "voc_linear": ("campanion.training.voc:run", {"head": "linear"}),
-    "vqa_scenes": ("campanion.training.vqa:run", {"data": "scenes"}),
-    "vqa_v2": ("campanion.training.vqa:run", {"data": "vqa-v2"}),
-}
-
 
 @click.group(
     cls=cli.Commands,
     invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     elsewhere={
+        "train": ("campanion.training.commands:train", "Train a network, or continue a training that was stopped."),
+        "grid": ("campanion.training.commands:grid", "List the trainings behind LFI-CAM's tables, or run them."),
         "data": ("campanion.data.__main__:data", "Which data sets and weights are here, and how to get more."),
         "notebooks": ("campanion.notebooks.__main__:notebooks", "Run and check the notebooks."),
     },
@@ -43,6 +33,63 @@ def campanion(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is None:
         print(ctx.get_help())
+
+
+_RUNS = ("quick", "full", "cached", "figures", "site", "test", "notebook")
+
+
+@campanion.command()
+@click.argument("command", default="quick")
+@click.argument("targets", nargs=-1)
+@click.option("--limit", type=cli.COUNT, metavar="N", help="full: only the first N images of each data set.")
+@click.option(
+    "--scale", type=click.Choice(["brief", "reduced", "short", "paper"]), help="full lfi: how much is trained."
+)
+@click.option("--cores", type=cli.COUNT, metavar="N", help="Cores to use (default: all).")
+@click.option("--profile", type=click.Path(path_type=Path), help="full: a Snakemake profile, such as profiles/slurm.")
+@click.option("-n", "--dry-run", "dry", is_flag=True, help="Say what would be done.")
+def reproduce(command: str, targets: Sequence[str], cores: int | None, dry: bool, **full: object) -> int:
+    """Run what is missing of COMMAND; ./reproduce.sh is this with an environment of its own.
+
+    \b
+    quick    every notebook on generated scenes: on the CPU, offline, minutes (the default)
+    full     on real data (CAMPANION_DATA): writes data/results; resumes where it stopped.
+             TARGETS are notebooks (21_fd_table1_faithfulness, 21), papers (lfi, fd, lift) or all
+    cached   the committed notebooks again on the committed results, in place, with their figures
+    figures  every figure of figures/ again, from the committed results
+    site     the pages of the notebooks, the library and the scoreboard, into out/site
+    test     style, tests, and the committed notebooks against what they store
+    notebook JupyterLab on this machine
+    """
+    from campanion.notebooks import find, missing_data, workflow
+
+    if command not in _RUNS:
+        raise click.UsageError(unknown("command", command, _RUNS))
+    if targets and command != "full":
+        raise click.UsageError(f"{targets[0]!r} is one word too many: only full takes targets.")
+    if command != "full" and any(full.values()):
+        raise click.UsageError("--limit, --scale and --profile belong to full: ./reproduce.sh full --limit 500.")
+    if full["profile"] and not (full["profile"] / "config.yaml").is_file():
+        raise click.UsageError(f"There is no profile {str(full['profile'])!r}: it is a folder with a config.yaml.")
+    keys = workflow.targets(targets)
+    workflow.targets(["all"])  # is this a whole checkout?
+    workflow.check_room()
+    others = {"test": workflow.run_tests, "site": workflow.build_site, "notebook": workflow.open_jupyter,
+              "figures": lambda: workflow.draw_figures(cores)}  # fmt: skip
+    if command in others:
+        if dry:
+            print(f"Would run: {command}.")
+            return 0
+        return others[command]()
+    if command == "full":
+        wanted = keys or workflow.targets(["all"])
+        if missing := [sentence for key in wanted for sentence in missing_data(find(key))]:
+            raise OSError("\n".join(missing))
+        if tables := [key for key in wanted if "_lfi_" in key]:
+            from campanion.training.commands import grid
+
+            grid.callback(full["scale"], (), tables, None, run_missing=False)
+    return workflow.run_snakemake(command, keys, cores=cores, dry=dry, **full)
 
 
 @campanion.command()
@@ -100,81 +147,6 @@ def _split(methods: str) -> list[str]:
         if "=" in parts[i] and ":" not in parts[i]:
             parts[i - 1 : i + 1] = [f"{parts[i - 1]},{parts[i]}"]
     return parts
-
-
-@campanion.command()
-@click.argument("config")
-@click.argument("settings", nargs=-1, metavar="[SETTING=VALUE]...")
-@click.option("--show", is_flag=True, help="Print the settings and the run's folder; train nothing.")
-def train(config: str, settings: Sequence[str], show: bool) -> None:
-    """Train a network; the same command continues a training that was stopped.
-
-    CONFIG is a YAML file, the name of one in configs/, or one of scenes_vgg, scenes_resnet, voc_mlp, voc_linear,
-    vqa_scenes and vqa_v2. Settings such as lr=0.07 seed=1 come on top. Many processes: torchrun --nproc_per_node=N -m
-    campanion train CONFIG.
-    """
-    from campanion.training.settings import parse_changes, read_config
-
-    if config in _TRAININGS:
-        _train_named(config, parse_changes(list(settings)), show)
-        return
-    chosen = read_config(config, parse_changes(list(settings)))
-    if show:
-        print(json.dumps({**chosen.settled(), "folder": str(chosen.place)}, indent=2))
-        return
-    from campanion.training.loop import train as train_network  # only here: accelerate takes seconds to import
-
-    if facts := train_network(chosen):
-        test = facts["accuracy"]["test"]
-        print(f"{chosen.place / facts['name']}.safetensors: {100 * test['top1']:.2f} % of {test['n']:,} test images")
-
-
-def _train_named(name: str, changes: dict[str, object], show: bool) -> None:
-    """Run a training of :data:`_TRAININGS`; its settings are the other arguments of its function."""
-    from pydantic import ValidationError, validate_call
-
-    place, fixed = _TRAININGS[name]
-    function = resolve_name(place)
-    known = {key: p.default for key, p in inspect.signature(function).parameters.items() if key not in fixed}
-    for key in changes:
-        if key not in known:
-            raise ValueError(unknown(f"setting of {name}", key, known))
-    if show:
-        print(json.dumps(known | changes, indent=2, default=str))
-        return
-    try:
-        facts = validate_call(function)(**fixed, **changes)
-    except ValidationError as problem:
-        first = problem.errors()[0]
-        raise ValueError(f"{name}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from problem
-    measured = facts.get("evaluation") or facts["accuracy"]
-    print(json.dumps({"name": facts["name"], "measured": measured}, indent=2))
-
-
-@campanion.command()
-@click.option("--scale", help="quick, brief, reduced, short or paper (default: short with a GPU, else reduced).")
-@click.option("--table", "tables", multiple=True, help="Only what this table or figure uses; may be repeated.")
-@click.option("--notebook", "keys", multiple=True, help="Only what this notebook uses; may be repeated.")
-@click.option("--only", metavar="NAME", help="This training alone.")
-@click.option("--run", "run_missing", is_flag=True, help="Train what is missing; a training that was stopped goes on.")
-def grid(scale: str | None, tables: Sequence[str], keys: Sequence[str], only: str | None, run_missing: bool) -> None:
-    """List the trainings behind LFI-CAM's tables and their hours, or run those that are missing."""
-    from campanion.training.grid import cells, tables_of, train_cells
-    from campanion.training.hours import listing
-
-    chosen = cells(scale, tables or None)
-    if keys:
-        used = set(tables_of(keys))
-        chosen = [cell for cell in chosen if used & set(cell.tables)]
-    if only:
-        known = {cell.name: cell for cell in chosen}
-        if only not in known:
-            raise ValueError(unknown("cell", only, known))
-        chosen = [known[only]]
-    if run_missing:
-        train_cells(chosen)
-    elif chosen:
-        print(listing(chosen))
 
 
 @campanion.group(cls=cli.Commands)

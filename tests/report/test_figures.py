@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import torch
 from campanion import paths
-from campanion.notebooks import figures_all
+from campanion.notebooks import run
+from campanion.notebooks.workflow import draw_figures
 from campanion.report import figures
 from campanion.report.tables import COLUMNS, Table
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -156,12 +157,10 @@ def test_style_and_widths():
     assert len(set(figures.PALETTE)) == len(figures.PALETTE) == 8
 
 
-def test_a_notebooks_figures_are_drawn_from_the_committed_results_with_the_same_bytes_each_time(tmp_path, monkeypatch):
+def test_a_notebooks_figures_are_drawn_from_the_committed_results_with_the_same_bytes_each_time(tmp_path):
     folder, first = tmp_path / "figures", {}
-    monkeypatch.setenv("CAMPANION_BATCH", "1")
     for _ in range(2):
-        key, _, error = figures_all.draw("35")
-        assert (key, error) == ("35_lift_table5_energy_pointing_game", "")
+        run("35", "cached", output=tmp_path / "35.ipynb")
         drawn = {p.name: p.read_bytes() for p in folder.iterdir()}
         assert first in ({}, drawn)
         first = drawn
@@ -171,15 +170,18 @@ def test_a_notebooks_figures_are_drawn_from_the_committed_results_with_the_same_
 def test_a_notebook_that_fails_is_told_and_the_others_are_drawn(tmp_path, monkeypatch, capfd):
     import nbformat
 
-    notebooks = tmp_path / "notebooks"
-    notebooks.mkdir()
+    (tmp_path / "notebooks").mkdir()
     for key, code in (("90_good", "print(1)"), ("91_bad", "import json\njson.loads('x')")):
-        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), notebooks / f"{key}.ipynb")
+        cells = [nbformat.v4.new_code_cell(source) for source in ('mode = "cached"', code)]
+        cells[0].metadata["tags"] = ["parameters"]
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+        nbformat.write(notebook, tmp_path / "notebooks" / f"{key}.ipynb")
+    before = (tmp_path / "notebooks" / "90_good.ipynb").read_bytes()
     monkeypatch.setenv("CAMPANION_ROOT", str(tmp_path))
-    assert figures_all.main(["--cores", "1"]) == 1
+    assert draw_figures(cores=1) == 1
     out, err = capfd.readouterr()
-    assert "1 of 2  90_good: " in out
+    assert "1 of 2  90_good: drawn" in out
     assert "2 of 2  91_bad: failed" in out
     assert "JSONDecodeError" in err
-    assert figures_all.main(["92"]) == 2
-    assert "Unknown notebook '92'" in capfd.readouterr().err
+    assert (tmp_path / "notebooks" / "90_good.ipynb").read_bytes() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -61,21 +62,20 @@ def check_parameters(path: Path, given: Mapping[str, object]) -> None:
         raise ValueError(f"{path.stem}: limit takes a number of images above 0, not {limit!r}.")
 
 
+def needs_of(path: Path) -> list[str]:
+    """Names of the data sets and weights that the notebook's metadata list: ``{"campanion": {"needs": [...]}}``."""
+    return json.loads(path.read_text(encoding="utf-8"))["metadata"].get("campanion", {}).get("needs", [])
+
+
 def missing_data(path: Path) -> list[str]:
-    """What a ``full`` run of the notebook needs and does not find, one sentence each.
-
-    The needs are the names of data sets or weights in the notebook's metadata: ``{"campanion": {"needs": [...]}}``.
-    """
-    import nbformat
-
+    """What a ``full`` run of the notebook needs and does not find, one sentence each."""
     from campanion.data.registry import find_entry
 
     root = paths.data_dir()
-    needs = nbformat.read(path, as_version=4).metadata.get("campanion", {}).get("needs", [])
     return [
         f"{path.stem} needs {name}, which is not in {root}: run `python -m campanion data fetch {name}`, "
         "or point CAMPANION_DATA at the folder that holds it."
-        for name in needs
+        for name in needs_of(path)
         if find_entry(name).layouts and find_entry(name).find(root) is None
     ]
 

@@ -1,0 +1,209 @@
+"""What ``campanion reproduce`` does in a checkout: tests, figures, the site, and the runs of the Snakefile."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from campanion import paths
+from campanion.errors import unknown
+from campanion.notebooks import keys, log_dir, needs_of, notebooks_dir, text
+
+SCOREBOARD = "99_scoreboard"
+ROOM = 2  # GB of free disk for a run
+_PAPERS = ("lfi", "fd", "lift")
+
+
+# ---- what is asked
+def targets(words: Iterable[str]) -> list[str]:
+    """The notebooks that ``words`` name: whole names, beginnings (21), papers (lfi, fd, lift) or all; each once.
+
+    Raises:
+        ValueError: a word that names none.
+    """
+    known = keys()
+    if not known:
+        raise ValueError("There is no notebook in notebooks/: is this a whole checkout?")
+    chosen: dict[str, None] = {}
+    for word in words:
+        fits = [k for k in known if word and (word == "all" or k.startswith(word) or k[3:].startswith(f"{word}_"))]
+        if not fits:
+            raise ValueError(unknown("target", word, ["all", *_PAPERS, *known]))
+        chosen |= dict.fromkeys(fits)
+    return list(chosen)
+
+
+def check_room() -> None:
+    """OSError unless results and logs can be written, and the disk has :data:`ROOM` GB left."""
+    top = paths.root()
+    for folder in ("out", "logs"):
+        with suppress(OSError):
+            (top / folder).mkdir(exist_ok=True)
+        if not (top / folder).is_dir() or not os.access(top / folder, os.W_OK):
+            raise OSError(f"Cannot write to {top / folder}: results and logs go there.")
+    if (free := shutil.disk_usage(top).free / 1e9) < ROOM:
+        raise OSError(f"A run needs about {ROOM} GB of free disk, and only {free:.0f} GB are free here.")
+
+
+# ---- what it does
+def run_snakemake(
+    mode: str, wanted: Sequence[str], limit: int | None, scale: str | None, cores: int | None, profile: Path | None,
+    dry: bool,
+) -> int:  # fmt: skip
+    """Run what is missing of the notebooks ``wanted`` (all, if empty); returns the exit status."""
+    start = time.monotonic()
+    words = ["--rerun-incomplete", "--keep-going", "--show-failed-logs", "--scheduler", "greedy"]
+    # Not "code" and "input": an edit of a rule must never make a committed checkpoint be trained again.
+    words += ["--quiet", "host", "reason", "--rerun-triggers", "mtime", "params"]
+    if profile is not None:
+        words += ["--profile", str(profile.resolve()), *(["--cores", str(cores)] if cores else [])]
+    else:
+        words += [
+            "--cores",
+            str(cores or "all"),
+            "--resources",
+            "gpu=1",
+            "gpu_cells=4",
+        ]  # so many trainings share a GPU
+    words += ["--dry-run"] if dry else []
+    given = {"mode": mode, "limit": limit, "scale": scale, "targets": ",".join(wanted)}
+    words += ["--config", *(f"{name}={value}" for name, value in given.items() if value)]
+    here = {**os.environ, "XDG_CACHE_HOME": str(paths.root() / ".snakemake" / "cache")}
+    done = subprocess.run([sys.executable, "-m", "snakemake", *words], cwd=paths.root(), env=here)
+    seconds = time.monotonic() - start
+    if done.returncode:
+        said = f"Not everything could be run ({seconds:.0f} s). The logs are in logs/{mode}/; the same command goes on."
+        print(f"\n{said}", file=sys.stderr)
+        return 1
+    if not dry:
+        _summary(mode, whole=not wanted, seconds=seconds)
+    return 0
+
+
+def _summary(mode: str, whole: bool, seconds: float) -> None:
+    board = paths.root() / "out" / mode / "notebooks" / f"{SCOREBOARD}.ipynb"
+    if whole and board.is_file():
+        print(f"\n{text(board)}")
+    figures, results = ("out/quick/figures", "out/quick/results") if mode == "quick" else ("figures", "data/results")
+    print(f"\nDone in {seconds // 60:.0f} min {seconds % 60:.0f} s.")
+    print(f"Figures: {figures}/   results: {results}/   notebooks: out/{mode}/notebooks/   logs: logs/{mode}/")
+
+
+def run_tests() -> int:
+    """Style, tests, and the committed notebooks against what they store; every part runs, whatever fails."""
+    start, python = time.monotonic(), sys.executable
+    nbval = ["-p", "tests.nbval_rounding", "--nbval", "--nbval-current-env", "--nbval-cell-timeout", "600"]
+    nbval += ["--nbval-sanitize-with", "tests/nbval_sanitize.cfg", "-p", "no:cacheprovider", "notebooks"]
+    # The figures that nbval's run saves go elsewhere, so that testing leaves the checkout as it is.
+    elsewhere = {"CAMPANION_FIGURES": str(paths.root() / "out" / "test" / "figures")}
+    failed = False
+    for module, *words in (
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["pytest"],  # also checks the results' files
+        ["campanion", "notebooks", "check"],
+        ["campanion", "scoreboard", "--check", "README.md"],
+        ["pytest", *nbval],
+    ):
+        here = {**os.environ, "CAMPANION_BATCH": "1", **(elsewhere if words == nbval else {})}
+        failed |= subprocess.run([python, "-m", module, *words], cwd=paths.root(), env=here).returncode != 0
+    seconds = time.monotonic() - start
+    print("Some tests failed; see above." if failed else f"All tests passed in {seconds:.0f} s.", flush=True)
+    return int(failed)
+
+
+def draw_figures(cores: int | None = None) -> int:
+    """Every figure of ``figures/`` from the committed results; the notebooks are run, their files stay as they are."""
+    start, wanted, failed = time.monotonic(), keys(), 0
+
+    def draw(key: str) -> subprocess.CompletedProcess:
+        words = [
+            "notebooks",
+            "run",
+            key,
+            "--mode",
+            "cached",
+            "--output",
+            str(paths.out_dir() / "figures" / f"{key}.ipynb"),
+        ]
+        here = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run([sys.executable, "-m", "campanion", *words], env=here, capture_output=True, text=True)
+
+    with ThreadPoolExecutor(cores or os.cpu_count() or 1) as pool:
+        for number, (key, done) in enumerate(zip(wanted, pool.map(draw, wanted), strict=True), start=1):
+            print(f"{number:2d} of {len(wanted)}  {key}: {'failed' if done.returncode else 'drawn'}", flush=True)
+            if done.returncode:
+                failed += 1
+                print(done.stderr, file=sys.stderr)
+    seconds = time.monotonic() - start
+    print(f"{len(wanted) - failed} notebooks in {seconds:.0f} s; figures: {paths.figures_dir()}")
+    return int(failed > 0)
+
+
+def build_site() -> int:
+    """The pages of the notebooks, the library and the scoreboard, into ``out/site``."""
+    start = time.monotonic()
+    if status := subprocess.run([sys.executable, "docs/build.py"], cwd=paths.root()).returncode:
+        return int(status != 0)
+    print(f"The site is out/site/index.html; it took {time.monotonic() - start:.0f} s.")
+    return 0
+
+
+def open_jupyter() -> int:
+    """JupyterLab, listening on this machine only."""
+    command = "-m jupyterlab --ServerApp.ip=127.0.0.1 notebooks/00_start_here.ipynb"
+    return subprocess.run([sys.executable, *command.split()], cwd=paths.root()).returncode
+
+
+# ---- what the Snakefile asks, when it makes its plan
+def wanted(config: dict) -> list[str]:
+    """The notebooks of a run: those of ``targets``, or all."""
+    return str(config["targets"]).split(",") if config.get("targets") else keys()
+
+
+def executed(config: dict, chosen: Iterable[str]) -> list[str]:
+    """The executed copies of notebooks in the mode of this run."""
+    return [f"out/{config.get('mode', 'quick')}/notebooks/{key}.ipynb" for key in chosen]
+
+
+@cache
+def digest(*patterns: str) -> str:
+    """Changes when a file's content does; as inputs, whole folders would fill every message and follow files' times."""
+    files = sorted(path for pattern in patterns for path in Path().glob(pattern) if path.is_file())
+    return hashlib.sha256(b"".join(str(path).encode() + path.read_bytes() for path in files)).hexdigest()
+
+
+def source(key: str) -> str:
+    """The code of a notebook: running it again in place changes its file, but asks for no new run in another mode."""
+    cells = json.loads((notebooks_dir() / f"{key}.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return hashlib.sha256("\0".join(code).encode()).hexdigest()
+
+
+def is_made(name: str) -> bool:
+    """Is the checkpoint of that name there?"""
+    return (paths.checkpoints_dir() / f"{name}.safetensors").exists()
+
+
+def voc_heads(key: str) -> list[str]:
+    """The VOC classifiers, for a notebook that needs VOC's classes."""
+    needs = set(needs_of(notebooks_dir() / f"{key}.ipynb"))
+    return [f"data/checkpoints/voc_{head}.safetensors" for head in ("mlp", "linear") if {"voc2007", "coco-voc"} & needs]
+
+
+def last_time(mode: str, key: str) -> str:
+    """How long a notebook took when it last ran in this mode, off its log: read before the log is written anew."""
+    log = log_dir(mode) / f"{key}.txt"
+    times = re.findall(r"done in (\d+) s", log.read_text(encoding="utf-8")) if log.exists() else []
+    return f"{times[-1]} s last time" if times else "not timed here yet"
