@@ -13,8 +13,9 @@ from campanion import explain, paths
 from campanion.errors import MissingData, MissingResult
 from campanion.experiments import stability as stability_study
 from campanion.experiments import trained_series
-from campanion.experiments.trained import config_of
+from campanion.experiments.trained import config_of, maps_of
 from campanion.experiments.trained_series import Trained, finished, learned_maps
+from campanion.metrics import stability_iou
 from campanion.models.trained import load_trained
 from campanion.results.rows import read_rows, rows_path
 from campanion.results.store import load_result
@@ -206,18 +207,20 @@ def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (run["model"], run["data"], run["provenance"]["n"]) == ("resnet20", "scenes", 7)
     assert run["extra"]["missing"] == [cells[2].name, cells[5].name]
     means = {(r["method"], r["metric"]): r["mean"] for r in run["rows"]}
-    assert {m for m, _ in means} == {"lfi_cam", "abn"}
+    assert {m for m, _ in means} == {"lfi_cam", "abn", "grad_cam", "score_cam"}
     assert {m for _, m in means} == {*stability_study.METRICS, "accuracy_range"}  # no pair has one seed
     assert run["extra"]["seeds"] == "own"
     assert run["provenance"]["settings"]["epochs"] == 3
     top1 = [n["top1"] for n in run["extra"]["methods"]["abn"]["networks"]]
     assert means["abn", "accuracy_range"] == pytest.approx(100 * (max(top1) - min(top1)))
-    assert {(d["method"], d["reference"]) for d in run["differences"]} == {("abn", "lfi_cam")}
+    assert ("abn", "lfi_cam") in {(d["method"], d["reference"]) for d in run["differences"]}
+    made = [maps_of(c.checkpoint, "grad_cam", 7)[0] for c in cells[:2]]  # afterwards, of the networks with LFI-CAM
+    assert means["grad_cam", "iou"] == pytest.approx(100 * float(stability_iou(*made).mean()), abs=1e-3)
     rows, settings = read_rows(rows_path("scenes", "resnet20", "stability"))
-    assert len(rows) == 14
+    assert len(rows) == 4 * 7
     assert set(settings["checkpoints"]) == {c.name for c in cells[:2] + cells[3:5]}
     for method, part in rows.groupby("method", observed=True):
-        assert means[method, "iou"] == pytest.approx(part["iou"].mean(), abs=1e-3)
+        assert means[method, "iou"] == pytest.approx(part["iou"].mean(), abs=5e-3)
     assert load_result(KEY)["runs"] == [run]
     shown = run["extra"]["methods"]["abn"]["shown"]
     assert {frozenset(maps) for maps in shown.values()} == {frozenset(c.name for c in cells[3:5])}

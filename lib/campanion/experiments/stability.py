@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import combinations, product
 
 import numpy as np
@@ -38,6 +38,7 @@ from torch import Tensor
 from campanion.cams.maps import min_max_map
 from campanion.errors import MissingData
 from campanion.experiments.modes import committed, pick_device
+from campanion.experiments.trained import LEARNED, maps_of
 from campanion.experiments.trained_series import Trained, enlarged, finished, learned_maps, maps_to_show
 from campanion.metrics.stability import independent_iou, stability_iou
 from campanion.progress import track
@@ -55,6 +56,9 @@ METRICS = (
 KINDS = ("", "one_seed_")  # pairs of different seeds, and of one
 CHUNK = 500  # images at a time
 QUICK_PICTURES = 200
+#: Maps made afterwards of the networks that learn LFI-CAM's: are they as stable over the same trainings?
+POST_HOC = ("grad_cam", "score_cam")
+POST_HOC_IMAGES, QUICK_POST_HOC = 300, 10  # Score-CAM takes a forward pass for each channel
 SEED = 0  # of which other picture a picture is compared with
 
 
@@ -151,7 +155,11 @@ def _maps(networks: Sequence[Trained], limit: int | None, device: str) -> tuple[
     """Maps [N, h, w] by the network's name, the images' ids, and the side that maps are enlarged to."""
     maps, ids, side = {}, None, 0
     for network in networks:
-        maps[network.name], own, side = learned_maps(network, limit, device)
+        if network.method in LEARNED.values():
+            maps[network.name], own, side = learned_maps(network, limit, device)
+        else:
+            maps[network.name], own, _ = maps_of(network.path, network.method, limit, device=device)
+            side = maps[network.name].shape[-1]
         if ids is not None and own != ids:
             raise ValueError(f"{network.name} was tested on other images than {networks[0].name}.")
         ids = own
@@ -195,6 +203,8 @@ def summary(rows: pd.DataFrame, pairs: pd.DataFrame) -> tuple[list[dict], list[d
             row = {"method": method, **about, "mean": interval["mean"], **ends, "n": len(one.images), "note": note}
             means.append(row)
         for method, reference in combinations(found, 2):
+            if len(found[method].images) != len(found[reference].images):
+                continue  # post-hoc maps are made of fewer images
             interval = over_networks([(1, found[method]), (-1, found[reference])])
             row = {"method": method, "reference": reference, **about, "mean": interval["mean"]}
             row["n"] = len(found[method].images)
@@ -246,6 +256,10 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
             parts.append(measured)
     if not parts:
         return None
+    learned = [n for n in networks if n.method == "lfi_cam"]
+    few = min(limit or POST_HOC_IMAGES, QUICK_POST_HOC if mode == "quick" else POST_HOC_IMAGES)
+    for method in POST_HOC if len(learned) > 1 else ():
+        parts.append(method_rows([replace(n, method=method) for n in learned], few, device)[:2])
     rows, pairs = (pd.concat(each, ignore_index=True) for each in zip(*parts, strict=True))
     data, network = networks[0].data, networks[0].network
     epochs = next(cell.config.numbers.epochs for cell in cells if cell.done)

@@ -120,12 +120,9 @@ def overlap_figure(runs: Sequence[Mapping], width: float = 6.875) -> Figure:
         for place, run in enumerate(runs):
             for i, (method, colour) in enumerate(names):
                 heights = _with_base(run, method)
-                x = (
-                    place
-                    + 0.4 * (i - 0.5)
-                    + 0.32 * (np.arange(len(heights)) - (len(heights) - 1) / 2) / max(len(heights), 1)
-                )
-                axes[0].bar(x, heights, 0.26 / max(len(heights), 1), color=colour)
+                step = 0.34 / max(len(heights), 5)
+                x = place + 0.4 * (i - 0.5) + step * (np.arange(len(heights)) - (len(heights) - 1) / 2)
+                axes[0].bar(x, heights, 0.8 * step, color=colour)
                 _mean_and_chance(axes[1], run, method, place + 0.3 * (i - 0.5), colour)
         for ax, text in zip(axes, ("(a) most accurate network with each other", "(b) all pairs"), strict=True):
             for method, colour in names:
