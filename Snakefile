@@ -2,7 +2,7 @@
 # checked them; by hand:
 #
 #   snakemake --cores 2 --config mode=quick
-#   snakemake --cores 8 --resources gpu=1 --config mode=full limit=500 targets=21_fd_table1_faithfulness
+#   snakemake --cores 8 --resources card=1 --config mode=full limit=500 targets=21_fd_table1_faithfulness
 #
 # Every stage is also a plain command (campanion notebooks run, campanion train), so nothing needs Snakemake. Here are rules only:
 # what they ask for is found by campanion.notebooks.workflow when Snakemake makes its plan.
@@ -16,7 +16,8 @@ MODE = config.get("mode", "quick")
 LIMIT = config.get("limit")
 SCENES = [f"data/checkpoints/{name}.safetensors" for name in ("scenes_vgg", "scenes_resnet", "vqa_scenes")]
 LEARNED = [f"data/checkpoints/{name}.safetensors" for name in ("scenes_lfi", "scenes_lfi_nofin", "scenes_abn")]
-TRAININGS = os.path.join(os.path.relpath(os.environ.get("CAMPANION_OUT") or "out"), "training")
+OUT = os.path.relpath(os.environ.get("CAMPANION_OUT") or "out")
+TRAININGS = os.path.join(OUT, *(["quick"] if config.get("scale") == "quick" else []), "training")
 
 
 def trainings(keys):
@@ -146,7 +147,7 @@ rule full:
         scale=lambda wildcards: ["-p", f"scale={scale(wildcards)}"] if trainings([wildcards.key]) else [],
     threads: lambda wildcards: os.cpu_count() or 1
     resources:
-        gpu=1,
+        card=1,  # one at a time on this machine; a cluster's profile asks for GPUs itself
         last=lambda wildcards: flow.last_time("full", wildcards.key),
     message:
         "{wildcards.key}: full run ({resources.last}), log in {log}, progress in logs/full/{wildcards.key}.progress.log"

@@ -50,6 +50,8 @@ class ABN(Network):
         >>> loss, logits = network.loss(images, targets)  # the loss has both terms, the logits are the perception's
     """
 
+    learned_map = "abn"
+
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone

@@ -181,6 +181,7 @@ class LFICAM(Network):
     """
 
     target_layer = "attended"
+    learned_map = "lfi_cam"
 
     def __init__(
         self,

@@ -8,6 +8,7 @@
 ``network.target_layer``      dotted name of the layer that :func:`campanion.explain` weighs
 ``network.class_names``       a list of C names
 ``network.weights``           facts of the weights: name, origin, sha256, as :func:`campanion.load_model` has them
+``network.learned_map``       the method of ``explain`` that shows this map: ``"lfi_cam"``, ``"abn"`` or None
 ``network.unused``            names of the parameters that the loss does not reach (FIN in generation ``table3``)
 ============================  =======================================================================================
 
@@ -32,6 +33,7 @@ class Network(nn.Module):
     weights: dict[str, object]
     target_layer: str
     unused: tuple[str, ...] = ()
+    learned_map: str | None = None
 
     def loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy (a scalar) and logits [B, C].

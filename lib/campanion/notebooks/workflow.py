@@ -16,6 +16,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 from campanion import paths
 from campanion.errors import unknown
 from campanion.notebooks import keys, log_dir, needs_of, notebooks_dir, text
@@ -67,15 +69,9 @@ def run_snakemake(
     # Not "code" and "input": an edit of a rule must never make a committed checkpoint be trained again.
     words += ["--quiet", "host", "reason", "--rerun-triggers", "mtime", "params"]
     if profile is not None:
-        words += ["--profile", str(profile.resolve()), *(["--cores", str(cores)] if cores else [])]
-    else:
-        words += [
-            "--cores",
-            str(cores or "all"),
-            "--resources",
-            "gpu=1",
-            "gpu_cells=4",
-        ]  # so many trainings share a GPU
+        words += ["--profile", str(profile.resolve()), *(["--cores", str(cores)] if cores else []), *_status(profile)]
+    else:  # one full run at a time, and so many trainings share a GPU
+        words += ["--cores", str(cores or "all"), "--resources", "card=1", "gpu_cells=4"]
     words += ["--dry-run"] if dry else []
     given = {"mode": mode, "limit": limit, "scale": scale, "targets": ",".join(wanted)}
     words += ["--config", *(f"{name}={value}" for name, value in given.items() if value)]
@@ -89,6 +85,17 @@ def run_snakemake(
     if not dry:
         _summary(mode, whole=not wanted, seconds=seconds)
     return 0
+
+
+def _status(profile: Path) -> list[str]:
+    """How Snakemake learns that a Slurm job ended: squeue where the cluster keeps no accounts (sacct fails)."""
+    settings = yaml.safe_load((profile / "config.yaml").read_text(encoding="utf-8")) or {}
+    if settings.get("executor") != "slurm" or "slurm-status-command" in settings:
+        return []
+    with suppress(OSError):
+        if subprocess.run(["sacct", "-X", "--noheader"], capture_output=True).returncode == 0:
+            return []
+    return ["--slurm-status-command", "squeue"]
 
 
 def _summary(mode: str, whole: bool, seconds: float) -> None:
