@@ -13,6 +13,7 @@ from campanion.cams.maps import min_max_map, upsample
 from campanion.cams.methods import METHODS, Method, get_method, parse
 from campanion.errors import unknown
 from campanion.game.game import ChannelGame
+from campanion.game.layouts import Layout
 from campanion.game.split import split
 from campanion.outputs import Activation, Target, attribute, class_indices, is_class, split_targets
 
@@ -47,6 +48,7 @@ def explain(
     methods: Iterable[str] | str = ("fd_cam", "lift_cam"),
     layer: str | nn.Module | None = None,
     activation: Activation | None = None,
+    layout: Layout | None = None,
     **options: object,
 ) -> Explanation:
     """Explain why ``model`` sees ``targets`` in ``images``.
@@ -61,11 +63,15 @@ def explain(
             network returns for N images, with one number for each: ``lambda y: cosine_similarity(y, wanted)`` of an
             embedding, ``lambda y: y["out"][:, 12, 60, 80]`` of a pixel's class. A list may hold one for each image.
         methods: names from ``METHODS``, also with options: ``"xgrad_cam:lift"``, ``"fd_cam:bias=0,switch=off"``.
-        layer: dotted name or module of the target layer; None means ``model.target_layer``.
+        layer: dotted name or module of the target layer; None means ``model.target_layer``, and of a torchvision
+            network without one its last layer of maps (:func:`campanion.game.layouts.default_layer`).
         activation: how logits become probabilities, for the methods and options that ask for them (Score-CAM,
             Group-CAM, RISE, ``fd_cam:score=probability``): ``"softmax"``, ``"sigmoid"`` (several labels; one logit) or
             a function from logits [N, C] to [N, C]. None: ``model.activation``, also of the network inside wrappers;
             without one a softmax, and a sigmoid of one logit. The score of a target's function is taken as it is.
+        layout: where the layer's output has its channels, if sizes and the network do not show it:
+            ``"channels_first"`` [B, K, h, w], ``"channels_last"`` [B, h, w, K] (Swin), ``"tokens"`` [B, T, K] (ViT:
+            class tokens first), or the tokens' grid (h, w).
         options: a method's option by its name (``orderings=10``), for all methods asked that have it, or a
             dictionary of options by the method's name (``score_cam={"variant": "cic"}``). Those in a name come first.
 
@@ -91,7 +97,8 @@ def explain(
         images = images.clone() if images.is_inference() else images
         for target, rows in groups:
             some = images if len(groups) == 1 else images[rows]
-            game = ChannelGame.of(split(model, layer, target, activation), some, gradient=gradient)
+            game = ChannelGame.of(split(model, layer, target, activation, layout), some, gradient=gradient)
+            _refuse_blind(game)
             parts.append(explain_game(game, target, names, arguments))
         return parts[0] if len(parts) == 1 else _joined(parts, [i for _, rows in groups for i in rows])
 
@@ -122,6 +129,18 @@ def explain_game(
         result.maps[name], result.degenerate[name] = enlarged(game, raw)
         result.seconds[name] = time.perf_counter() - start
     return result
+
+
+@torch.no_grad()
+def _refuse_blind(game: ChannelGame) -> None:
+    """ValueError where no logit depends on the tokens of the map, as behind the last attention of a ViT."""
+    if game.played.placed.kind != "tokens" or not bool(game.logits.any()):  # logits of 0: an untrained classifier
+        return
+    if torch.equal(game.head(torch.zeros_like(game.activations)), game.logits):
+        raise ValueError(
+            f"The logits do not depend on the image's tokens in {game.parts.name!r}, only on its class token. Choose a "
+            "layer before the last attention, such as the first norm of the last block."
+        )
 
 
 def _joined(parts: list[Explanation], rows: list[int]) -> Explanation:

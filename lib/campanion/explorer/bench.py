@@ -17,6 +17,7 @@ from campanion.cams.explain import check_images, explain_game
 from campanion.cams.methods import parse
 from campanion.errors import unknown
 from campanion.game.game import ChannelGame
+from campanion.game.layouts import place
 from campanion.game.split import split
 from campanion.inference import eval_mode
 from campanion.metrics.curves import CurveResult
@@ -209,7 +210,9 @@ def find_class(names: Sequence[str], wanted: str) -> int:
 def _layers(model: nn.Module, image: Tensor, chosen: str) -> list[str]:
     outputs: dict[str, list[object]] = {}
     handles = [
-        module.register_forward_hook(lambda _m, _i, out, name=name: outputs.setdefault(name, []).append(_cells(out)))
+        module.register_forward_hook(
+            lambda m, _i, out, name=name: outputs.setdefault(name, []).append(_cells(out, image, m, name))
+        )
         for name, module in model.named_modules()
         if name and name.count(".") < 2
     ]
@@ -223,5 +226,8 @@ def _layers(model: nn.Module, image: Tensor, chosen: str) -> list[str]:
     return found if chosen in found else [*found, chosen]
 
 
-def _cells(output: object) -> int:
-    return output.shape[2] * output.shape[3] if isinstance(output, Tensor) and output.ndim == 4 else 0
+def _cells(output: object, image: Tensor, module: nn.Module, name: str) -> int:
+    try:
+        return place(output, image, module, name).maps(output)[0, 0].numel()
+    except ValueError:
+        return 0

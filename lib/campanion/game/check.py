@@ -28,7 +28,7 @@ def believed(
     mask = torch.rand(activations.shape[1], 1, 1, generator=torch.Generator().manual_seed(0)) < 0.5
     masked = activations * mask.to(activations.device)
     if activations.device.type == "meta":  # no numbers to compare
-        return head or _whole(parts, images)
+        return head or _whole(parts, images, played)
     try:
         if isinstance(head, LinearFirstHead):
             if _closed_form_agrees(played, masked, mask, contributions) and (
@@ -71,7 +71,7 @@ def _closed_form_agrees(
 def _function_agrees(head: Head, parts: Split, images: Tensor, played: Pass, masked: Tensor) -> bool:
     """The head on other numbers of rows than were recorded, whole and masked by a random coalition."""
     activations, logits = played.activations, played.logits
-    exact = head(masked) if played.certain else parts.replay(images, masked)
+    exact = head(masked) if played.certain else parts.replay(images, masked, played.placed)
     found = head(torch.stack([activations[0], masked[0]]), 0)
     moved = logits[0] - exact[0]
     return (
@@ -81,17 +81,17 @@ def _function_agrees(head: Head, parts: Split, images: Tensor, played: Pass, mas
     )
 
 
-def _whole(parts: Split, images: Tensor) -> GenericHead:
+def _whole(parts: Split, images: Tensor, played: Pass) -> GenericHead:
     def run(activations: Tensor, image: int | None) -> Tensor:
         some = images if image is None else images[image].expand(len(activations), *images.shape[1:])
-        return parts.replay(some, activations)
+        return parts.replay(some, activations, played.placed)
 
     return GenericHead(run, None)
 
 
 def _replayed(parts: Split, images: Tensor, played: Pass, masked: Tensor) -> GenericHead:
     """The whole network with coalitions in the layer's place; one by one where images change each other's logits."""
-    head, logits = _whole(parts, images), played.logits
+    head, logits = _whole(parts, images, played), played.logits
     pair = head(torch.stack([played.activations[0], masked[0]]), 0)
     moved = pair[0] - pair[1]
     if _close(pair[0], logits[0], moved):

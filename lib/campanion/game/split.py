@@ -9,7 +9,8 @@ to its own thread alone.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from campanion.errors import unknown
 from campanion.game.heads import GenericHead, LinearFirstHead, recognise
+from campanion.game.layouts import Layout, Placed, check_layout, checked, default_layer, place
 from campanion.game.record import Program, Recorder
 from campanion.inference import eval_mode
 from campanion.outputs import Activation, Outputs, Target, nested, unwrap
@@ -37,28 +39,33 @@ class Pass:
     graph: Tensor | None
     certain: bool
     changes_gradient: bool
+    placed: Placed
 
 
 class _Tap:
     """A hook on the layer: keeps its output, and starts the recorder and the graph there."""
 
-    def __init__(self, recorder: Recorder, gradient: bool) -> None:
+    def __init__(self, recorder: Recorder, gradient: bool, placed: Callable[[Tensor], Placed]) -> None:
         self.recorder, self.gradient, self.thread = recorder, gradient, threading.get_ident()
         self.modes, self.kept, self.start, self.entered = torch._C._len_torch_function_stack(), [], None, False
+        self.place, self.placed, self.shape = placed, None, ()
 
     def __call__(self, _module: nn.Module, _inputs: object, output: object) -> object:
         if threading.get_ident() != self.thread:  # another thread's pass of the same network
             return None
-        self.kept.append(output.detach().clone() if isinstance(output, Tensor) else output)
-        if len(self.kept) > 1 or not isinstance(output, Tensor):
+        self.kept.append(None)
+        if len(self.kept) > 1:
             return None
-        passed = self._with_graph(output) if self.gradient and output.is_floating_point() else output
+        self.placed, self.shape = self.place(output), tuple(output.shape)
+        maps = self.placed.maps(output)
+        self.kept[0] = maps.detach().clone()
+        passed = self._with_graph(maps) if self.gradient and output.is_floating_point() else maps
         # Another mode that was entered on the way here would be left before ours.
         if torch._C._len_torch_function_stack() == self.modes:
             self.recorder.__enter__()
             self.entered = True
             self.recorder.start(passed)
-        return passed
+        return self.placed.back(passed, output)
 
     def _with_graph(self, output: Tensor) -> Tensor:
         """``output`` itself, with zeros added that a gradient can be taken by; a copy where it is a view."""
@@ -82,6 +89,7 @@ class Split:
     name: str
     layer: nn.Module
     outputs: Outputs = field(default_factory=Outputs)
+    layout: Layout | Placed | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits [N, C] of images [N, 3, H, W], as :attr:`outputs` reads what the network returns."""
@@ -99,7 +107,7 @@ class Split:
             raise ValueError(f"The network cannot take images of shape {tuple(images.shape)}: {error}") from error
 
     def _play(self, images: Tensor, gradient: bool) -> Pass:
-        tap = _Tap(Recorder(), gradient)
+        tap = _Tap(Recorder(), gradient, lambda output: self._place(output, images))
         handle = self.layer.register_forward_hook(tap)
         try:
             with eval_mode(self.model), torch.no_grad():
@@ -111,9 +119,9 @@ class Split:
             raise ValueError(
                 f"Layer {self.name!r} ran {len(tap.kept)} times in a forward pass; choose one that runs once."
             )
-        if not isinstance(tap.kept[0], Tensor) or tap.kept[0].ndim != 4:
-            what = tuple(tap.kept[0].shape) if isinstance(tap.kept[0], Tensor) else type(tap.kept[0]).__name__
-            raise ValueError(f"Layer {self.name!r} gives {what}; a map needs one tensor [B, K, h, w].")
+        placed = checked(tap.placed, tap.recorder.steps, tap.shape, self.name, tuple(images.shape[-2:]))
+        if placed.kind != tap.placed.kind:
+            return replace(self, layout=placed)._play(images, gradient)
         slot, faults = tap.recorder.slot(logits), tap.recorder.faults
         known = slot is not None and faults <= {"copied"}
         return Pass(
@@ -124,14 +132,21 @@ class Split:
             graph=logits if logits.requires_grad and tap.start is not None else None,
             certain=not faults,
             changes_gradient=tap.recorder.changes_gradient,
+            placed=placed,
         )
 
-    def replay(self, images: Tensor, activations: Tensor) -> Tensor:
+    def _place(self, output: object, images: Tensor) -> Placed:
+        given = self.layout
+        return given if isinstance(given, Placed) else place(output, images, self.layer, self.name, given)
+
+    def replay(self, images: Tensor, activations: Tensor, placed: Placed) -> Tensor:
         """Logits of ``images`` with ``activations`` in the layer's place: a pass of the whole network."""
         thread = threading.get_ident()
 
-        def answer(_module: nn.Module, _inputs: object, _output: object) -> Any:
-            return activations.clone() if threading.get_ident() == thread else None
+        def answer(_module: nn.Module, _inputs: object, output: object) -> Any:
+            if threading.get_ident() != thread:
+                return None
+            return placed.back(activations.clone(), output)
 
         handle = self.layer.register_forward_hook(answer)
         try:
@@ -146,11 +161,13 @@ def split(
     layer: str | nn.Module | None = None,
     target: Target = None,
     activation: Activation | None = None,
+    layout: Layout | None = None,
 ) -> Split:
     """Cut ``model`` at ``layer``: a dotted name, a module of it, or None for ``model.target_layer``.
 
     Wrappers that only pass the images on are looked through (:func:`campanion.outputs.unwrap`): the layer's name may
-    have their prefix or not. ``target`` (a sign or a function) and ``activation`` are as in :func:`campanion.explain`.
+    have their prefix or not. ``target`` (a sign or a function), ``activation`` and ``layout`` are as in
+    :func:`campanion.explain`.
 
     Raises:
         ValueError: no such layer; the message lists the nearest names. A network of TorchScript.
@@ -159,6 +176,7 @@ def split(
         >>> played = split(load_model("vgg16"), "features.29").play(images)
         >>> played.activations, played.logits
     """
+    check_layout(layout)
     inside, prefix = unwrap(model)
     if isinstance(layer, str) and prefix and layer.startswith(prefix):
         layer = layer[len(prefix) :]
@@ -168,16 +186,17 @@ def split(
             f"Layer {name!r} is TorchScript (torch.jit), which hides what its layers compute. Explain the network that "
             "it was scripted or traced from: build it, load its weights with load_state_dict, and pass that."
         )
-    return Split(inside, name, module, Outputs.of(model, target, activation))
+    return Split(inside, name, module, Outputs.of(model, target, activation), layout)
 
 
 def find_layer(model: nn.Module, layer: str | nn.Module | None) -> tuple[str, nn.Module]:
-    """Dotted name and module of ``layer`` in ``model`` (None: ``model.target_layer``)."""
+    """Dotted name and module of ``layer`` in ``model`` (None: ``model.target_layer``, or torchvision's)."""
     modules = dict(model.named_modules(remove_duplicate=False))
     modules.pop("", None)
     if layer is None:
         given = ((prefix, getattr(inside, "target_layer", None)) for prefix, inside in nested(model))
         layer = next((p + t if isinstance(t, str) else t for p, t in given if isinstance(t, (str, nn.Module))), None)
+        layer = layer or default_layer(model)
         if layer is None:
             raise ValueError("This model has no .target_layer: name one, such as layer='layer4' or 'features.29'.")
     if isinstance(layer, str):

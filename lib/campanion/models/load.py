@@ -1,4 +1,4 @@
-"""``load_model``: torchvision's CNNs and this project's small networks, ready to be explained."""
+"""``load_model``: torchvision's networks and this project's small networks, ready to be explained."""
 
 from __future__ import annotations
 
@@ -15,21 +15,12 @@ from torch import Tensor, nn
 
 from campanion.errors import MissingData, unknown
 from campanion.files import sha256
+from campanion.game.layouts import default_layer
 from campanion.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from campanion.paths import checkpoints_dir, data_dir, out_dir
 
 #: Networks of generated scenes with an attention branch, made by ``python -m campanion train NAME``.
 LEARNED_SCENES = ("scenes_lfi", "scenes_lfi_nofin", "scenes_abn")
-
-# The last layer whose channels the papers weigh, by family; ReLUs come after, so that channels are not negative.
-_TARGET_LAYERS = {
-    "vgg11": "features.19", "vgg11_bn": "features.27", "vgg13": "features.23", "vgg13_bn": "features.33",
-    "vgg16": "features.29", "vgg16_bn": "features.42", "vgg19": "features.35", "vgg19_bn": "features.51",
-    "alexnet": "features.11", "squeezenet1_0": "features.12", "squeezenet1_1": "features.12",
-    "densenet": "features.relu5", "mobilenet_v2": "features", "mobilenet_v3": "features", "efficientnet": "features",
-    "resnet": "layer4", "resnext": "layer4", "wide_resnet": "layer4", "regnet": "trunk_output", "convnext": "features",
-    "googlenet": "inception5b", "inception_v3": "Mixed_7c", "shufflenet": "conv5", "mnasnet": "layers",
-}  # fmt: skip
 
 
 def load_model(
@@ -41,10 +32,10 @@ def load_model(
     class of a multi-label network.
 
     Args:
-        name: any torchvision classification CNN, or one that this project trained: ``scenes_vgg``, ``scenes_resnet``,
-            those of :data:`LEARNED_SCENES`, and the heads of ``voc_mlp`` and ``voc_linear`` (whose trunk takes the
-            weights of ``resnet18``), or the name of any checkpoint that ``python -m campanion train`` exported
-            (``imagenette_vgg``) or left in ``out/training``.
+        name: any torchvision classification network, or one that this project trained: ``scenes_vgg``,
+            ``scenes_resnet``, those of :data:`LEARNED_SCENES`, and the heads of ``voc_mlp`` and ``voc_linear`` (whose
+            trunk takes the weights of ``resnet18``), or the name of any checkpoint that ``python -m campanion train``
+            exported (``imagenette_vgg``) or left in ``out/training``.
         weights: ``"auto"`` looks for ``CAMPANION_DATA/weights/NAME.npz`` and ``.safetensors``, then downloads
             torchvision's own (hash checked); a path takes that file; ``"random"`` or None initialises from ``seed``.
         num_classes: width of the classifier, for random weights.
@@ -64,9 +55,9 @@ def load_model(
         return _trained_model(name, weights, seed, device)
     if name.startswith("scenes_"):
         return _scene_model(name, weights, seed, device)
-    if name not in torchvision.models.list_models(module=torchvision.models) or _target_layer(name) is None:
-        cnns = [n for n in torchvision.models.list_models(module=torchvision.models) if _target_layer(n)]
-        raise ValueError(unknown("model", name, [*cnns, "scenes_vgg", "scenes_resnet", "voc_mlp", "voc_linear"]))
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise ValueError(unknown("model", name, [*known, "scenes_vgg", "scenes_resnet", "voc_mlp", "voc_linear"]))
     classes = num_classes or 1000
     random = weights in (None, "random")
     if weights == "auto" and classes != 1000:
@@ -81,12 +72,14 @@ def load_model(
     if not random:
         state, facts = _find_weights(name, weights)
         _load(model, state, facts)
+    layer = default_layer(model)
     if name.startswith("densenet"):
+        layer = "features.relu5"
         # Its last ReLU is a function call without a name; one before it changes nothing.
         model.features.add_module("relu5", _Relu5())
     size = 299 if name == "inception_v3" else 224
     names = _imagenet_classes() if classes == 1000 else [str(i) for i in range(classes)]
-    return _dress(model, Preprocess(size, IMAGENET_MEAN, IMAGENET_STD), names, _target_layer(name), facts, device)
+    return _dress(model, Preprocess(size, IMAGENET_MEAN, IMAGENET_STD), names, layer, facts, device)
 
 
 class _Relu5(nn.Module):
@@ -169,11 +162,6 @@ def _voc_model(name: str, weights: str | Path | None, seed: int, device: str) ->
     preprocess = Preprocess(224, IMAGENET_MEAN, IMAGENET_STD)
     names = list(voc_nets.CLASS_NAMES)
     return _dress(model, preprocess, names, voc_nets.TARGET_LAYER, facts, device, activation="sigmoid")
-
-
-def _target_layer(name: str) -> str | None:
-    fits = [family for family in _TARGET_LAYERS if name == family or (name.startswith(family) and "vgg" not in family)]
-    return _TARGET_LAYERS[max(fits, key=len)] if fits else None
 
 
 def _imagenet_classes() -> list[str]:

@@ -1,0 +1,192 @@
+"""Where a layer's output has its channels, and the layer that is explained where nobody names one.
+
+==================  ==============  ========================================================================
+layout              output          seen in
+==================  ==============  ========================================================================
+"channels_first"    [B, K, h, w]    CNNs
+"channels_last"     [B, h, w, K]    Swin; inside ConvNeXt, MaxViT
+"tokens"            [B, T, K]       ViT, DeiT: class tokens (and registers) first, then the h x w grid, row by row
+==================  ==============  ========================================================================
+
+A class token is no part of the map: as a coalition changes, it stays what the network made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from campanion.game.record import Slot, Step
+
+Layout = Literal["channels_first", "channels_last", "tokens"] | tuple[int, int]
+NAMES = ("channels_first", "channels_last", "tokens")
+
+_PREFIX = 16  # class tokens and registers at most
+_FIRST = ("conv2d", "conv_transpose2d", "batch_norm", "group_norm", "instance_norm", "pixel_shuffle", "interpolate",
+          "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "dropout2d")  # fmt: skip
+_FIRST_KINDS = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d, nn.MaxPool2d,
+                nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout2d)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A layout of outputs of one shape. ``sure``: by the layer's own kind or by the user, and not by sizes alone."""
+
+    kind: str
+    grid: tuple[int, int] | None = None
+    sure: bool = True
+
+    def maps(self, output: Tensor) -> Tensor:
+        """The output as [B, K, h, w]."""
+        if self.kind == "channels_first":
+            return output
+        if self.kind == "channels_last":
+            return output.permute(0, 3, 1, 2)
+        return output[:, output.shape[1] - self.grid[0] * self.grid[1] :].mT.unflatten(2, self.grid)
+
+    def back(self, maps: Tensor, output: Tensor) -> Tensor:
+        """``maps`` [B, K, h, w] in the output's own layout; class tokens are those of ``output``."""
+        if self.kind == "channels_first":
+            return maps
+        if self.kind == "channels_last":
+            return maps.permute(0, 2, 3, 1).contiguous()
+        tokens = maps.flatten(2).mT
+        prefix = output.shape[1] - tokens.shape[1]
+        return torch.cat([output[:, :prefix], tokens], 1) if prefix else tokens.contiguous()
+
+
+def check_layout(layout: object) -> None:
+    """ValueError unless ``layout`` is a known name, a grid (h, w) or None."""
+    grid = isinstance(layout, tuple) and len(layout) == 2 and all(type(side) is int and side > 0 for side in layout)
+    if layout is not None and layout not in NAMES and not grid:
+        raise ValueError(f"layout must be one of {', '.join(map(repr, NAMES))} or a grid (h, w), not {layout!r:.80}.")
+
+
+def place(output: object, images: Tensor, layer: nn.Module, name: str, layout: Layout | None = None) -> Placed:
+    """The layout of ``output``, which ``layer`` gave for ``images``: as it was asked for, or recognised.
+
+    Raises:
+        ValueError: no map can be made of it, or its channels may lie in several places.
+    """
+    if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+        what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(
+            f"Layer {name!r} gives {what}; a map needs one tensor [B, K, h, w], [B, h, w, K] or [B, T, K]."
+        )
+    size, shape = tuple(images.shape[-2:]), tuple(output.shape)
+    if output.ndim == 3:
+        return _tokens(shape, size, len(images), name, layout)
+    if layout is not None:
+        if layout not in ("channels_first", "channels_last"):
+            raise ValueError(f"Layer {name!r} gives {shape}: its layout is 'channels_first' or 'channels_last'.")
+        return Placed(layout)
+    kind = _own_kind(layer, shape[-1])
+    if kind is not None:
+        return Placed(kind)
+    first, last = _fits(shape[2:], size), _fits(shape[1:3], size)
+    return Placed("channels_last" if last and not first else "channels_first", sure=first and not last)
+
+
+def _tokens(shape: tuple, size: tuple[int, int], count: int, name: str, layout: Layout | None) -> Placed:
+    """Tokens [B, T, K]: the grid is that of square patches which divide the image, with the fewest class tokens."""
+    if layout in ("channels_first", "channels_last"):
+        raise ValueError(f"Layer {name!r} gives tokens {shape}: its layout is 'tokens' or the grid (h, w).")
+    grids = [layout] if isinstance(layout, tuple) else [
+        (size[0] // patch, size[1] // patch) for patch in range(1, min(size) + 1)
+        if size[0] % patch == 0 and size[1] % patch == 0
+    ]  # fmt: skip
+    spare = {shape[1] - h * w: (h, w) for h, w in grids if shape[1] >= h * w}
+    if shape[0] != count or not spare or (min(spare) > _PREFIX and not isinstance(layout, tuple)):
+        raise ValueError(
+            f"Layer {name!r} gives {shape}, which is no grid of tokens of {size[0]} x {size[1]} images. Pass the grid "
+            "as layout=(h, w), or choose a layer of [B, tokens, K]: windows, attention and [B, K, tokens] are no maps."
+        )
+    return Placed("tokens", spare[min(spare)])
+
+
+def _fits(grid: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether one stride, rounded up or down, makes ``grid`` of an image of ``size``."""
+    low = max(side / (cells + 1) for side, cells in zip(size, grid, strict=True))
+    high = min(side / max(cells - 1, 1e-9) for side, cells in zip(size, grid, strict=True))
+    return low <= high
+
+
+def _own_kind(layer: nn.Module, last: int) -> str | None:
+    """What the layer, or the last module of a sequence, says by its kind."""
+    while isinstance(layer, nn.Sequential) and len(layer):
+        layer = layer[-1]
+    if isinstance(layer, _FIRST_KINDS):
+        return "channels_first"
+    norm = type(layer) is nn.LayerNorm and layer.normalized_shape == (last,)
+    return "channels_last" if norm or (type(layer) is nn.Linear and layer.out_features == last) else None
+
+
+def checked(placed: Placed, steps: Iterable[Step], shape: tuple[int, ...], name: str, size: tuple[int, int]) -> Placed:
+    """``placed`` once more, by what first reads an output of ``shape`` in the steps recorded after it.
+
+    Raises:
+        ValueError: neither sizes nor the network say where the channels are.
+    """
+    if placed.sure or placed.kind == "tokens":
+        return placed
+    said = _read_as(steps, placed, shape)
+    sides = shape[2:] if placed.kind == "channels_first" else shape[1:3]
+    if said is None and not _fits(sides, size):
+        raise ValueError(
+            f"Layer {name!r} gives {shape} for {size[0]} x {size[1]} images: where are its channels? "
+            "Pass layout='channels_first' or layout='channels_last'."
+        )
+    return Placed(said or placed.kind)
+
+
+def _read_as(steps: Iterable[Step], placed: Placed, shape: tuple[int, ...]) -> str | None:
+    """The layout in which the first function that depends on it reads the output, through functions of each number."""
+    known, own = {0}, 2 if placed.kind == "channels_last" else 0  # our own permutation back
+    for i, step in enumerate(steps):
+        if i < own:
+            known.update(step.outputs)
+            continue
+        if not step.inputs & known:
+            continue
+        last = step.name in ("layer_norm", "linear") and step.before == shape
+        given = step.args[1:] or tuple(step.kwargs.get(name) for name in ("dim", "dims") if name in step.kwargs)
+        dims = given[0] if given and isinstance(given[0], (tuple, list)) else given
+        if step.name == "permute" and tuple(dims) in ((0, 3, 1, 2), (0, 2, 3, 1)):
+            return "channels_last" if tuple(dims) == (0, 3, 1, 2) else "channels_first"
+        if step.name in ("mean", "sum", "amax") and all(type(d) is int for d in dims):
+            over = sorted(d % 4 for d in dims)
+            return {(1, 2): "channels_last", (2, 3): "channels_first"}.get(tuple(over))
+        if last or step.name in _FIRST:
+            return "channels_last" if last else "channels_first"
+        if step.after == shape and isinstance(step.args[0], (Slot, Tensor)):
+            known.update(step.outputs)
+    return None
+
+
+#: Layers of torchvision's classification networks, by the module that defines them: the last whose channels are maps.
+_DEFAULT = {
+    "alexnet": "features.11", "squeezenet": "features.12", "densenet": "features", "mobilenetv2": "features",
+    "mobilenetv3": "features", "efficientnet": "features", "resnet": "layer4", "regnet": "trunk_output",
+    "convnext": "features", "googlenet": "inception5b", "inception": "Mixed_7c", "shufflenetv2": "conv5",
+    "mnasnet": "layers", "swin_transformer": "norm", "maxvit": "blocks.3",
+}  # fmt: skip
+
+
+def default_layer(model: nn.Module) -> str | None:
+    """The layer of a torchvision classification network that CAMs explain; None for any other network.
+
+    The last one before the pooling; of VGG the last ReLU; of ViT, whose logits see the last class token alone, the norm
+    before the last attention.
+    """
+    package, _, family = type(model).__module__.rpartition(".")
+    if package != "torchvision.models":
+        return None
+    if family == "vgg":
+        return [f"features.{name}" for name, part in model.features.named_children() if isinstance(part, nn.ReLU)][-1]
+    if family == "vision_transformer":
+        return f"encoder.layers.{list(model.encoder.layers._modules)[-1]}.ln_1"
+    return _DEFAULT.get(family)
