@@ -93,7 +93,7 @@ def test_random_weights_come_from_the_seed_alone() -> None:
 def test_unknown_names() -> None:
     with pytest.raises(ValueError, match=r"Unknown model 'resnet5'\. Did you mean 'resnet50'"):
         load_model("resnet5")
-    for name in ("vit_b_16", "fcn_resnet50"):  # no CNN that classifies
+    for name in ("yolov8n", "fcn_resnet50"):  # not torchvision's, and no classifier
         with pytest.raises(ValueError, match=f"Unknown model '{name}'"):
             load_model(name)
     with pytest.raises(ValueError, match="Unknown model 'scenes_vg'"):
