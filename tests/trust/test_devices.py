@@ -57,7 +57,7 @@ MEASURES = {
         pointing.rows_question("pointing", ("grad_cam", "fd_cam", "gradient", pointing.CENTRE, pointing.RANDOM)),
     ),
     "sanity": ("scenes_vgg", sanity.question(methods=("grad_cam", "fd_cam"))),
-    "fin": ("scenes_lfi", fin_study.picture_rows),
+    "fin": ("scenes_lfi", fin_study.QUESTION),
     "costs": ("scenes_resnet", timing.question()),
     "gallery": (
         "scenes_resnet",

@@ -1,4 +1,4 @@
-"""What notebooks 11, 12 and 13 do with their mode: top-1 errors of the grid's finished trainings, with intervals.
+"""Notebooks 11, 12 and 13: top-1 errors of the grid's finished trainings, with intervals.
 
 A training's errors are known picture by picture. The error of a method is the mean over its trainings (seeds) and over
 pictures; its interval counts both sources of chance (:mod:`campanion.results.statistics`). With one training, what a
@@ -16,14 +16,14 @@ import torch
 from scipy import stats
 
 from campanion.errors import MissingResult
-from campanion.experiments.modes import committed, pick_device
+from campanion.experiments.runner import pick_device, result_of
 from campanion.experiments.sizes import size_runs
 from campanion.models.trained import load_trained, read_card
 from campanion.progress import track
 from campanion.results import provenance
 from campanion.results.rows import read_rows, rows_path, write_rows
 from campanion.results.statistics import combine
-from campanion.results.store import load_result, make_run, save_result
+from campanion.results.store import make_run
 from campanion.training.batches import Draw, normalise
 from campanion.training.cell import Cell, by_network, longest
 from campanion.training.grid import STANDS_IN, cells, default_scale, train_cells, with_stand_ins
@@ -51,22 +51,23 @@ def accuracy_study(notebook: str, mode: str, table: str, scale: str | None = Non
         MissingResult: cached, and there is no result; or full, and no cell is trained. The sentence names a command.
         ValueError: unknown mode, scale or table.
     """
-    if (result := committed(notebook, mode)) is not None:
-        return result
+    return result_of(notebook, mode, lambda: _runs(mode, table, scale, pick_device(device)))
+
+
+def _runs(mode: str, table: str, scale: str | None, device: str) -> list[dict]:
     scale = "quick" if mode == "quick" else scale or default_scale()
     chosen = with_stand_ins(scale, table)
     if mode == "quick":
         train_cells(chosen)
     runs = size_runs(mode) if table == "table3" else []
     trained = longest(by_network(cell for cell in chosen if not cell.missing_data))
-    runs += [_run(done, mode, pick_device(device)) for group in trained if (done := [c for c in group if c.done])]
+    runs += [_run(done, mode, device) for group in trained if (done := [c for c in group if c.done])]
     if not runs:
         raise MissingResult(
             f"No training of scale {scale} is finished that {table} needs: "
             f"`python -m campanion grid --scale {scale} --table {table} --run` trains."
         )
-    save_result(notebook, runs)
-    return load_result(notebook)
+    return runs
 
 
 def not_run(result: Mapping, table: str) -> list[str]:
@@ -127,24 +128,16 @@ def summary(errors: Mapping[str, Mapping[int, np.ndarray]]) -> tuple[list[dict],
         found = combine([(1, stacked)])
         row = {"method": method, "metric": "top1_error", "mean": found["mean"], "n": stacked.shape[1]}
         if len(seeds) > 1:
-            row |= {
-                "low": max(0.0, found["low"]),
-                "high": min(100.0, found["high"]),
-                "sd": float(stacked.mean(1).std(ddof=1)),
-            }
+            row |= {"low": max(0.0, found["low"]), "high": min(100.0, found["high"])}
+            row["sd"] = float(stacked.mean(1).std(ddof=1))
         else:
             row |= {"low": found["low_pictures"], "high": found["high_pictures"], "note": ONE}
         rows.append(row)
     for other, one in combinations(errors, 2):
         arms = [(1, np.stack(list(errors[one].values()))), (-1, np.stack(list(errors[other].values())))]
         found = combine(arms)
-        head = {
-            "method": one,
-            "reference": other,
-            "metric": "top1_error",
-            "mean": found["mean"],
-            "n": arms[0][1].shape[1],
-        }
+        head = {"method": one, "reference": other, "metric": "top1_error", "mean": found["mean"]}
+        head["n"] = arms[0][1].shape[1]
         differences.append({**head, "low": found["low"], "high": found["high"]})
         pictures.append({**head, "low": found["low_pictures"], "high": found["high_pictures"]})
         least.append(detectable(*(values for _, values in arms)))
@@ -193,24 +186,13 @@ def _run(group: Sequence[Cell], mode: str, device: str) -> dict:
         wrong, card, method = 100.0 * ~by_cell[cell.name].to_numpy(bool), cards[cell.name], named[cell.method]
         errors.setdefault(method, {})[cell.config.seed] = wrong
         own = combine([(1, wrong[None])])
-        trained.append(
-            {
-                "name": cell.name,
-                "scale": cell.scale,
-                "method": method,
-                "generation": cell.config.generation if cell.config.attention == "lfi" else None,
-                "lr": cell.config.numbers.lr,
-                "seed": cell.config.seed,
-                "epochs": cell.config.numbers.epochs,
-                "error": own["mean"],
-                "low": own["low_pictures"],
-                "high": own["high_pictures"],
-                "parameters": card["parameters"] / 1e6,
-                "minutes": card["minutes"],
-                "device": card["device"],
-                "sha256": card["sha256"],
-            }
-        )
+        numbers, generation = cell.config.numbers, cell.config.generation
+        facts = {"name": cell.name, "scale": cell.scale, "method": method}
+        facts["generation"] = generation if cell.config.attention == "lfi" else None
+        facts |= {"lr": numbers.lr, "seed": cell.config.seed, "epochs": numbers.epochs}
+        facts |= {"error": own["mean"], "low": own["low_pictures"], "high": own["high_pictures"]}
+        facts["parameters"] = card["parameters"] / 1e6
+        trained.append(facts | {name: card[name] for name in ("minutes", "device", "sha256")})
     found, differences, extra = summary(errors)
     for method in errors:
         size = next(cell["parameters"] for cell in trained if cell["method"] == method)

@@ -1,4 +1,4 @@
-"""What notebook 16 measures: what LFI-CAM's Feature Importance Network is worth, to the accuracy and to the map.
+"""Notebook 16: what LFI-CAM's Feature Importance Network is worth, to the accuracy and to the map.
 
 The paper's Fig. 5 shows pictures of the mean feature map of a network without FIN, of one with FIN, and the map that
 FIN weighs. Here networks that differ in nothing but FIN are measured: trained, frozen as it was initialised, absent
@@ -26,8 +26,8 @@ from campanion.data import Dataset, Sample, open_dataset
 from campanion.errors import MissingData
 from campanion.experiments.accuracy import correct_of
 from campanion.experiments.accuracy import summary as accuracy_summary
-from campanion.experiments.modes import QUICK_IMAGES, committed, pick_device
-from campanion.experiments.resumed import per_image
+from campanion.experiments.runner import Question, per_image, pick_device, result_of
+from campanion.experiments.subject import Subject
 from campanion.experiments.trained import config_of
 from campanion.experiments.trained_series import set_name
 from campanion.models.lfi import LFICAM
@@ -35,7 +35,7 @@ from campanion.models.trained import build_network, load_trained, read_card
 from campanion.results import provenance
 from campanion.results.rows import rows_path, write_rows
 from campanion.results.statistics import paired, summarise
-from campanion.results.store import load_result, make_run, save_result
+from campanion.results.store import make_run
 from campanion.training.cell import Cell, by_network, longest
 from campanion.training.parts import SCENES, open_part
 
@@ -58,9 +58,9 @@ def own_maps(network: LFICAM, images: Tensor) -> tuple[dict[str, Tensor], Tensor
     return {**maps, "grad_cam": explained.maps["grad_cam"]}, weights, explained.targets
 
 
-def picture_rows(network: LFICAM, sample: Sample) -> list[dict[str, object]]:
-    """Rows of one picture, one for each map: insertion, deletion, overall; of the LFI-CAM map also what weighs it."""
-    image = network.preprocess(sample.image).unsqueeze(0).to(next(network.parameters()).device)
+def measure(subject: Subject, sample: Sample) -> list[dict[str, object]]:
+    """The rows of one image, one for each map: insertion, deletion, overall; of the LFI-CAM map also what weighs it."""
+    image, network = subject.image(sample), subject.model
     maps, weights, targets = own_maps(network, image)
     curves = metrics.insertion_deletion(network, image, torch.stack(list(maps.values()), 1), targets, step=STEP)
     rows: list[dict[str, object]] = []
@@ -70,6 +70,11 @@ def picture_rows(network: LFICAM, sample: Sample) -> list[dict[str, object]]:
     rows[0]["iou_with_mean"] = 100 * float(metrics.stability_iou(maps["lfi_cam"], maps["mean_features"])[0])
     rows[0]["unevenness"] = float(weights.std() / weights.mean())
     return rows
+
+
+QUESTION = Question(
+    "fin", measure, settings={"step": STEP, "baseline": "blur", "seed": SEED}, key=("image", "map"), load=load_trained
+)
 
 
 def errors(cell: Cell, limit: int | None = None, device: str = "cpu") -> np.ndarray:
@@ -112,18 +117,20 @@ def fin_study(
         MissingData: none of the cells is done.
         ValueError: unknown mode.
     """
-    if (result := committed(notebook, mode)) is not None:
-        return result
-    limit = min(limit or QUICK_IMAGES, QUICK_IMAGES) if mode == "quick" else limit
+    return result_of(notebook, mode, lambda: _runs(mode, cells, limit, pick_device(device)))
+
+
+def _runs(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> list[dict]:
+    most = QUESTION.quick_images
+    limit = min(limit or most, most) if mode == "quick" else limit
     groups = longest(by_network(cell for cell in cells if cell.config.attention == "lfi"))
-    runs = [_run(mode, group, limit, pick_device(device)) for group in groups]
-    if not any(runs):
+    runs = [run for group in groups if (run := _run(mode, group, limit, device))]
+    if not runs:
         raise MissingData(
             "None of these networks is trained: `python -m campanion grid --table fig5` lists them, and "
             "trains them with `--run`."
         )
-    save_result(notebook, [run for run in runs if run])
-    return load_result(notebook)
+    return runs
 
 
 def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> dict | None:
@@ -139,12 +146,7 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
         wrong.setdefault(cell.method, {})[cell.config.seed] = own
     for cell in explained:
         network = load_trained(cell.checkpoint, device)
-        facts = {"model": cell.name, "weights": network.weights["sha256"], "data": data.name}
-        settings = {**facts, "step": STEP, "baseline": "blur", "seed": SEED}
-        rows = per_image(
-            lambda sample, network=network: picture_rows(network, sample),
-            network, data, settings, "fin", limit, ("image", "map"), fresh=mode == "quick",
-        )  # fmt: skip
+        rows, _ = per_image(QUESTION, QUESTION.subject(network, data), limit, fresh=mode == "quick")
         maps.append(rows.assign(method=cell.method))
     pictures = pd.concat(maps, ignore_index=True)
     name, settings = set_name(config.data, config.pixels), {"step": STEP, "baseline": "blur", "limit": limit}

@@ -16,9 +16,8 @@ import torch
 from torch import nn
 
 from campanion.cams.explain import explain_game
-from campanion.cams.methods import parse
 from campanion.data.photographs import ANIMALS, classes_of, halves, photograph
-from campanion.experiments.modes import committed
+from campanion.experiments.runner import result_of
 from campanion.game.game import ChannelGame, class_indices
 from campanion.metrics import energy_pointing_game, pointing_game
 from campanion.models import load_model
@@ -26,7 +25,7 @@ from campanion.progress import track
 from campanion.results import provenance
 from campanion.results.rows import rows_path, write_rows
 from campanion.results.statistics import paired, summarise
-from campanion.results.store import load_result, make_run, save_result
+from campanion.results.store import make_run
 
 KEY = "20_grid_pointing"
 METRICS = ("grid_energy", "grid_hit")  # per cent
@@ -57,7 +56,6 @@ def measure(model: nn.Module, methods: Sequence[str], names: Sequence[tuple[str,
 
     >>> measure(load_model("voc_mlp"), ["grad_cam"], [("cat", "dog")])[["class_name", "grid_energy"]]
     """
-    parsed = [(name, *parse(name)) for name in methods]
     rows = []
     for pair in track(names or pairs(model.class_names), "pairs of photographs", unit="pair"):
         image = torch.cat([model.preprocess(photograph(name)) for name in pair], -1)[None]
@@ -67,11 +65,10 @@ def measure(model: nn.Module, methods: Sequence[str], names: Sequence[tuple[str,
             index = class_indices(list(model.class_names).index(name), 1, len(model.class_names), game.logits.device)
             rank = int((game.logits[0] > game.logits[0, index]).sum()) + 1
             head = {"image": " + ".join(pair), "class_name": name, "side": ("left", "right")[side], "rank": rank}
-            for label, method, options in parsed:
-                found = explain_game(game, index, [method], {method: options}).maps[method]
+            for method, found in explain_game(game, index, methods).maps.items():
                 energy = 100 * float(energy_pointing_game(found, [box]))
                 hit = 100 * float(pointing_game(found, [box])) if found.any() else 0.0
-                rows.append({**head, "method": label, "grid_energy": energy, "grid_hit": hit})
+                rows.append({**head, "method": method, "grid_energy": energy, "grid_hit": hit})
     return pd.DataFrame(rows)
 
 
@@ -89,10 +86,12 @@ def study(mode: str, models: Sequence[str], methods: Sequence[str], device: str 
         MissingResult: cached, and there is no result.
         ValueError: a quick run, whose networks know no animals.
     """
-    if (result := committed(KEY, mode)) is not None:
-        return result
     if mode == "quick":
         raise ValueError("The networks of a quick run know no animals: play this game in mode 'cached' or 'full'.")
+    return result_of(KEY, mode, lambda: _runs(mode, models, methods, device))
+
+
+def _runs(mode: str, models: Sequence[str], methods: Sequence[str], device: str) -> list[dict]:
     runs = []
     for name in models:
         model, start = load_model(name, device=device), time.perf_counter()
@@ -104,5 +103,4 @@ def study(mode: str, models: Sequence[str], methods: Sequence[str], device: str 
         record = provenance.collect(mode, "photographs", n, model.weights, device, minutes, 0, settings)
         differences = paired(rows, METRICS, reference="fd_cam")
         runs.append(make_run(summarise(rows, METRICS), differences, record, name))
-    save_result(KEY, runs)
-    return load_result(KEY)
+    return runs

@@ -126,12 +126,20 @@ def ask(
 
     >>> ask("33_lift_table3_faithfulness", "quick", faithfulness.question("lift", ["lift_cam"], ["ad"]), [], limit=8)
     """
-    check_mode(mode)
-    if mode == "cached":
-        return load_result(notebook)
     questions = (question,) if isinstance(question, Question) else tuple(question)
     names = quick if mode == "quick" else models
-    return save_result(notebook, [_run(notebook, mode, questions, name, limit, device) for name in names])
+    return result_of(notebook, mode, lambda: [_run(notebook, mode, questions, n, limit, device) for n in names])
+
+
+def result_of(notebook: str, mode: str, measure: Callable[[], Sequence[Mapping]]) -> dict:
+    """The committed result in mode ``cached``; in the others the runs that ``measure`` makes, saved.
+
+    Raises:
+        MissingResult: cached, and there is no result; the sentence names the command that makes it.
+        ValueError: unknown mode.
+    """
+    check_mode(mode)
+    return load_result(notebook) if mode == "cached" else save_result(notebook, measure())
 
 
 def check_mode(mode: str) -> None:

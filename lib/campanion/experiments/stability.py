@@ -1,4 +1,4 @@
-"""What notebook 14 measures: do networks of one kind, trained apart, look at the same place?
+"""Notebook 14: do networks of one kind, trained apart, look at the same place?
 
 LFI-CAM's section 4.4 trains one network six times "fully and individually", with learning rates from 0.07 to 0.12, and
 averages the IoU of the maps over all test images. The authors' code draws a new seed for every training, so pairs of
@@ -37,7 +37,7 @@ from torch import Tensor
 
 from campanion.cams.maps import min_max_map
 from campanion.errors import MissingData
-from campanion.experiments.modes import committed, pick_device
+from campanion.experiments.runner import pick_device, result_of
 from campanion.experiments.trained import LEARNED, maps_of
 from campanion.experiments.trained_series import Trained, enlarged, finished, learned_maps, maps_to_show
 from campanion.metrics.stability import independent_iou, stability_iou
@@ -45,7 +45,7 @@ from campanion.progress import track
 from campanion.results import provenance
 from campanion.results.pairs import Pairs, over_networks
 from campanion.results.rows import rows_path, write_rows
-from campanion.results.store import load_result, make_run, save_result
+from campanion.results.store import make_run
 from campanion.training.cell import Cell, by_network, longest
 
 PAPER = 127  # of 255: "reasonably high temperature", section 4.4
@@ -229,18 +229,19 @@ def stability_study(
         MissingData: no two of the cells that are done can be compared.
         ValueError: unknown mode, or see :func:`campanion.experiments.trained_series.finished`.
     """
-    if (result := committed(notebook, mode)) is not None:
-        return result
+    return result_of(notebook, mode, lambda: _runs(mode, cells, limit, pick_device(device)))
+
+
+def _runs(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> list[dict]:
     limit = (limit or QUICK_PICTURES) if mode == "quick" else limit
     groups = longest(by_network(cell for cell in cells if cell.config.attention is not None))
-    runs = [_run(mode, group, limit, pick_device(device)) for group in groups]
-    if not any(runs):
+    runs = [run for group in groups if (run := _run(mode, group, limit, device))]
+    if not runs:
         raise MissingData(
             "There are no two trained networks to compare: `python -m campanion grid --table fig6` lists what "
             "is missing, and trains it with `--run`."
         )
-    save_result(notebook, [run for run in runs if run])
-    return load_result(notebook)
+    return runs
 
 
 def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> dict | None:
