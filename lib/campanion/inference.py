@@ -1,51 +1,97 @@
-"""An inference copy of a network: the same function, fewer passes over memory.
+"""Run any network: in eval mode, in blocks of bounded memory, and as an inference copy that reads memory less often.
 
-Insertion, deletion, Score-CAM, Group-CAM and RISE need hundreds of forward passes an image. They run on a copy whose
-batch norms are folded into the convolutions before them and whose weights lie in ``channels_last`` order, wherever
-torch.fx can follow; its outputs equal the network's to rounding (float32: about 1e-5 of the largest logit).
+Insertion, deletion, Score-CAM, Group-CAM and RISE need hundreds of forward passes an image. They run on a copy of the
+modules that shares the network's tensors, but for convolutions: those have the batch norms after them folded in, and
+their weights in ``channels_last`` order. Its outputs equal the network's to rounding (float32: about 1e-5 of the
+largest logit), which is compared before it is used.
 """
 
 from __future__ import annotations
 
-import copy
+import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.overrides import TorchFunctionMode
 
 from campanion.outputs import eager
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-class Tracer(fx.Tracer):
-    """torch.fx's tracer, but blind to hooks: a user's recorder must not see its proxies."""
-
-    def call_module(self, m: nn.Module, forward: Callable, args: tuple, kwargs: dict) -> object:
-        """Go through ``m.forward`` itself."""
-        return super().call_module(m, m.forward, args, kwargs)
+_LOCK = threading.Lock()
+#: Modules that are in eval mode for the time being, and how many calls need them so.
+_HELD: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 
 
 class FastNetwork(nn.Module):
-    """A frozen inference copy of ``model``; made by :func:`fast`. Takes and returns tensors of the model's dtype."""
+    """A frozen inference copy of ``model``; made by :func:`fast`. Takes and returns tensors of the model's dtype.
 
-    def __init__(self, model: nn.Module, precision: str, layout: torch.memory_format) -> None:
+    The first batch runs on a plain copy, where it shows which batch norm follows which convolution; the second folds
+    them, and compares the logits of the first image.
+    """
+
+    def __init__(self, model: nn.Module, precision: str) -> None:
         super().__init__()
-        self.network = model
-        self.precision = precision
-        self.layout = layout
+        self.precision, self.layout = precision, torch.contiguous_format
+        self._model, self._lock = (model,), threading.Lock()  # a tuple: no submodule, whose weights would be its own
+        copied = shared_copy(model)
+        self.network = model if copied is None else copied
+        self._first: tuple | None = None if copied is None else ()
+        self.training = False  # not eval(), which would reach the model itself where it is not copied
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, C] of preprocessed images [N, 3, H, W]."""
+        if self._first is None:
+            return self._run(images)
+        with self._lock:
+            if self._first == ():
+                pairs = _Pairs(self.network)
+                with pairs:
+                    logits = self._run(images)
+                plain = isinstance(logits, Tensor) and logits.is_floating_point()  # else: nothing to compare
+                self._first = (pairs.found(), images[:1].clone(), logits) if plain else None
+                return logits
+            if self._first:
+                self._fold(*self._first)
+            self._first = None
+        return self._run(images)
+
+    @torch.no_grad()
+    def _run(self, images: Tensor) -> Tensor:
         images = images.contiguous(memory_format=self.layout)
-        with torch.no_grad():
-            if self.precision == "bfloat16":
-                with torch.autocast(images.device.type, dtype=torch.bfloat16):
-                    return self.network(images).to(images.dtype)
-            return self.network(images)
+        with eval_mode(self._model[0]):
+            if self.precision != "bfloat16":
+                return self.network(images)
+            with torch.autocast(images.device.type, dtype=torch.bfloat16):
+                return self.network(images).to(images.dtype)
+
+    @torch.no_grad()
+    def _fold(self, pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]], image: Tensor, batch: Tensor) -> None:
+        """Fold ``pairs`` and turn the weights to channels_last, unless ``image``, first of ``batch``, loses its logits."""
+        plain, expected = self.network, batch[:1]
+        size, moved = expected.abs().max(), (batch - expected).abs().max()  # how far images move the logits
+        rounding = 64 * torch.finfo(batch.dtype).eps * size
+        most = rounding + (1e-3 * moved if len(batch) > 1 else 1e-4 * size)
+        most = 0.1 * size if self.precision == "bfloat16" else most
+        for layout in (torch.channels_last, torch.contiguous_format):
+            self.network, copied = shared_copy(plain, twins := {}), layout
+            for conv, norm in pairs:
+                _fold_pair(self.network, twins[conv], twins[norm])
+            for module in self.network.modules():
+                if type(module) is nn.Conv2d and not (module._forward_pre_hooks or module._forward_hooks):
+                    module.weight = nn.Parameter(module.weight.contiguous(memory_format=layout), requires_grad=False)
+            self.layout = copied
+            try:  # x.view() refuses most tensors whose channels come last
+                if bool(((self._run(image) - expected).abs() <= most).all()):
+                    return
+            except RuntimeError:
+                continue
+        self.network, self.layout = plain, torch.contiguous_format
 
 
 def fast(model: nn.Module | Callable[[Tensor], Tensor], precision: str = "float32") -> Callable[[Tensor], Tensor]:
@@ -63,59 +109,145 @@ def fast(model: nn.Module | Callable[[Tensor], Tensor], precision: str = "float3
         raise ValueError(f"precision must be one of {sorted(_DTYPES)}, not {precision!r}.")
     if isinstance(model, FastNetwork) or not isinstance(model, nn.Module):
         return model
-    network = copy.deepcopy(model).eval().requires_grad_(False)
-    try:
-        graph = Tracer().trace(network)
-    except Exception:  # data-dependent control flow: the plain copy is merely slower
-        return FastNetwork(network, precision, torch.contiguous_format).eval()
-    _fold(network, graph)
-    # x.view() refuses most tensors whose channels come last.
-    views = any(node.op == "call_method" and node.target == "view" for node in graph.nodes)
-    layout = torch.contiguous_format if views else torch.channels_last
-    return FastNetwork(network.to(memory_format=layout), precision, layout).eval()
+    return FastNetwork(model, precision)
 
 
-def _fold(network: nn.Module, graph: fx.Graph) -> None:
-    """Fold each eval-mode BatchNorm2d of ``network`` into the convolution that alone feeds it.
+def shared_copy(model: nn.Module, twins: dict[nn.Module, nn.Module] | None = None) -> nn.Module | None:
+    """The same modules in eval mode, sharing all tensors and whatever else they hold (locks, trainers, hooks).
 
-    The graph only finds the pairs. What runs is the network's own forward, in-place changes and all.
+    None where a copy would not be the network: a module with a ``forward`` of its own, which is bound to the original,
+    or one of TorchScript. ``twins`` receives the copy of every module.
     """
-    modules = dict(network.named_modules())
-    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
-    for node in graph.nodes:
-        source = node.args[0] if node.op == "call_module" and node.args else None
-        if not isinstance(source, fx.Node) or source.op != "call_module":
-            continue
-        conv, norm = modules[source.target], modules[node.target]
-        # A module called twice, a convolution read by others too, or one with hooks must stay as it is.
-        if (
-            type(conv) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or norm.running_mean is None
-            or len(source.users) > 1 or calls[source.target] > 1 or calls[node.target] > 1
-            or any(m._forward_hooks or m._forward_pre_hooks for m in (conv, norm))
-        ):  # fmt: skip
-            continue
-        statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
-        for parent in network.modules():
-            for name, child in parent._modules.items():
-                if child is norm:
-                    parent._modules[name] = nn.Identity()
+    scripted = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
+    if any("forward" in m.__dict__ or isinstance(m, scripted) for m in model.modules()):
+        return None
+    twins = {} if twins is None else twins
+    for module in model.modules():
+        own = twins[module] = module.__new__(type(module))
+        own.__dict__ = {
+            k: v.copy() if k.endswith("_hooks") and isinstance(v, dict) else v for k, v in module.__dict__.items()
+        }
+        own.__dict__ |= {
+            "_parameters": {k: _frozen(p) for k, p in module._parameters.items()},
+            "_buffers": dict(module._buffers),
+            "_compiled_call_impl": None,
+            "training": False,
+        }
+    for module, own in twins.items():
+        own.__dict__["_modules"] = {k: None if m is None else twins[m] for k, m in module._modules.items()}
+    return twins[model]
 
 
-def pictures_at_once(device: torch.device) -> int:
-    """Pictures of one forward pass that suit ``device``: few on a CPU, whose caches hold the activations of few."""
-    return 16 if device.type == "cpu" else 64
+def _frozen(parameter: nn.Parameter | None) -> nn.Parameter | None:
+    return nn.Parameter(parameter.detach(), requires_grad=False) if type(parameter) is nn.Parameter else parameter
+
+
+class _Pairs(TorchFunctionMode):
+    """Finds, while a copied network runs, each eval-mode BatchNorm2d that alone reads a convolution's output."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.calls, self.read, self.pairs, self._made = Counter(), Counter(), {}, {}
+        self._handles = []
+        for module in network.modules():
+            if module._forward_hooks or module._forward_pre_hooks:
+                continue
+            if type(module) is nn.Conv2d:
+                self._handles.append(module.register_forward_hook(self._after_conv))
+            elif type(module) is nn.BatchNorm2d and module.running_mean is not None:
+                self._handles.append(module.register_forward_pre_hook(self._before_norm))
+
+    def _after_conv(self, conv: nn.Conv2d, _inputs: object, output: Tensor) -> None:
+        self.calls[conv] += 1
+        self._made[id(output)] = weakref.ref(output), conv
+
+    def _before_norm(self, norm: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
+        self.calls[norm] += 1
+        conv = self._maker(inputs[0])
+        if conv is not None:
+            self.pairs[norm] = conv
+
+    def _maker(self, tensor: object) -> nn.Conv2d | None:
+        known, conv = self._made.get(id(tensor), (None, None))
+        return conv if known is not None and known() is tensor else None
+
+    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        """Count who reads a convolution's output; questions about its size are no reading."""
+        output = function(*args, **(kwargs or {}))
+        if output is None or isinstance(output, (Tensor, tuple, list)):
+            for value in (*args, *(kwargs or {}).values()):
+                for tensor in value if isinstance(value, (tuple, list)) else (value,):
+                    conv = self._maker(tensor) if isinstance(tensor, Tensor) else None
+                    if conv is not None:
+                        self.read[conv] += 1
+        return output
+
+    def found(self) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+        """The pairs whose modules ran once each, and whose convolution's output nothing else read."""
+        for handle in self._handles:
+            handle.remove()
+        self._made.clear()
+        once = self.calls
+        return [(c, n) for n, c in self.pairs.items() if once[c] == once[n] == 1 and self.read[c] == 1]
+
+
+def _fold_pair(network: nn.Module, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
+    for parent in network.modules():
+        for name, child in parent._modules.items():
+            if child is norm:
+                parent._modules[name] = nn.Identity().eval()
+
+
+def pictures_at_once(images: Tensor) -> int:
+    """Pictures of the size of ``images`` for one forward pass: at most as many pixels as 16 of 224 x 224 (GPU: 64).
+
+    Few on a CPU, whose caches hold the activations of few. From 1,024 pixels a side on, a CPU gets one at a time.
+    """
+    most = 16 if images.device.type == "cpu" else 64
+    return max(1, min(most, most * 224 * 224 // (images.shape[-1] * images.shape[-2])))
 
 
 @contextmanager
-def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
-    """Put ``model`` in eval mode; every submodule's own train/eval flag is restored afterwards."""
-    training = [module for module in model.modules() if module.training]
-    if training:
-        model.eval()
+def eval_mode(model: nn.Module, graph: bool = False) -> Iterator[nn.Module]:
+    """Put ``model`` in eval mode; every submodule's own train/eval flag is restored when the last thread is done.
+
+    ``graph``: gradients are recorded, so that tensors which the modules keep (their last features) would hold the graph
+    and with it all of the pass: they are detached afterwards.
+    """
+    with _LOCK:
+        held = [m for m in model.modules() if m.training or (_HELD and m in _HELD)]
+        for module in held:
+            _HELD[module] = _HELD.get(module, 0) + 1
+            module.training = False
+    known = {id(v) for v in _kept(model)} if graph else set()
     try:
         with eager(model):
             yield model
     finally:
-        for module in training:
-            module.training = True
+        if graph:
+            _forget_graphs(model, known)
+        with _LOCK:
+            for module in held:
+                _HELD[module] -= 1
+                if not _HELD[module]:
+                    module.training = True
+                    del _HELD[module]
+
+
+def _kept(model: nn.Module) -> Iterator[Tensor]:
+    """Tensors with a graph that modules keep as plain attributes."""
+    for module in model.modules():
+        for value in (*module.__dict__.values(), *module._buffers.values()):
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                yield value
+
+
+def _forget_graphs(model: nn.Module, known: set[int]) -> None:
+    """Detach the tensors that modules keep with a graph, those in ``known`` aside."""
+    for module in model.modules():
+        for held in (module.__dict__, module._buffers):
+            for name, value in list(held.items()):
+                if isinstance(value, Tensor) and value.grad_fn is not None and id(value) not in known:
+                    held[name] = value.detach()

@@ -28,16 +28,21 @@ def _with_statistics(model: nn.Module) -> nn.Module:
 def test_torchvision_networks_folded(name: str) -> None:
     model = _with_statistics(torchvision.models.get_model(name, num_classes=10).double())
     images, copied = pictures(2, 64), fast(model)
-    assert torch.allclose(copied(images), model(images), rtol=1e-9, atol=1e-9)
+    for _ in range(3):  # the first batch runs unfolded
+        assert torch.allclose(copied(images), model(images), rtol=1e-9, atol=1e-9)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in copied.modules())
     single, images = model.float(), images.float()
-    assert (fast(single)(images) - single(images)).abs().max() <= 1e-5 * single(images).abs().max()
+    copied = fast(single)
+    for _ in range(2):
+        assert (copied(images) - single(images)).abs().max() <= 1e-5 * single(images).abs().max()
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_small_networks(name: str) -> None:
     model, images = _with_statistics(net(name)), pictures()
-    assert torch.allclose(fast(model)(images), model(images), atol=1e-10)
+    copied = fast(model)
+    for _ in range(3):
+        assert torch.allclose(copied(images), model(images), atol=1e-10)
 
 
 class Shared(nn.Module):
@@ -59,7 +64,10 @@ class Shared(nn.Module):
 
 def test_shared_modules_are_not_folded() -> None:
     model, images = _with_statistics(Shared().double()), pictures()
-    assert torch.allclose(fast(model)(images), model(images), atol=1e-12)
+    copied = fast(model)
+    for _ in range(3):
+        assert torch.allclose(copied(images), model(images), atol=1e-12)
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in copied.modules()) == 4
 
 
 def test_the_network_is_not_touched_and_the_copy_is_frozen() -> None:

@@ -5,17 +5,24 @@ captum is imported where it is called: LIME-CAM and LRP-CAM need it, and LIFT-CA
 
 from __future__ import annotations
 
+import copy
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
 from campanion.cams.captum import captum_call, seed_from
+from campanion.cams.maps import wide
 from campanion.cams.methods import Count, Number, method
 from campanion.game.game import ChannelGame
 from campanion.game.heads import LinearFirstHead
-from campanion.game.steps import POINTWISE, as_function
+from campanion.game.steps import POINTWISE, as_function, without_bias
 from campanion.game.unitnorm import UnitNorm, deep_lift_rule
+
+_NO_RULE = (
+    "captum has no rule for a function of this head (a product of activations, overlapping max-pooling). "
+    "Choose a later layer."
+)
 
 
 @method("Ablation-CAM", "Desai and Ramaswamy, WACV 2020")
@@ -71,17 +78,33 @@ def lrp_cam(game: ChannelGame, target: Tensor) -> Tensor:
     """a_k = sum_ij of the relevance that LRP (epsilon rule, captum) gives to A_kij.
 
     Raises:
-        ValueError: the head cannot be cut out, or has a module that captum's LRP has no rule for.
+        ValueError: the head cannot be cut out, or has a function that captum's LRP has no rule for: then relevance is
+            not conserved, which is tested on the head without its biases (they take relevance away).
     """
+    head = _head_module(game).with_modules(as_function)
+    activations = wide(game.activations)
+    if activations.dtype != game.activations.dtype:  # captum's epsilon is 0 in half precision
+        head = copy.deepcopy(head).float()
+    relevance = _relevance(game, head, activations, target)
+    lean = head.with_modules(lambda step: without_bias(step.function))
+    kept = _relevance(game, lean, activations, target)
+    with torch.no_grad():
+        logit = lean(activations).gather(1, target.unsqueeze(1)).squeeze(1)
+    if bool(((kept.sum(1) - logit).abs() > 1e-3 * kept.abs().sum(1)).any()):
+        raise ValueError(f"lrp_cam: captum's LRP does not conserve relevance after {game.parts.name!r}: {_NO_RULE}")
+    return relevance
+
+
+def _relevance(game: ChannelGame, head: nn.Module, activations: Tensor, target: Tensor) -> Tensor:
+    """Relevance [B, K] of the channels by captum's epsilon rule."""
     from captum.attr import LRP
 
-    head = _head_module(game).with_modules(as_function)
     try:
         with captum_call():
-            relevance = LRP(head).attribute(game.activations.clone(), target=target)
+            found = LRP(head).attribute(activations.clone(), target=target)
     except (TypeError, AssertionError, RuntimeError) as error:
         raise ValueError(f"lrp_cam: captum's LRP cannot take the head after {game.parts.name!r}: {error}") from error
-    return relevance.sum((2, 3)).detach()
+    return found.sum((2, 3)).detach()
 
 
 @method("LIME-CAM", "Jung and Oh, ICCV 2021 (authors' repository)")
@@ -125,9 +148,7 @@ def _by_captum(game: ChannelGame, target: Tensor) -> Tensor:
     missing = weights.sum(1) - (every - nothing)
     if bool((missing.abs() > tolerance(weights, every, nothing)).any()):
         raise ValueError(
-            f"lift_cam: DeepLIFT's contributions after {game.parts.name!r} do not sum to v(all) - v(none): captum has "
-            "no rule for a function of this head (a product of activations, overlapping max-pooling). "
-            "Choose a later layer."
+            f"lift_cam: DeepLIFT's contributions after {game.parts.name!r} do not sum to v(all) - v(none): {_NO_RULE}"
         )
     return weights
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from campanion.cams.maps import min_max_map, upsample
+from campanion.cams.maps import min_max_map, upsample, wide
 from campanion.cams.methods import METHODS, Method, get_method, parse
 from campanion.errors import unknown
 from campanion.game.game import ChannelGame
@@ -94,7 +94,7 @@ def explain(
     gradient = any(METHODS[parse(name)[0]].gradient for name in names)
     parts = []
     with torch.inference_mode(False):  # gradients are needed, also by a caller who does not want any
-        images = images.clone() if images.is_inference() else images
+        images = images.clone() if images.is_inference() else images.detach()
         for target, rows in groups:
             some = images if len(groups) == 1 else images[rows]
             game = ChannelGame.of(split(model, layer, target, activation, layout), some, gradient=gradient)
@@ -161,7 +161,8 @@ def _joined(parts: list[Explanation], rows: list[int]) -> Explanation:
 
 def weighted(game: ChannelGame, weights: Tensor, rectified: bool = True) -> Tensor:
     """The map ReLU(sum_k w_k A_k) [B, h, w] of weights [B, K]; without the ReLU unless ``rectified``."""
-    raw = torch.einsum("bk,bkhw->bhw", weights, game.activations)
+    weights, activations = wide(weights), wide(game.activations)
+    raw = torch.einsum("bk,bkhw->bhw", weights, activations.to(weights.dtype))
     return raw.relu() if rectified else raw
 
 
@@ -213,15 +214,6 @@ def check_images(model: nn.Module, images: Tensor) -> None:
     if images.ndim != 4 or 0 in images.shape:
         hint = " Add a batch dimension: images[None]." if images.ndim == 3 else ""
         raise ValueError(f"images must have shape [B, 3, H, W], none of them 0, not {tuple(images.shape)}.{hint}")
-    if not images.is_floating_point():
-        raise ValueError(
-            f"images must be preprocessed floating-point pictures, not {images.dtype}; see model.preprocess."
-        )
-    first = next(model.parameters(), None)
-    if first is not None and first.dtype != images.dtype:
-        raise ValueError(f"images are {images.dtype} and the model is {first.dtype}: convert one of them.")
-    if first is not None and first.device != images.device:
-        raise ValueError(f"images are on {images.device} and the model on {first.device}: move one of them.")
     bad = (~images.isfinite()).flatten(1).any(1)
     if bool(bad.any()):
         raise ValueError(f"images {bad.nonzero().flatten().tolist()} hold NaN or infinite values.")

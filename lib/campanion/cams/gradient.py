@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from campanion.cams.maps import wide
 from campanion.cams.methods import choose, method
 from campanion.game.game import ChannelGame
 from campanion.game.heads import LinearFirstHead
@@ -42,9 +43,9 @@ def grad_cam_pp(game: ChannelGame, target: Tensor) -> Tensor:
     map's scale is free, so it is left out (it overflows).
     """
     g = game.gradient(target)
-    total = game.activations.sum((2, 3), keepdim=True)
-    below = 2 * g.square() + total * g.pow(3)
-    alpha = torch.where(below.abs() > 0, g.square() / torch.where(below.abs() > 0, below, 1), torch.zeros_like(g))
+    # Divided by g^2, which underflows where g does not.
+    below = 2 + wide(game.activations).sum((2, 3), keepdim=True) * g
+    alpha = torch.where((g != 0) & (below != 0), 1 / torch.where(below != 0, below, 1), torch.zeros_like(g))
     return (alpha * g.relu()).sum((2, 3))
 
 
@@ -57,7 +58,7 @@ def xgrad_cam(game: ChannelGame, target: Tensor, *, variant: str = "authors") ->
     """
     choose("xgrad_cam variant", variant, ("authors", "lift"))
     weights = (game.gradient(target) * game.activations).sum((2, 3))
-    return weights if variant == "lift" else weights / (game.activations.sum((2, 3)) + 1e-6)
+    return weights if variant == "lift" else weights / (wide(game.activations).sum((2, 3)) + 1e-6)
 
 
 @method("Layer-CAM", "Jiang et al., IEEE TIP 2021", gives="map", gradient=True)

@@ -14,12 +14,17 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps.unsqueeze(1), tuple(size), mode="bilinear", align_corners=False).squeeze(1)
 
 
+def wide(values: Tensor) -> Tensor:
+    """``values`` in float32 if they are of half precision, where sums overflow and products vanish."""
+    return values.float() if values.dtype.itemsize < 4 else values
+
+
 def min_max_map(maps: Tensor) -> tuple[Tensor, Tensor]:
     """s: each map of [N, H, W] scaled to 0..1, and whether it was constant [N], in which case it becomes zeros.
 
     Constant up to rounding, that is: as a constant is after enlarging. A map with NaN or infinity counts as constant.
     """
-    maps = maps.float() if maps.dtype.itemsize < 4 else maps
+    maps = wide(maps)
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
     rounding = 8 * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
     good = (high - low > rounding) & low.isfinite() & high.isfinite()

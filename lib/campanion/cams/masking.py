@@ -41,11 +41,20 @@ def _channel_logits(game: ChannelGame) -> list[tuple[Tensor, Tensor]]:
     for image, activation in zip(game.images, game.activations, strict=True):
         live = activation.flatten(1).amax(1) > activation.flatten(1).amin(1)
         logits = [
-            game.network(image * min_max_map(upsample(some, image.shape[-2:]))[0].unsqueeze(1).to(image.dtype))
-            for some in activation[live].split(pictures_at_once(image.device))
+            game.network(_seen(image, min_max_map(upsample(some, image.shape[-2:]))[0]))
+            for some in activation[live].split(pictures_at_once(image))
         ]
         found.append((live, torch.cat(logits or [game.logits[:0]])))
     return found
+
+
+def _seen(image: Tensor, masks: Tensor, behind: Tensor | float = 0.0) -> Tensor:
+    """``image`` [3, H, W] through each of ``masks`` [N, H, W] (0..1), ``behind`` it elsewhere; of the image's dtype."""
+    masks = masks.unsqueeze(1)
+    if image.is_floating_point():
+        masks = masks.to(image.dtype)
+        return behind + masks * (image - behind)
+    return (behind + masks * (image.float() - behind)).round().to(image.dtype)
 
 
 @method("Group-CAM", "Zhang et al., 2021", gives="map", gradient=True)
@@ -64,13 +73,13 @@ def group_cam(game: ChannelGame, target: Tensor, *, groups: Count = 32) -> Tenso
         blurred = gaussian_blur(game.images, kernel, [50.0, 50.0])
         rows = []
         for b, c in enumerate(target.tolist()):
-            masks, constant = min_max_map(upsample(chunks[b], game.images.shape[-2:]))
-            masks = masks.unsqueeze(1).to(game.images.dtype)
-            pictures = blurred[b] + masks * (game.images[b] - blurred[b])
-            batch = torch.cat([blurred[b : b + 1], pictures])
-            logits = torch.cat([game.network(some) for some in batch.split(pictures_at_once(batch.device))])
-            scores = game.probabilities(logits)[:, c]
-            rise = (scores[1:] - scores[0]).relu() * ~constant
+            logits, constant = [game.network(blurred[b : b + 1])], []
+            for some in chunks[b].split(pictures_at_once(game.images)):
+                masks, empty = min_max_map(upsample(some, game.images.shape[-2:]))
+                logits.append(game.network(_seen(game.images[b], masks, blurred[b])))
+                constant.append(empty)
+            scores = game.probabilities(torch.cat(logits))[:, c]
+            rise = (scores[1:] - scores[0]).relu() * ~torch.cat(constant)
             rows.append(torch.einsum("g,ghw->hw", rise, chunks[b]).relu())
         return torch.stack(rows)
 
@@ -98,18 +107,21 @@ def rise(
     generator = generator or torch.Generator().manual_seed(0)
     height, width = game.images.shape[-2:]
     high, wide = -(-height // cells), -(-width // cells)
-    total = game.images.new_zeros(len(target), height, width)
+    at_once = pictures_at_once(game.images)
+    total = torch.zeros(len(target), height, width, device=target.device)
     for start in range(0, masks, _DRAWN):
         count = min(_DRAWN, masks - start)
-        grid = (torch.rand(count, 1, cells + 1, cells + 1, generator=generator) < keep).to(game.images.dtype)
-        big = F.interpolate(grid, ((cells + 1) * high, (cells + 1) * wide), mode="bilinear")[:, 0]
+        grid = (torch.rand(count, 1, cells + 1, cells + 1, generator=generator) < keep).float()
         tops = torch.randint(high, (count,), generator=generator).tolist()
         lefts = torch.randint(wide, (count,), generator=generator).tolist()
-        cut = [m[y : y + height, x : x + width] for m, y, x in zip(big, tops, lefts, strict=True)]
-        some = torch.stack(cut).to(game.images.device)
-        for b, c in enumerate(target.tolist()):
-            score = game.probabilities(game.network(game.images[b] * some.unsqueeze(1)))[:, c]
-            total[b] += torch.einsum("n,nhw->hw", score, some)
+        drawn = list(zip(grid, tops, lefts, strict=True))
+        for few in (drawn[i : i + at_once] for i in range(0, count, at_once)):
+            big = [F.interpolate(g[None], ((cells + 1) * high, (cells + 1) * wide), mode="bilinear") for g, _, _ in few]
+            cut = [m[0, 0, y : y + height, x : x + width] for m, (_, y, x) in zip(big, few, strict=True)]
+            some = torch.stack(cut).to(game.images.device)
+            for b, c in enumerate(target.tolist()):
+                score = game.probabilities(game.network(_seen(game.images[b], some)))[:, c]
+                total[b] += torch.einsum("n,nhw->hw", score.float(), some)
     return total / (masks * keep)
 
 

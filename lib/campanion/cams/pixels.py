@@ -6,7 +6,8 @@ when it is called: other methods need none of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from campanion.cams.captum import captum_call, seed_from
 from campanion.cams.methods import Count, Number, method
 from campanion.game.game import ChannelGame
-from campanion.inference import eval_mode
+from campanion.inference import eval_mode, pictures_at_once
 
 
 @method("Gradient", "Simonyan et al., ICLR Workshops 2014", gives="map")
@@ -51,7 +52,7 @@ def smooth_grad(
             # The range is each picture's own.
             drawn = {
                 "nt_samples": samples,
-                "nt_samples_batch_size": 16,
+                "nt_samples_batch_size": min(16, pictures_at_once(image)),
                 "stdevs": noise * float(image.max() - image.min()),
             }
             with captum_call(seed):
@@ -69,9 +70,12 @@ def integrated_gradients(game: ChannelGame, target: Tensor, *, steps: Count = 50
     from captum.attr import IntegratedGradients
 
     def run(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        return IntegratedGradients(model).attribute(
-            x, target=target, n_steps=steps, internal_batch_size=max(32, len(x))
-        )
+        many = min(32, 2 * pictures_at_once(x))
+        parts = [
+            IntegratedGradients(model).attribute(image, target=c, n_steps=steps, internal_batch_size=many)
+            for image, c in zip(x.split(1), target.split(1), strict=True)
+        ]
+        return torch.cat(parts)
 
     return _attribute(game, run)
 
@@ -100,7 +104,11 @@ def lime(
         mask = torch.as_tensor(labels, device=target.device)[None, None]
         with captum_call(seed):
             explained = Lime(game.network).attribute(
-                game.images[b : b + 1], target=c, feature_mask=mask, n_samples=samples, perturbations_per_eval=32
+                game.images[b : b + 1],
+                target=c,
+                feature_mask=mask,
+                n_samples=samples,
+                perturbations_per_eval=min(32, 2 * pictures_at_once(game.images)),
             )
         rows.append(explained[0].mean(0).relu())
     return torch.stack(rows).to(game.images.dtype)
@@ -120,18 +128,34 @@ def xrai(game: ChannelGame, target: Tensor) -> Tensor:
             (slope,) = torch.autograd.grad(logits, x)
         return {INPUT_OUTPUT_GRADIENTS: slope.permute(0, 2, 3, 1).cpu().numpy()}
 
-    rows = []
-    with eval_mode(game.parts.model):
+    rows, many = [], min(16, pictures_at_once(game.images))
+    with _differentiated(game):
         for image, c in zip(game.images, target.tolist(), strict=True):
             picture = image.permute(1, 2, 0).cpu().numpy()
             if picture.min() == picture.max():  # no regions, and saliency divides by the range
                 rows.append(torch.zeros(picture.shape[:2]))
                 continue
-            rows.append(torch.as_tensor(XRAI().GetMask(picture, gradients, {"class": c}, batch_size=16)))
+            rows.append(torch.as_tensor(XRAI().GetMask(picture, gradients, {"class": c}, batch_size=many)))
     return torch.stack(rows).to(game.images)
 
 
 def _attribute(game: ChannelGame, run: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]) -> Tensor:
-    with eval_mode(game.parts.model), torch.enable_grad(), captum_call():
+    with _differentiated(game), captum_call():
         attribution = run(game.parts, game.images.clone())
     return attribution.detach().abs().sum(1)
+
+
+@contextmanager
+def _differentiated(game: ChannelGame) -> Iterator[None]:
+    """The network in eval mode, to be differentiated by its images; ValueError where that cannot be."""
+    if not game.images.is_floating_point():
+        raise ValueError(
+            f"A gradient by the image needs floating-point images; this network takes {game.images.dtype}."
+        )
+    try:
+        with eval_mode(game.parts.model, graph=True), torch.enable_grad():
+            yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise ValueError(f"This network cannot be differentiated by its image: {error}") from error

@@ -21,7 +21,7 @@ from campanion.game.check import believed
 from campanion.game.heads import GenericHead, LinearFirstHead
 from campanion.game.shapley import Shapley, mlp_prefixes, pixel_prefixes, sample, walk
 from campanion.game.split import Pass, Split, split
-from campanion.inference import fast
+from campanion.inference import fast, pictures_at_once
 from campanion.outputs import Activation, class_indices, is_class
 from campanion.outputs import probabilities as probabilities
 
@@ -133,6 +133,8 @@ class ChannelGame:
     def gradient(self, target: int | list[int] | Tensor | None) -> Tensor:
         """dF^c/dA [B, K, h, w], from one backward pass through the network after the layer; kept for who asks again.
 
+        In float32 for networks of half precision.
+
         Raises:
             ValueError: what follows the layer has no gradient.
         """
@@ -145,14 +147,14 @@ class ChannelGame:
         if graph is not None and not (by_class and self.head.kind == "pixel"):
             chosen = graph.gather(1, target.unsqueeze(1)).sum()
             with suppress(RuntimeError):  # changes in place that its graph does not survive
-                return torch.autograd.grad(chosen, self.played.start, retain_graph=True)[0]
+                return _wide(torch.autograd.grad(chosen, self.played.start, retain_graph=True)[0])
         with torch.enable_grad():
             activations = self.activations.detach().clone().requires_grad_(True)
             # A clone, since a head may change its input in place, which autograd forbids for the leaf itself.
             given = activations.clone()
             try:
                 chosen = self.head.logit(given, target) if self.head.kind == "pixel" else self._chosen(given, target)
-                return torch.autograd.grad(chosen.sum(), activations)[0]
+                return _wide(torch.autograd.grad(chosen.sum(), activations)[0])
             except RuntimeError as error:
                 raise ValueError(f"What follows {self.parts.name!r} has no gradient: {error}") from error
 
@@ -257,7 +259,8 @@ class ChannelGame:
         values = self.logits.new_empty(1 + both, len(rows))
         if isinstance(self.head, GenericHead):
             activation = self.activations[b]
-            for block in _blocks(len(rows), 8 * activation.numel(), most=64):
+            most = 64 if self.head.module is not None else pictures_at_once(self.images)
+            for block in _blocks(len(rows), 8 * activation.numel(), most):
                 for i, some in enumerate((rows[block], 1 - rows[block])[: 1 + both]):
                     values[i, block] = self.head.lean(activation * some[:, :, None, None], b)[:, target[b]]
             return values
@@ -335,6 +338,10 @@ class ChannelGame:
         place.scatter_(1, steps, ranks[:-1].expand_as(steps))
         rows = (place.unsqueeze(1) < ranks[None, :, None]).flatten(0, 1).to(self.activations.dtype)
         return self.value_of_image(b, rows, target)[0].reshape(len(steps), -1)
+
+
+def _wide(gradient: Tensor) -> Tensor:
+    return gradient.float() if gradient.dtype.itemsize < 4 else gradient
 
 
 def _blocks(total: int, cost: int, most: int = 8192) -> Iterator[slice]:

@@ -171,7 +171,7 @@ def _rescale(steps: tuple[nn.Module, ...], z: Tensor, baseline: Tensor) -> Tenso
     total = torch.ones_like(z)
     for step in steps:
         delta = z - baseline
-        near = delta.abs() < _RESCALE_EPSILON
+        near = delta.abs() <= _RESCALE_EPSILON
         after, after0 = step(z), step(baseline)
         slope = (after - after0) / torch.where(near, torch.ones_like(delta), delta)
         if bool(near.any()):

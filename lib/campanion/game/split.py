@@ -104,13 +104,21 @@ class Split:
                 raise
             if gradient:  # what follows the layer may run without a graph, and not with one
                 return self.play(images, gradient=False)
-            raise ValueError(f"The network cannot take images of shape {tuple(images.shape)}: {error}") from error
+            first = next((p for p in self.model.parameters() if p.is_floating_point()), images)
+            hint = ""
+            if first.dtype != images.dtype:
+                hint = f" The images are {images.dtype} and the model is {first.dtype}: convert one of them."
+            elif first.device != images.device:
+                hint = f" The images are on {images.device} and the model is on {first.device}: move one of them."
+            raise ValueError(
+                f"The network cannot take images of shape {tuple(images.shape)}: {error}.{hint}"
+            ) from error
 
     def _play(self, images: Tensor, gradient: bool) -> Pass:
         tap = _Tap(Recorder(), gradient, lambda output: self._place(output, images))
         handle = self.layer.register_forward_hook(tap)
         try:
-            with eval_mode(self.model), torch.no_grad():
+            with eval_mode(self.model, graph=gradient), torch.no_grad():
                 logits = self(images)
         finally:
             tap.leave()
@@ -150,7 +158,7 @@ class Split:
 
         handle = self.layer.register_forward_hook(answer)
         try:
-            with eval_mode(self.model):
+            with eval_mode(self.model, graph=torch.is_grad_enabled()):
                 return self(images)
         finally:
             handle.remove()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from campanion.game.record import Slot, Step
 from campanion.game.unitnorm import UnitNorm
+from campanion.inference import shared_copy
 
 
 class Reduced(nn.Module):
@@ -172,9 +173,17 @@ def _with(module: nn.Module, weight: Tensor | None, bias: Tensor | None) -> nn.M
     return module
 
 
-def without_bias(layer: nn.Linear) -> nn.Linear:
-    """The same linear layer without its bias; the weights are shared."""
-    return _with(nn.Linear(layer.in_features, layer.out_features, False, device="meta"), layer.weight, None)
+def without_bias(layer: object) -> nn.Module | None:
+    """The same linear layer, convolution or batch norm without what it adds; weights are shared. None for others."""
+    if not isinstance(layer, (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)):
+        return None
+    own = shared_copy(layer)
+    if isinstance(own, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        own.running_mean = torch.zeros_like(own.running_mean)
+        own.bias = None if own.bias is None else nn.Parameter(torch.zeros_like(own.bias), requires_grad=False)
+    else:
+        own.bias = None
+    return own
 
 
 def as_function(step: Step) -> Callable[[Tensor], Tensor] | None:

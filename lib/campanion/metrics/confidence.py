@@ -78,7 +78,8 @@ def confidence(
             function from logits [N, C] to [N, C]. None: ``model.activation``, also of the network inside wrappers;
             without one a softmax, and a sigmoid of one logit. The score of a target's function is taken as it is.
         score: a name of an activation, as an older word for it; not ``"logit"``: a ratio of logits means nothing.
-        batch_size: pictures a forward; None for what suits the device (16 on a CPU, 64 on a GPU).
+        batch_size: pictures a forward; None for what suits the device and the pictures' size
+            (:func:`campanion.inference.pictures_at_once`).
 
     Returns:
         a :class:`ConfidenceResult`, probabilities on the images' device.
@@ -92,7 +93,7 @@ def confidence(
         >>> result.summary()  # {"IIC": ..., "AD": ..., "ADD": ...} in percent
     """
     stacked, classes = check(images, maps, targets, batch_size)
-    batch_size = batch_size or pictures_at_once(images.device)
+    batch_size = batch_size or pictures_at_once(images)
     if score == "logit":
         raise ValueError("score must be 'softmax' or 'sigmoid' here: drops are proportions of a probability.")
     scorer = Scorer(model, targets, activation, score)

@@ -81,7 +81,8 @@ def insertion_deletion(
             the picture in (0, 1) (0.025 for LIFT-CAM: the i-th point is at the whole number nearest i step HW).
         baseline: where insertion starts. ``"blur"``: RISE's blur, 11 x 11, sigma 5, zero padding; ``"blur51"``:
             Group-CAM's, 51 x 51, sigma 50, reflected at the border; ``"zero"``. Deletion always ends in zeros.
-        batch_size: pictures a forward; None for what suits the device (16 on a CPU, 64 on a GPU).
+        batch_size: pictures a forward; None for what suits the device and the pictures' size
+            (:func:`campanion.inference.pictures_at_once`).
         activation: how logits become probabilities: ``"softmax"``, ``"sigmoid"`` (several labels; one logit) or a
             function from logits [N, C] to [N, C]. None: ``model.activation``, also of the network inside wrappers;
             without one a softmax, and a sigmoid of one logit. The score of a target's function is taken as it is.
@@ -99,7 +100,7 @@ def insertion_deletion(
         >>> curves.insertion.mean(), curves.deletion.mean(), curves.overall.mean()
     """
     stacked, classes = check(images, maps, targets, batch_size)
-    batch_size = batch_size or pictures_at_once(images.device)
+    batch_size = batch_size or pictures_at_once(images)
     channels, height, width = images.shape[1:]
     counts = _counts(step, height * width)
     start = _start(images, baseline)
