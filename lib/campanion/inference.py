@@ -72,7 +72,7 @@ class FastNetwork(nn.Module):
 
     @torch.no_grad()
     def _fold(self, pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]], image: Tensor, batch: Tensor) -> None:
-        """Fold ``pairs`` and turn the weights to channels_last, unless ``image``, first of ``batch``, loses its logits."""
+        """Fold ``pairs``, turn weights to channels_last; undone if ``image``, first of ``batch``, gets other logits."""
         plain, expected = self.network, batch[:1]
         size, moved = expected.abs().max(), (batch - expected).abs().max()  # how far images move the logits
         rounding = 64 * torch.finfo(batch.dtype).eps * size

@@ -33,7 +33,7 @@ REFUSED = [
     ({"layer": nn.ReLU()}, "is no module of this model"),
     ({"images": torch.zeros(3, 24, 24)}, r"not \(3, 24, 24\)\. Add a batch dimension"),
     ({"images": torch.zeros(0, 3, 24, 24)}, "none of them 0"),
-    ({"images": torch.zeros(2, 3, 24, 24, dtype=torch.uint8)}, r"images are torch\.uint8 and the model is torch\.float64"),
+    ({"images": torch.zeros(2, 3, 24, 24, dtype=torch.uint8)}, r"are torch\.uint8 and the model is torch\.float64"),
     ({"images": torch.zeros(2, 3, 24, 24)}, r"images are torch\.float32 and the model is torch\.float64: convert one"),
     ({"images": torch.zeros(2, 3, 24, 24, device="meta").double()}, "images are on meta and the model is on cpu"),
     ({"images": pictures() / torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)}, r"images \[1\] hold NaN or infinite"),

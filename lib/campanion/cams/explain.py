@@ -214,6 +214,9 @@ def check_images(model: nn.Module, images: Tensor) -> None:
     if images.ndim != 4 or 0 in images.shape:
         hint = " Add a batch dimension: images[None]." if images.ndim == 3 else ""
         raise ValueError(f"images must have shape [B, 3, H, W], none of them 0, not {tuple(images.shape)}.{hint}")
+    first = next(model.parameters(), images)
+    if images.is_meta and not first.is_meta:
+        raise ValueError(f"images are on meta and the model is on {first.device}: move one of them.")
     bad = (~images.isfinite()).flatten(1).any(1)
     if bool(bad.any()):
         raise ValueError(f"images {bad.nonzero().flatten().tolist()} hold NaN or infinite values.")

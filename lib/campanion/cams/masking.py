@@ -108,10 +108,11 @@ def rise(
     height, width = game.images.shape[-2:]
     high, wide = -(-height // cells), -(-width // cells)
     at_once = pictures_at_once(game.images)
-    total = torch.zeros(len(target), height, width, device=target.device)
+    dtype = game.images.dtype if game.images.dtype == torch.float64 else torch.float32
+    total = torch.zeros(len(target), height, width, dtype=dtype, device=target.device)
     for start in range(0, masks, _DRAWN):
         count = min(_DRAWN, masks - start)
-        grid = (torch.rand(count, 1, cells + 1, cells + 1, generator=generator) < keep).float()
+        grid = (torch.rand(count, 1, cells + 1, cells + 1, generator=generator) < keep).to(dtype)
         tops = torch.randint(high, (count,), generator=generator).tolist()
         lefts = torch.randint(wide, (count,), generator=generator).tolist()
         drawn = list(zip(grid, tops, lefts, strict=True))
@@ -121,7 +122,7 @@ def rise(
             some = torch.stack(cut).to(game.images.device)
             for b, c in enumerate(target.tolist()):
                 score = game.probabilities(game.network(_seen(game.images[b], some)))[:, c]
-                total[b] += torch.einsum("n,nhw->hw", score.float(), some)
+                total[b] += torch.einsum("n,nhw->hw", score.to(dtype), some)
     return total / (masks * keep)
 
 
