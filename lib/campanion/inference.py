@@ -46,7 +46,7 @@ class FastNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, C] of preprocessed images [N, 3, H, W]."""
-        if self._first is None:
+        if self._first is None or len(images) == 0:
             return self._run(images)
         with self._lock:
             if self._first == ():
