@@ -86,7 +86,8 @@ class ChannelGame:
 
     def use_network(self, network: Callable[[Tensor], Tensor]) -> None:
         """Forward masked pictures through ``network``, an inference copy that the caller already has."""
-        self._kept["network"] = lambda images: self.parts.outputs(network(images), len(images))
+        outputs = self.parts.outputs  # not self: a circle would keep the network until the garbage collector comes
+        self._kept["network"] = lambda images: outputs(network(images), len(images))
 
     def once(self, name: Hashable, make: Callable[[], Any]) -> Any:
         """What ``make`` returns, computed when first asked for ``name`` and kept: for what serves every class alike."""
