@@ -283,7 +283,7 @@ def test_training_repeats_and_writes_what_it_reports(name, tmp_path):
 
 
 def test_missing_checkpoint_names_the_command(tmp_path):
-    with pytest.raises(MissingData, match=r"campanion\.training\.scenes --arch scenes_vgg"):
+    with pytest.raises(MissingData, match=r"campanion train scenes_vgg"):
         load_model("scenes_vgg", weights=tmp_path / "nowhere.safetensors")
 
 

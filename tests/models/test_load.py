@@ -211,7 +211,7 @@ def test_scene_networks() -> None:
         model = load_model(name, weights="random", seed=1)
         e = explain(model, model.preprocess(picture("RGB"))[None], methods="lift_cam")
         assert e.maps["lift_cam"].shape == (1, 64, 64)
-        with pytest.raises(MissingData, match=rf"scenes --arch {name}"):
+        with pytest.raises(MissingData, match=rf"train {name}"):
             load_model(name, weights="nowhere.safetensors")
 
 

@@ -127,7 +127,7 @@ def test_bad_requests(folder: Path, small: Path, monkeypatch: pytest.MonkeyPatch
     for wrong in ({"limit": 19}, {"epochs": 0}):
         with pytest.raises(ValueError, match="20 pictures and one epoch"):
             run("mlp", folder, **wrong)
-    with pytest.raises(MissingData, match="voc --head mlp"):
+    with pytest.raises(MissingData, match="train voc_mlp"):
         load_model("voc_mlp", weights=tmp_path / "none.safetensors")
     os.symlink(small / "voc2007", tmp_path / "voc2007")
     monkeypatch.setenv("CAMPANION_DATA", str(tmp_path))

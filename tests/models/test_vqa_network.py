@@ -231,7 +231,7 @@ def test_a_torchvision_trunk_is_left_out_of_the_file_and_read_with_its_own_weigh
 
 def test_bad_files_are_named(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("CAMPANION_DATA", str(tmp_path))
-    with pytest.raises(MissingData, match="vqa --data vqa-v2"):
+    with pytest.raises(MissingData, match="train vqa_v2"):
         load_vqa("vqa_v2")
     state, about = stored(build_vqa(SMALL))
     path = tmp_path / "bad.safetensors"

@@ -140,8 +140,14 @@ def _by_captum(game: ChannelGame, target: Tensor) -> Tensor:
     # captum takes the plain gradient, silently, through activations that are not in its table (ReLU6, SiLU, GELU ...).
     more = {kind: deep_lift.nonlinear for kind in POINTWISE if kind not in deep_lift.SUPPORTED_NON_LINEAR}
     more[UnitNorm] = deep_lift_rule
-    with captum_call(), patch.dict(deep_lift.SUPPORTED_NON_LINEAR, more):
-        lifted = DeepLift(_head_module(game)).attribute(game.activations.clone(), target=target)
+    head = _head_module(game)
+    try:
+        with captum_call(), patch.dict(deep_lift.SUPPORTED_NON_LINEAR, more):
+            lifted = DeepLift(head).attribute(game.activations.clone(), target=target)
+    except RuntimeError as error:  # a part of the head that no gradient reaches
+        raise ValueError(
+            f"lift_cam: DeepLift cannot take the head after {game.parts.name!r}: {error}. Choose a later layer."
+        ) from error
     weights = lifted.sum((2, 3)).detach()
     ends = torch.tensor([[0.0], [1.0]]).expand(2, game.channels)
     nothing, every = game.value(ends, target, relative=True).unbind(1)

@@ -21,7 +21,6 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from campanion.results.measures import limits
 
@@ -190,6 +189,8 @@ def _interval(resampled: np.ndarray, totals: np.ndarray, counts: np.ndarray) -> 
 
 
 def _around(mean: float, variance: float, freedom: float) -> tuple[float, float]:
+    from scipy import stats  # only here: what draws a figure need not wait for it
+
     half = stats.t.ppf((1 + LEVEL) / 2, freedom) * variance**0.5
     return float(mean - half), float(mean + half)
 
