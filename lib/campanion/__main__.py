@@ -164,7 +164,7 @@ _DEVICE = click.option("--device", default="cpu", show_default=True)
 @_DEVICE
 def accuracy(checkpoint: str, limit: int | None, device: str) -> None:
     """Top-1 accuracy of CHECKPOINT on its test images."""
-    from campanion.experiments.trained import accuracy as measure
+    from campanion.experiments.learned import accuracy as measure
 
     measured = measure(checkpoint, limit, device)
     print(f"top-1 {100 * measured['top1']:.2f} % of {measured['n']:,} images, loss {measured['loss']:.4f}")
@@ -178,7 +178,8 @@ def accuracy(checkpoint: str, limit: int | None, device: str) -> None:
 @_DEVICE
 def maps(checkpoint: str, out: Path, method: str | None, limit: int | None, device: str) -> None:
     """Write a map of each test image of CHECKPOINT into one file."""
-    from campanion.experiments.trained import maps_of, save_maps
+    from campanion.experiments.learned import maps_of
+    from campanion.experiments.mapfiles import save_maps
     from campanion.models.trained import read_card
 
     made, ids, method = maps_of(checkpoint, method, limit, device=device)
@@ -194,7 +195,7 @@ def maps(checkpoint: str, out: Path, method: str | None, limit: int | None, devi
 @click.option("--variant", default="paper", help="paper, or official: what the authors' code computes.")
 def iou(first: Path, second: Path, threshold: float, variant: str) -> None:
     """IoU of two files of maps, image by image."""
-    from campanion.experiments.trained import iou_of
+    from campanion.experiments.mapfiles import iou_of
 
     values = iou_of(first, second, threshold, variant)
     error = values.std() / len(values) ** 0.5

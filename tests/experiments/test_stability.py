@@ -11,10 +11,9 @@ import pytest
 import torch
 from campanion import explain, paths
 from campanion.errors import MissingData, MissingResult
+from campanion.experiments import learned
 from campanion.experiments import stability as stability_study
-from campanion.experiments import trained_series
-from campanion.experiments.trained import config_of, maps_of
-from campanion.experiments.trained_series import Trained, finished, learned_maps
+from campanion.experiments.learned import Trained, config_of, finished, learned_maps, maps_of
 from campanion.metrics import stability_iou
 from campanion.models.trained import load_trained
 from campanion.results.rows import read_rows, rows_path
@@ -229,12 +228,12 @@ def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.Monkey
     (one,) = finished([cells[0].checkpoint])
     maps, ids, side = learned_maps(one, 7)
     model, part = load_trained(one.path), open_part(config_of(one.path, 7), "test")
-    pixels = next(part.pictures.batches([trained_series.Draw(torch.arange(7))]))
+    pixels = next(part.pictures.batches([learned.Draw(torch.arange(7))]))
     images = normalise(pixels, model.preprocess.mean, model.preprocess.std)
     whole = explain(model, images, methods="lfi_cam").maps["lfi_cam"]
-    torch.testing.assert_close(trained_series.enlarged(maps, side), whole)
+    torch.testing.assert_close(learned.enlarged(maps, side), whole)
     assert ids == list(part.ids)
-    monkeypatch.setattr(trained_series, "load_trained", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(learned, "load_trained", lambda *_: pytest.fail("made again"))
     assert torch.equal(learned_maps(one, 7)[0], maps)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from campanion import explain
-from campanion.experiments.trained import config_of
+from campanion.experiments.learned import config_of
 from campanion.game.game import ChannelGame
 from campanion.models import build_model
 from campanion.models.lfi import GENERATIONS, LFICAM

@@ -18,7 +18,7 @@ from campanion import explain, paths
 from campanion.__main__ import main
 from campanion.data import DATASETS
 from campanion.errors import MissingData
-from campanion.experiments import trained
+from campanion.experiments import learned, mapfiles
 from campanion.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from campanion.models.small import ImagenetteVGG
 from campanion.models.trained import build_network, load_trained, weights_of
@@ -129,23 +129,23 @@ def test_every_command_of_the_authors(tmp_path: Path, capsys: pytest.CaptureFixt
     maps = [tmp_path / f"maps{i}.safetensors" for i in range(2)]
     for checkpoint, out in zip(checkpoints, maps, strict=True):  # attention maps
         main(["trained", "maps", str(checkpoint), "--out", str(out), "--limit", "6"])
-    found, about = trained.read_maps(maps[0])
+    found, about = mapfiles.read_maps(maps[0])
     assert (about["method"], about["sha256"], found.shape) == ("lfi_cam", facts["sha256"], (6, 32, 32))
     network = load_trained(checkpoints[0])
-    part = open_part(trained.config_of(checkpoints[0], limit=6), "test")
+    part = open_part(learned.config_of(checkpoints[0], limit=6), "test")
     (pixels,) = part.pictures.batches([Draw(torch.arange(6))])
     images = normalise(pixels, network.preprocess.mean, network.preprocess.std)
     torch.testing.assert_close(explain(network, images, methods=("lfi_cam",)).maps["lfi_cam"], found)
     capsys.readouterr()
     main(["trained", "iou", str(maps[0]), str(maps[1]), "--threshold", "100"])  # IoU between two models
     assert "6 images" in capsys.readouterr().out
-    assert trained.iou_of(maps[0], maps[0]).tolist() == [1.0] * 6
+    assert mapfiles.iou_of(maps[0], maps[0]).tolist() == [1.0] * 6
     turned = tmp_path / "turned.safetensors"
-    trained.save_maps(found.flip(0), about["ids"][::-1], {"method": "lfi_cam"}, turned)
-    assert trained.iou_of(maps[0], turned).tolist() == [1.0] * 6  # pictures are matched by their ids
-    trained.save_maps(found[:5], about["ids"][:5], {"method": "lfi_cam"}, turned)
+    mapfiles.save_maps(found.flip(0), about["ids"][::-1], {"method": "lfi_cam"}, turned)
+    assert mapfiles.iou_of(maps[0], turned).tolist() == [1.0] * 6  # pictures are matched by their ids
+    mapfiles.save_maps(found[:5], about["ids"][:5], {"method": "lfi_cam"}, turned)
     with pytest.raises(ValueError, match="different pictures"):
-        trained.iou_of(maps[0], turned)
+        mapfiles.iou_of(maps[0], turned)
 
 
 def test_accuracy_counts_every_picture_once(tiny: dict) -> None:
@@ -288,7 +288,7 @@ def test_bad_commands_say_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(b"no maps")
     with pytest.raises(ValueError, match="is not a file of maps"):
-        trained.read_maps(bad)
+        mapfiles.read_maps(bad)
     with pytest.raises(MissingData, match="no epoch"):
         read_history(tmp_path)
     assert weights_of("run_lr0.1").name == "run_lr0.1.safetensors"

@@ -26,10 +26,9 @@ from campanion.data import Dataset, Sample, open_dataset
 from campanion.errors import MissingData
 from campanion.experiments.accuracy import correct_of
 from campanion.experiments.accuracy import summary as accuracy_summary
+from campanion.experiments.learned import config_of, set_name
 from campanion.experiments.runner import Question, per_image, pick_device, result_of
 from campanion.experiments.subject import Subject
-from campanion.experiments.trained import config_of
-from campanion.experiments.trained_series import set_name
 from campanion.models.lfi import LFICAM
 from campanion.models.trained import build_network, load_trained, read_card
 from campanion.results import provenance

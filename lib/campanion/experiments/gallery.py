@@ -9,19 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from campanion import metrics
 from campanion.cams.explain import check_images, explain_game
-from campanion.cams.maps import min_max_map, upsample
 from campanion.cams.methods import parse
 from campanion.data.photographs import PHOTOGRAPHS, photograph
 from campanion.errors import MissingResult, unknown
+from campanion.experiments.mapfiles import packed, stacked, unpacked  # noqa: F401 - figures read the maps of rows
 from campanion.game.game import ChannelGame
 from campanion.models import load_model
 from campanion.outputs import class_indices, probabilities
@@ -29,7 +27,6 @@ from campanion.pictures import percent
 from campanion.progress import track
 from campanion.results.rows import read_rows, rows_path, write_rows
 
-LARGEST = 112  # side in pixels of a kept map: more than a small picture in a figure can show
 CURVES = ("insertion_curve", "deletion_curve")
 STEP = 1 / 28  # of the curves: FD-CAM's 3.6 % of the pixels
 
@@ -154,40 +151,6 @@ def _without(kept: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """``kept`` less the maps that ``new`` has again, with their curves."""
     key = ["image", "class_name", "method"]
     return kept[~pd.MultiIndex.from_frame(kept[key]).isin(pd.MultiIndex.from_frame(new[key]))]
-
-
-def stacked(rows: pd.DataFrame, size: tuple[int, int] = (224, 224)) -> dict[str, Tensor]:
-    """The maps of rows of :func:`measure`, by method: [B, H, W] of ``size`` in 0..1, in the order of the rows.
-
-    They are enlarged and normalised as :func:`campanion.explain` does it. A map as large as the picture was kept at
-    :data:`LARGEST` pixels a side.
-    """
-    return {
-        method: torch.cat([unpacked(row, size) for row in part.itertuples()])
-        for method, part in rows.groupby("method", sort=False)
-    }
-
-
-def unpacked(row: object, size: tuple[int, int] = (224, 224)) -> Tensor:
-    """The map [1, H, W] in 0..1 of one row (attributes height, width, pixels)."""
-    raw = torch.tensor(np.frombuffer(row.pixels, dtype="<f2").astype(np.float32)).reshape(1, row.height, row.width)
-    return min_max_map(upsample(raw, size))[0]
-
-
-def packed(raw: Tensor) -> dict[str, object]:
-    """Height, width and float16 bytes of a raw map [h, w], divided by its largest magnitude; :func:`unpacked` reads it.
-
-    The factor is lost in the normalisation anyway.
-    """
-    if max(raw.shape) > LARGEST:
-        raw = F.adaptive_avg_pool2d(raw[None, None], LARGEST)[0, 0]
-    largest = raw.abs().max()
-    scaled = raw / largest if largest > 0 else raw
-    return {
-        "height": raw.shape[0],
-        "width": raw.shape[1],
-        "pixels": scaled.cpu().numpy().astype("<f2").tobytes(),
-    }
 
 
 def captions(rows: pd.DataFrame) -> list[str]:

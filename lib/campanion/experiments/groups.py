@@ -14,7 +14,7 @@ from campanion.cams.fd import cosines, similarity_groups, switching_score
 from campanion.data import Sample
 from campanion.data.photographs import photograph
 from campanion.errors import unknown
-from campanion.experiments.gallery import packed
+from campanion.experiments.mapfiles import packed
 from campanion.experiments.runner import Answer, Question
 from campanion.experiments.subject import Subject, in_order
 from campanion.game.game import ChannelGame
@@ -220,7 +220,7 @@ def examples(game: ChannelGame, channels: int = 3, members: int = 4) -> pd.DataF
 
     Returns:
         Rows channel, member (the channel itself first), cosine, size (of the group), height, width and pixels (of the
-        member's activations; see :func:`campanion.experiments.gallery.packed`).
+        member's activations; see :func:`campanion.experiments.mapfiles.packed`).
     """
     groups = similarity_groups(game.activations)[0]
     scores = switching_score(game, game.target(None), groups.unsqueeze(0))[0]

@@ -37,9 +37,16 @@ from torch import Tensor
 
 from campanion.cams.maps import min_max_map
 from campanion.errors import MissingData
+from campanion.experiments.learned import (
+    LEARNED,
+    Trained,
+    enlarged,
+    finished,
+    learned_maps,
+    maps_of,
+    maps_to_show,
+)
 from campanion.experiments.runner import pick_device, result_of
-from campanion.experiments.trained import LEARNED, maps_of
-from campanion.experiments.trained_series import Trained, enlarged, finished, learned_maps, maps_to_show
 from campanion.metrics.stability import independent_iou, stability_iou
 from campanion.progress import track
 from campanion.results import provenance
@@ -109,7 +116,7 @@ def method_rows(
         a row per pair (method, kind, first, second and the metrics); and a dictionary: ``networks``, ``base`` (the most
         accurate one's name), ``matrix`` (mean IoU of every two networks), ``curves`` (mean ``iou`` and ``iou_shuffled``
         of the base with networks of other seeds at each of :data:`THRESHOLDS`) and ``shown``
-        (:func:`~campanion.experiments.trained_series.maps_to_show`).
+        (:func:`~campanion.experiments.learned.maps_to_show`).
 
     Raises:
         ValueError: the networks were tested on other images.
@@ -227,7 +234,7 @@ def stability_study(
     Raises:
         MissingResult: cached, and there is no result.
         MissingData: no two of the cells that are done can be compared.
-        ValueError: unknown mode, or see :func:`campanion.experiments.trained_series.finished`.
+        ValueError: unknown mode, or see :func:`campanion.experiments.learned.finished`.
     """
     return result_of(notebook, mode, lambda: _runs(mode, cells, limit, pick_device(device)))
 

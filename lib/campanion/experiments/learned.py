@@ -1,25 +1,29 @@
-"""Networks that were trained alike but for one thing, and the maps that they learned to make of all test pictures."""
+"""Trained checkpoints: their accuracy, the maps that they learned to make of all test images, and which are alike."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from campanion import paths
+from campanion.cams import explain
 from campanion.cams.maps import min_max_map, upsample
 from campanion.data.photographs import photograph
 from campanion.data.scenes import scene
-from campanion.experiments.trained import LEARNED, config_of, read_maps, save_maps
+from campanion.experiments.mapfiles import read_maps, save_maps
 from campanion.inference import eval_mode
 from campanion.models.trained import load_trained, read_card, weights_of
 from campanion.progress import track
 from campanion.training.batches import Draw, normalise
-from campanion.training.parts import open_part
+from campanion.training.parts import Part, evaluate, open_part
+from campanion.training.settings import Config, config_of_card
+
+LEARNED = {"lfi": "lfi_cam", "abn": "abn"}
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,52 @@ def set_name(data: str, size: int) -> str:
     return f"{data}{size}" if data == "imagenette" else data
 
 
+def config_of(path: str | Path, limit: int | None = None) -> Config:
+    """Settings that open the test pictures of a checkpoint; ``limit`` takes so many in the set's fixed order.
+
+    Raises:
+        MissingData: there is no such checkpoint.
+    """
+    return config_of_card(read_card(path)["settings"], limit_test=limit)
+
+
+def accuracy(path: str | Path, limit: int | None = None, device: str = "cpu") -> dict[str, float]:
+    """``top1``, ``loss`` and ``n`` of a checkpoint on the test pictures of the set that it was trained on.
+
+    Example:
+        >>> accuracy("data/checkpoints/imagenette_vgg.safetensors")["top1"]
+    """
+    config = config_of(path, limit)
+    network = load_trained(path, device)
+    return evaluate(network, open_part(config, "test", device))
+
+
+def maps_of(
+    path: str | Path, method: str | None = None, limit: int | None = None, batch: int = 50, device: str = "cpu"
+) -> tuple[Tensor, list[str], str]:
+    """The map of each test picture in 0..1, [N, H, W], for the predicted class; the pictures' labels; the method.
+
+    Args:
+        path: of the checkpoint.
+        method: of :data:`campanion.METHODS`; None: the network's own learned map.
+        limit: so many pictures in the set's fixed order.
+        batch: pictures at a time.
+        device: where the network runs.
+
+    Raises:
+        ValueError: no method named for a network without an attention branch.
+    """
+    config = config_of(path, limit)
+    method = method or LEARNED.get(config.attention)
+    if method is None:
+        raise ValueError(f"{config.network} learns no map of its own: name a method, such as method='grad_cam'.")
+    network: nn.Module = load_trained(path, device)
+    part = open_part(config, "test", device)
+    batches = _batches(part, network, batch, f"maps of {method}", device)
+    found = [explain(network, images, methods=(method,)).maps[method] for images in batches]
+    return torch.cat(found).cpu().float(), list(part.ids), method
+
+
 @torch.no_grad()
 def learned_maps(network: Trained, limit: int | None = None, device: str = "cpu") -> tuple[Tensor, list[str], int]:
     """Maps [N, h, w] as the network makes them, ids of the test pictures, and the side that they are enlarged to.
@@ -102,14 +152,19 @@ def learned_maps(network: Trained, limit: int | None = None, device: str = "cpu"
             return maps, about["ids"], config.pixels
     part = open_part(config, "test", device)
     model = load_trained(network.path, device)
-    draws = [Draw(indices) for indices in torch.arange(len(part.labels)).split(250)]
-    found, preprocess = [], model.preprocess
     with eval_mode(model):
-        for pixels in track(part.pictures.batches(draws), f"maps of {network.name}", total=len(draws), unit="batch"):
-            images = normalise(pixels.to(device), preprocess.mean, preprocess.std)
-            found.append(model.attention_map(images).float().cpu())
+        batches = _batches(part, model, 250, f"maps of {network.name}", device)
+        found = [model.attention_map(images).float().cpu() for images in batches]
     save_maps(torch.cat(found), part.ids, known, file)
     return torch.cat(found), list(part.ids), config.pixels
+
+
+def _batches(part: Part, network: nn.Module, size: int, what: str, device: str) -> Iterator[Tensor]:
+    """The test images as the network takes them, ``size`` at a time."""
+    draws = [Draw(indices) for indices in torch.arange(len(part.labels)).split(size)]
+    mean, std = network.preprocess.mean, network.preprocess.std
+    for pixels in track(part.pictures.batches(draws), what, total=len(draws), unit="batch"):
+        yield normalise(pixels.to(device), mean, std)
 
 
 @torch.no_grad()
