@@ -209,8 +209,10 @@ def test_summary_is_micro_over_pairs_and_resamples_images():
     found = means.set_index(["method", "metric"])
     assert found.loc[("grad_cam", "pointing_accuracy"), "mean"] == pytest.approx(100 * 2 / 3)
     assert found.loc[("fd_cam", "pointing_accuracy"), "mean"] == pytest.approx(100 / 3)
-    # draws of two images: a a gives 100 %, a b 2/3, b b 0
-    assert found.loc[("grad_cam", "pointing_accuracy"), ["low", "high", "n"]].tolist() == [0, 100, 2]
+    assert found.loc[("grad_cam", "pointing_accuracy"), "n"] == 2
+    assert found.loc[("grad_cam", "pointing_accuracy"), ["low", "high"]].isna().all()  # two images give no interval
+    assert found.loc[("grad_cam", "pointing_not_predicted"), ["mean", "n"]].tolist() == [100, 1]  # a's dog alone
+    assert found.loc[("fd_cam", "pointing_not_predicted"), "mean"] == 0
     assert found.loc[("grad_cam", "other_energy"), ["mean", "n"]].tolist() == pytest.approx([10, 1])
     assert found.loc[("grad_cam", "correlation"), "mean"] == -0.5
     assert extra["macro"]["grad_cam"] == pytest.approx((50 + 100) / 2)
@@ -227,6 +229,7 @@ def test_summary_is_micro_over_pairs_and_resamples_images():
     (accuracy,) = differences[differences["metric"] == "pointing_accuracy"].to_dict("records")
     assert (accuracy["method"], accuracy["reference"]) == ("grad_cam", "fd_cam")
     assert accuracy["mean"] == pytest.approx(100 / 3)
+    assert differences.set_index("metric").loc["pointing_not_predicted", "mean"] == 100
 
 
 def test_a_quick_run_has_every_method(out):
@@ -249,11 +252,13 @@ def committed() -> list:
 def test_committed_rows_and_result_agree(run, monkeypatch):
     """Every accuracy in the result file is the share of hits in the committed rows."""
     monkeypatch.delenv("CAMPANION_RESULTS", raising=False)
-    frames = []
+    frames, told = [], run["provenance"]["settings"]
+    own = {k: v for k, v in told.items() if k not in ("protocol", "beside")}
+    runs = told.get("runs") or {"pointing": own, **told["beside"]}  # "runs": before the runner
     for name in ("pointing", "pointing_masked"):
         if rows_path(run["data"], run["model"], name).exists():
             frame, settings = read_rows(rows_path(run["data"], run["model"], name))
-            assert run["provenance"]["settings"]["runs"][name] == settings
+            assert runs[name] == settings
             assert not frame.duplicated(["image", "target", "method"]).any()
             frames.append(frame)
     rows = pd.concat(frames)

@@ -187,9 +187,10 @@ def summary(rows: pd.DataFrame, subject: Subject, masked: pd.DataFrame) -> Answe
     """Means, paired differences and the rest of a result, from the rows of the cheap methods and of the masked ones.
 
     The means are micro (FD-CAM eq. 12: over all pairs of an image and a class in it); the intervals resample images,
-    with all their pairs, since pairs of an image are not independent. Means of :data:`ACCURACIES` and of
-    :data:`DISCRIMINABILITY`; differences of the pointing accuracy between all methods, and of discriminability to
-    FD-CAM. Beside them:
+    with all their pairs, since pairs of an image are not independent. Means of :data:`ACCURACIES`, of
+    the accuracy for classes that the network does not predict (``pointing_not_predicted``) and of
+    :data:`DISCRIMINABILITY`; differences of accuracies between all methods, and of discriminability to FD-CAM.
+    Beside them:
 
     - ``class_names``; ``images`` and ``pairs`` of each method; ``degenerate``: its constant maps, in per cent;
     - ``macro`` and ``macro_15``: mean over the classes of each one's accuracy, without and with the tolerance;
@@ -202,6 +203,10 @@ def summary(rows: pd.DataFrame, subject: Subject, masked: pd.DataFrame) -> Answe
     rows, class_names = in_order(every, METHODS), subject.model.class_names
     table, beside = rows[SUBSETS["table"](rows)], rows[SUBSETS["several classes"](rows)]
     means, differences = [summarise(table, ACCURACIES)], [paired(table, "pointing_accuracy")]
+    missed = rows[SUBSETS["not predicted"](rows)].rename(columns={"pointing_accuracy": "pointing_not_predicted"})
+    if missed["method"].nunique() > 1:
+        means.append(summarise(missed, "pointing_not_predicted"))
+        differences.append(paired(missed, "pointing_not_predicted"))
     for metric in DISCRIMINABILITY:
         told = beside[beside[metric].notna()]  # a point has none of these
         if len(told):

@@ -127,12 +127,13 @@ def fin(results: Mapping[str, Mapping]) -> Finding:
     text = (
         f"LFI-CAM's contribution is to *learn* the importance of the features. On {networks.data(run.data)} a "
         f"trained FIN "
-        f"gains, over {said} (above 0: the trained one errs less; N = {error[0].n:,} images). Its map and the "
+        f"gains, over {said} (above 0: the trained one errs less; "
+        f"one training has no interval; N = {error[0].n:,} images). Its map and the "
         f"plain mean of "
         f"the same feature maps overlap by **{shared} %**, and their insertion minus deletion differs by "
         f"{words.measured(maps)}. The design explains it: a softmax over N pooled values stays near 1/N."
     )
-    return Finding("A trained, a frozen and an absent FIN do the same", text, fig)
+    return Finding("A trained, a frozen and an absent FIN: no difference seen", text, fig)
 
 
 def bias(results: Mapping[str, Mapping]) -> Finding:
@@ -274,10 +275,9 @@ def _full(results: Mapping[str, Mapping], notebook: str) -> list[Run]:
 
 def _differences(ax: Axes, found: Sequence[Comparison], names: Sequence[str]) -> None:
     for i, c in enumerate(found):
-        colour = PALETTE[0] if c.low > 0 else PALETTE[1] if c.high < 0 else "0.45"
-        ax.errorbar(
-            c.value, i, xerr=[[c.value - c.low], [c.high - c.value]], fmt="o", ms=4, lw=1, capsize=2, color=colour
-        )
+        low, high = (c.value, c.value) if c.low is None else (c.low, c.high)
+        colour = "0.45" if c.low is None or low <= 0 <= high else PALETTE[int(high < 0)]
+        ax.errorbar(c.value, i, xerr=[[c.value - low], [high - c.value]], fmt="o", ms=4, capsize=2, color=colour)
     ax.axvline(0, color="black", lw=0.8)
     ax.set_yticks(range(len(names)), names, fontsize=7)
     ax.set_ylim(len(names) - 0.5, -0.5)
