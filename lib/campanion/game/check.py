@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from campanion.game.heads import GenericHead, LinearFirstHead
 from campanion.game.split import Pass, Split
+from campanion.inference import eval_mode
 
 Head = GenericHead | LinearFirstHead
 
@@ -40,7 +42,28 @@ def believed(
             return head
     except (RuntimeError, ValueError, IndexError, TypeError):  # a record that fits this one number of images
         pass
+    rest = _rest_of_chain(parts, played)
+    if rest is not None and _function_agrees(rest, parts, images, replace(played, certain=False), masked):
+        return rest
     return _replayed(parts, images, played, masked)
+
+
+def _rest_of_chain(parts: Split, played: Pass) -> Head | None:
+    """The modules after the layer, where all that surround it are ``nn.Sequential``: they run without those before."""
+    inside, rest = parts.model, []
+    for name in parts.name.split("."):
+        if type(inside) is not nn.Sequential or inside._forward_hooks or inside._forward_pre_hooks:
+            return None
+        names = list(inside._modules)
+        rest[:0] = list(inside)[names.index(name) + 1 :]
+        inside = inside._modules[name]
+    tail = nn.Sequential(*rest)
+
+    def run(activations: Tensor, _image: int | None) -> Tensor:
+        with eval_mode(tail):  # one by one: what the numbers decide, they decide for each image alone
+            return torch.cat([parts.outputs(tail(one.clone()), 1) for one in activations.split(1)])
+
+    return GenericHead(run, tail) if played.placed.kind == "channels_first" else None
 
 
 def _close(found: Tensor, expected: Tensor, moved: Tensor, scale: Tensor | float = 0.0) -> bool:

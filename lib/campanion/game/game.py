@@ -8,7 +8,8 @@ complement, SHAP-CAM the Shapley values, LIFT-CAM an approximation of them from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+import logging
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,7 +25,10 @@ from campanion.game.split import Pass, Split, split
 from campanion.inference import fast, pictures_at_once
 from campanion.outputs import Activation, class_indices, is_class
 from campanion.outputs import probabilities as probabilities
+from campanion.progress import track
 
+_LOG = logging.getLogger("campanion")
+_FEW_PASSES = 64  # of the whole network, that are not worth a word
 _BLOCK_ELEMENTS = 2**24  # numbers held at once by a block of coalitions: 64 MB in float32
 
 
@@ -238,6 +242,7 @@ class ChannelGame:
                 values[:, :, block] = self._finish(rows[:, block], each, offset, target, both)
             return values + constant
         values = []
+        self._announce(rows.shape[1] * count * (1 + both))
         for b, given in enumerate(rows):
             # Coalitions that differ only in dead channels (all zero already) are one: evaluated once.
             live = self.activations[b].flatten(1).any(1)
@@ -261,7 +266,7 @@ class ChannelGame:
         if isinstance(self.head, GenericHead):
             activation = self.activations[b]
             most = 64 if self.head.module is not None else pictures_at_once(self.images)
-            for block in _blocks(len(rows), 8 * activation.numel(), most):
+            for block in self._tracked(len(rows), 8 * activation.numel(), most):
                 for i, some in enumerate((rows[block], 1 - rows[block])[: 1 + both]):
                     values[i, block] = self.head.lean(activation * some[:, :, None, None], b)[:, target[b]]
             return values
@@ -271,6 +276,23 @@ class ChannelGame:
         for block in _blocks(len(rows), each.shape[1] + 6 * each.shape[2]):
             values[:, block] = self._finish(rows[None, block], each, offset, target[one], both)[:, 0]
         return values
+
+    def _announce(self, passes: int) -> None:
+        """Say once that the whole network runs for every coalition, where that is known to take long."""
+        if self.head.module is None and passes > _FEW_PASSES:
+            said = (
+                "What follows %r cannot run without what precedes it (its code depends on numbers): the whole network "
+                "runs for each coalition of channels, %s forward passes of one image at most for this method. Gradient "
+                "methods need one; so do all in a network without such branches there."
+            )
+            self.once("announced", lambda: _LOG.warning(said, self.parts.name, f"{passes:,}"))
+
+    def _tracked(self, total: int, cost: int, most: int) -> Iterable[slice]:
+        """Blocks of coalitions, with a progress bar where each is many passes of the whole network."""
+        blocks = _blocks(total, cost, most)
+        if self.head.module is not None or total <= _FEW_PASSES:
+            return blocks
+        return track(list(blocks), f"{total:,} passes of the network")
 
     def _finish(self, rows: Tensor, each: Tensor, offset: Tensor, target: Tensor, both: bool) -> Tensor:
         """Logits [1 or 2, B, M] without the last bias of ``rows`` [B, M, K], contributions [B, K, D], offset [B, D]."""
@@ -315,6 +337,8 @@ class ChannelGame:
         target, kind, channels = self.target(target), self.head.kind, self.channels
         each, offset = (None, None) if kind == "generic" else self.contributions(target)
         walks, size = [], {"generic": channels**2}.get(kind)
+        if kind == "generic":
+            self._announce(orderings * (channels + 1) * len(target))
         for b, activation in enumerate(self.activations):
             if kind == "generic":
                 live = (activation != 0).flatten(1).any(1)
