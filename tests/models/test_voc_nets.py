@@ -16,23 +16,26 @@ from campanion.data import Object
 from campanion.data.voc import CLASS_NAMES
 from campanion.errors import MissingData
 from campanion.game.game import ChannelGame
+from campanion.models.load import load_trunk
 from campanion.models.voc_nets import VOC_NETS, build_voc_net
 from campanion.training.features import features, view_of
 from campanion.training.voc import RECIPES, average_precision, evaluate, run, target_of
 from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 
-KINDS = {"voc_mlp": "mlp", "voc_linear": "linear"}
+KINDS = {"voc_vgg16": "mlp", "voc_mlp": "mlp", "voc_linear": "linear"}
 
 
 @pytest.mark.parametrize("name", VOC_NETS)
 def test_the_heads_kind_and_its_masked_values(name: str) -> None:
     model = load_model(name, weights="random", seed=2)
-    assert (model.activation, model.target_layer, model.class_names) == ("sigmoid", "layer4", list(CLASS_NAMES))
+    assert (model.activation, model.class_names) == ("sigmoid", list(CLASS_NAMES))
+    layer = model.get_submodule(VOC_NETS[name].layer)
+    assert layer is model.get_submodule(model.target_layer)
     images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     game = ChannelGame.of(model, images)
     assert game.head.kind == KINDS[name]
-    assert game.activations.shape == (1, 512, 7, 7)
+    assert game.activations.shape == ((1, 512, 14, 14) if name == "voc_vgg16" else (1, 512, 7, 7))
     coalitions = torch.rand(3, 512, generator=torch.Generator().manual_seed(1)) < 0.5
     found = game.value(coalitions, 14)[0]
     for present, value in zip(coalitions, found, strict=True):
@@ -40,7 +43,7 @@ def test_the_heads_kind_and_its_masked_values(name: str) -> None:
         def switch(_module: object, _inputs: object, maps: torch.Tensor, present: torch.Tensor = present):
             return maps * present[None, :, None, None]
 
-        handle = model.layer4.register_forward_hook(switch)
+        handle = layer.register_forward_hook(switch)
         with torch.no_grad():
             naive = model(images)[0, 14]
         handle.remove()
@@ -82,6 +85,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "weights").mkdir()
     torch.manual_seed(0)
     save_file(torchvision.models.resnet18().state_dict(), root / "weights" / "resnet18.safetensors")
+    features = {k: v for k, v in build_voc_net("voc_vgg16").state_dict().items() if k.startswith("features.")}
+    save_file(features, root / "weights" / "vgg16_features.safetensors")
     return root
 
 
@@ -96,19 +101,24 @@ def folder(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 @pytest.mark.filterwarnings("ignore:No positive samples")
 @pytest.mark.parametrize("head", RECIPES)
-def test_training_writes_a_head_that_loads(folder: Path, head: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_writes_a_head_that_loads(
+    folder: Path, small: Path, head: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["train", f"voc_{head}", f"folder={folder}", "limit=20", "epochs=2"]) == 0
     assert "mAP" in capsys.readouterr().out
     name = f"voc_{head}"
     assert sorted(p.name for p in folder.iterdir()) == [f"{name}.json", f"{name}.md", f"{name}.safetensors"]
     state, facts = load_file(folder / f"{name}.safetensors"), json.loads((folder / f"{name}.json").read_text())
-    assert all(key.startswith("fc.") and value.dtype == torch.float16 for key, value in state.items())
+    parts = VOC_NETS[name]
+    assert all(key.startswith(parts.head) and value.dtype == torch.float16 for key, value in state.items())
     model = load_model(name, weights=folder / f"{name}.safetensors")
     assert all(torch.equal(model.state_dict()[key], value.float()) for key, value in state.items())
-    trunk = load_model("resnet18")
-    assert torch.equal(model.layer4[1].conv2.weight, trunk.layer4[1].conv2.weight)
+    trunk = load_trunk(name)
+    assert trunk.weights["name"] == parts.trunk
+    kept = load_file(small / "weights" / f"{parts.trunk}.safetensors")
+    assert all(torch.equal(model.state_dict()[key], kept[key]) for key in kept if not key.startswith(parts.head))
     assert facts["trunk"]["sha256"] == trunk.weights["sha256"]
-    assert model.weights["origin"] == f"{name}.safetensors on resnet18.safetensors"
+    assert model.weights["origin"] == f"{name}.safetensors on {parts.trunk}.safetensors"
     assert len({model.weights["sha256"], facts["sha256"], trunk.weights["sha256"]}) == 3
     ((card, measured),) = facts["evaluation"].items()
     assert card.startswith("Pascal VOC 2007 val")
@@ -136,6 +146,8 @@ def test_bad_requests(folder: Path, small: Path, monkeypatch: pytest.MonkeyPatch
     for wants_trunk in (lambda: load_model("voc_linear", weights=head), lambda: run("linear", folder)):
         with pytest.raises(MissingData, match=r"No weights of resnet18 .*fetch weights/resnet18`"):
             wants_trunk()
+    with pytest.raises(MissingData, match=r"No weights of vgg16_features .*put vgg16_features\.npz or"):
+        run("vgg16", folder)
     assert not folder.exists()
     monkeypatch.setenv("CAMPANION_DATA", str(small))
     with pytest.raises(ValueError, match=r"head\.safetensors on resnet18\.safetensors does not fit voc_mlp"):
@@ -193,7 +205,8 @@ def test_maps_are_the_networks_and_are_kept(folder: Path, small: Path, monkeypat
 def test_the_committed_heads_classify_real_pictures(real_weights: Path, name: str) -> None:
     from campanion.data import open_dataset
 
-    if not (paths.data_dir() / "voc2007").is_dir() or not (real_weights / "resnet18.npz").is_file():
-        pytest.skip(f"{real_weights.parent} lacks voc2007 or weights/resnet18.npz")
+    trunk = f"{VOC_NETS[name].trunk}.npz"
+    if not (paths.data_dir() / "voc2007").is_dir() or not (real_weights / trunk).is_file():
+        pytest.skip(f"{real_weights.parent} lacks voc2007 or weights/{trunk}")
     data = open_dataset("voc2007", split="val")
     assert evaluate(load_model(name), data, data.order()[:60], "cpu")["mAP"] > 0.6

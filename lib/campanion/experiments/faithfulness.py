@@ -77,9 +77,21 @@ def measure(subject: Subject, sample: Sample, protocol: Protocol) -> list[dict[s
 
 
 def summary(
-    rows: pd.DataFrame, subject: Subject, methods: Sequence[str], metrics: Sequence[str], timed: int = IMAGES
+    rows: pd.DataFrame,
+    subject: Subject,
+    *beside: pd.DataFrame,
+    methods: Sequence[str],
+    metrics: Sequence[str],
+    timed: int = IMAGES,
 ) -> Answer:
-    """Means and paired differences of ``metrics``, and the mean curves; seconds_per_image is always measured anew."""
+    """Means and paired differences of ``metrics``, and the mean curves; seconds_per_image is always measured anew.
+
+    Methods that only the rows ``beside`` have were measured on fewer images: a mean is over a method's own, a
+    difference over those that both methods share.
+    """
+    for more in beside:
+        if len(more):
+            rows = pd.concat([rows, more[~more["method"].isin(rows["method"].unique())]], ignore_index=True)
     chosen = in_order(rows, methods)
     if "seconds_per_image" in metrics:
         seconds = seconds_per_image(subject, methods, timed)
@@ -96,6 +108,7 @@ def question(
     precision: str = "float32",
     conclude: Callable[..., Answer] | None = None,
     limit: int | None = None,
+    beside: Sequence[str] = (),
 ) -> Question:
     """``methods`` measured by a protocol of :data:`~campanion.experiments.protocols.PROTOCOLS`.
 
@@ -107,6 +120,7 @@ def question(
         precision: of the masked images' forwards, see :func:`campanion.inference.fast` (quick: float32).
         conclude: in place of :func:`summary`.
         limit: 0 takes the rows that are kept.
+        beside: protocols whose kept rows have the methods that this one's rows lack, where there are any.
 
     Raises:
         ValueError: unknown protocol or method.
@@ -127,7 +141,9 @@ def question(
     # Rows that were begun with every forward in one precision go on so.
     older = of_protocol(replace(whole, confidence=None), protocol, own)
     asked = of_protocol(whole, protocol, own)
-    return replace(asked, quick=of_protocol(short, protocol, quick), older=older, limit=limit)
+    others = tuple(replace(of_protocol(replace(PROTOCOLS[p], precision=precision), p), limit=0) for p in beside)
+    older = replace(older, beside=others)
+    return replace(asked, quick=of_protocol(short, protocol, quick), older=older, limit=limit, beside=others)
 
 
 def of_protocol(protocol: Protocol, name: str = "cams", conclude: Callable[..., Answer] | None = None) -> Question:

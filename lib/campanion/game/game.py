@@ -345,13 +345,15 @@ class ChannelGame:
                 values = partial(self._prefixes, b, target)
             else:
                 live, one = (each[b] != 0).any(1), target[b : b + 1]
-                prefixes = pixel_prefixes if kind == "pixel" else mlp_prefixes
-                finish = self.head.rest if kind == "pixel" else partial(self.head.finish, target=one, lean=True)
-                values = partial(prefixes, finish, each[b], offset[b])
+                finish = partial(self.head.finish, target=one, lean=True)
+                prefixes = partial(mlp_prefixes, finish, self.head.width)
+                if kind == "pixel":
+                    prefixes = partial(pixel_prefixes, self.head.rest)
+                values = partial(prefixes, each[b], offset[b])
             walks.append(partial(walk, live, values))
         if kind == "linear":  # additive game: every marginal of k is C_k, whatever came before
             walks = each.squeeze(2)
-        size = size or (2 if kind == "pixel" else 5) * each.shape[2] + 4 * channels
+        size = size or (2 * each.shape[2] if kind == "pixel" else 5 * self.head.width) + 4 * channels
         found = sample(walks, channels, size, orderings, generator, antithetic, tolerance, progress)
         values, error = (part.to(self.activations.dtype) for part in (found.values, found.standard_error))
         return Shapley(values, error, found.orderings)

@@ -13,7 +13,8 @@ kind       form                                                        D        
 =========  ==========================================================  ===================  =======================
 linear     channel-wise, flatten, Linear                               1 (the class)        ResNet, ResNeXt, DenseNet,
                                                                                             MobileNetV2
-mlp        channel-wise, flatten, Linear, pointwise, Linear, ...       width of layer one   VGG, AlexNet, MobileNetV3
+mlp        channel-wise, flatten, Linear, pointwise, Linear, ...       width of layer one   VGG, AlexNet, MobileNetV3;
+                                                                                            layers of two factors
 pixel      channel-wise, 1x1 convolution, pointwise, mean over pixels  pixels (the class)   SqueezeNet
 generic    anything else: batched forwards of the head                 -                    ResNet cut at layer3, ...
 =========  ==========================================================  ===================  =======================
@@ -94,6 +95,12 @@ class LinearFirstHead:
         if self.kind == "linear":
             return (rows * present).sum((1, 2)).unsqueeze(1) + bias, slice(None)  # [B, 1]
         return torch.bmm(rows.mT, present).squeeze(1) + bias, slice(None)  # [B, P]
+
+    @property
+    def width(self) -> int:
+        """The most numbers that a coalition has after any layer of an mlp: more than D where a layer is two factors."""
+        layers = [self.first, *(step for step in self.rest if isinstance(step, nn.Linear))]
+        return max(layer.weight.shape[0] for layer in layers)
 
     def contributions(self, activations: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """C [B, K, D] and z_0 [B, D] (see the module's head) of activations [B, K, h, w] for classes ``target`` [B]."""

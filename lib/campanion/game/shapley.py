@@ -109,16 +109,17 @@ def pixel_prefixes(rest: tuple, each: Tensor, offset: Tensor, steps: Tensor) -> 
     return values.T
 
 
-def mlp_prefixes(finish: Callable[[Tensor], Tensor], each: Tensor, offset: Tensor, steps: Tensor) -> Tensor:
+def mlp_prefixes(finish: Callable[[Tensor], Tensor], width: int, each: Tensor, offset: Tensor, steps: Tensor) -> Tensor:
     """v of the empty set and of every prefix of ``steps`` [R, L] for a head of several layers: [R, L + 1].
 
-    The running sums of a few steps at a time, as many as a processor's cache holds (a GPU's memory: it needs large
-    products), go through ``finish``, from [1, M, D] to [1, M]: twice as fast as all of them at once.
+    The running sums of a few steps at a time, as many as a processor's cache holds with the ``width`` numbers that each
+    becomes (a GPU's memory: it needs large products), go through ``finish``, from [1, M, D] to [1, M]: twice as fast as
+    all of them at once.
     """
     most = _CACHED if each.device.type == "cpu" else _BLOCK_ELEMENTS
     running = offset.repeat(len(steps), 1)
     scratch = torch.empty_like(running)
-    sums = running.new_empty(max(1, most // running.numel()), *running.shape)
+    sums = running.new_empty(max(1, most // (len(running) * width)), *running.shape)
     values = running.new_empty(steps.shape[1] + 1, len(steps))
     columns = steps.T.contiguous()
     for start in range(0, len(values), len(sums)):

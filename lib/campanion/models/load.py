@@ -33,9 +33,9 @@ def load_model(
 
     Args:
         name: any torchvision classification network, or one that this project trained: ``scenes_vgg``,
-            ``scenes_resnet``, those of :data:`LEARNED_SCENES`, and the heads of ``voc_mlp`` and ``voc_linear`` (whose
-            trunk takes the weights of ``resnet18``), or the name of any checkpoint that ``python -m campanion train``
-            exported (``imagenette_vgg``) or left in ``out/training``.
+            ``scenes_resnet``, those of :data:`LEARNED_SCENES`, the heads of ``voc_vgg16``, ``voc_mlp`` and
+            ``voc_linear`` (on trunks with the weights ``vgg16_features`` and ``resnet18``), or the name of any
+            checkpoint that ``python -m campanion train`` exported (``imagenette_vgg``) or left in ``out/training``.
         weights: ``"auto"`` looks for ``CAMPANION_DATA/weights/NAME.npz`` and ``.safetensors``, then downloads
             torchvision's own (hash checked); a path takes that file; ``"random"`` or None initialises from ``seed``.
         num_classes: width of the classifier, for random weights.
@@ -57,7 +57,8 @@ def load_model(
         return _scene_model(name, weights, seed, device)
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        raise ValueError(unknown("model", name, [*known, "scenes_vgg", "scenes_resnet", "voc_mlp", "voc_linear"]))
+        own = ("scenes_vgg", "scenes_resnet", "voc_vgg16", "voc_mlp", "voc_linear")
+        raise ValueError(unknown("model", name, [*known, *own]))
     classes = num_classes or 1000
     random = weights in (None, "random")
     if weights == "auto" and classes != 1000:
@@ -141,27 +142,47 @@ def _finished(name: str) -> Path | None:
 
 
 def _voc_model(name: str, weights: str | Path | None, seed: int, device: str) -> nn.Module:
-    from campanion.models import voc_nets
+    from campanion.data.voc import CLASS_NAMES
+    from campanion.models.voc_nets import VOC_NETS, build_voc_net
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = voc_nets.build_voc_net(name).eval()
+        model = build_voc_net(name).eval()
+    parts = VOC_NETS[name]
     facts: dict[str, object] = {"name": name, "origin": f"random, seed {seed}", "sha256": None}
     if weights not in (None, "random"):
         path = checkpoints_dir() / f"{name}.safetensors" if weights == "auto" else Path(weights)
         if not path.exists():
             raise MissingData(f"{path} is not there: run `python -m campanion train {name}`.")
-        head, (trunk, under) = read_weights(path), _find_weights(voc_nets.TRUNK, "auto")
+        head, (trunk, under) = read_weights(path), _find_weights(parts.trunk, "auto")
         facts = {
             "name": name,
             "origin": f"{path.name} on {under['origin']}",
             # of both files: the head alone does not decide the logits
             "sha256": hashlib.sha256(f"{sha256(path)} {under['sha256']}".encode()).hexdigest(),
         }
-        _load(model, {**{k: v for k, v in trunk.items() if not k.startswith(voc_nets.HEAD)}, **head}, facts)
+        _load(model, {**{k: v for k, v in trunk.items() if not k.startswith(parts.head)}, **head}, facts)
     preprocess = Preprocess(224, IMAGENET_MEAN, IMAGENET_STD)
-    names = list(voc_nets.CLASS_NAMES)
-    return _dress(model, preprocess, names, voc_nets.TARGET_LAYER, facts, device, activation="sigmoid")
+    return _dress(model, preprocess, list(CLASS_NAMES), parts.layer, facts, device, activation="sigmoid")
+
+
+def load_trunk(name: str, device: str = "cpu") -> nn.Module:
+    """The frozen trunk of a VOC network, with the head's parameters random; ``.weights`` are the trunk's facts.
+
+    Raises:
+        MissingData: no weights of it in the data folder.
+
+    Example:
+        >>> load_trunk("voc_vgg16").weights["origin"]  # 'vgg16_features.npz'
+    """
+    from campanion.models.voc_nets import VOC_NETS
+
+    parts = VOC_NETS[name]
+    model = _voc_model(name, "random", 0, device)
+    state, model.weights = _find_weights(parts.trunk, "auto")
+    head = {key: value for key, value in model.state_dict().items() if key.startswith(parts.head)}
+    _load(model, {**{k: v for k, v in state.items() if not k.startswith(parts.head)}, **head}, model.weights)
+    return model
 
 
 def _imagenet_classes() -> list[str]:
@@ -180,6 +201,11 @@ def _find_weights(name: str, weights: str | Path) -> tuple[dict[str, Tensor], di
 
 
 def _download(name: str, path: Path) -> Path:
+    if name == "vgg16_features":
+        raise MissingData(
+            f"No weights of {name} under {path.parent}, not to be downloaded: put {path.stem}.npz or {path.name}"
+            " there, the convolutions of the original VGG16 (torchvision's names features.*, for its normalisation)."
+        )
     ways = (
         f"No weights of {name} under {path.parent}. Either run `python -m campanion data fetch weights/{name}` with a "
         f"network connection, or put {path.stem}.npz or {path.name} there (torchvision's parameter names)."

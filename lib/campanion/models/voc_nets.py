@@ -1,35 +1,64 @@
-"""The two multi-label classifiers of Pascal VOC's 20 classes: ResNet-18's trunk with a non-linear or a linear head.
+"""The three multi-label classifiers of Pascal VOC's 20 classes: a trunk of ImageNet with a head of this project.
 
-The trunk carries ImageNet weights, which are not this project's; only the heads were trained here. ``voc_mlp`` ends as
-VGG does, in two hidden layers on the flattened maps, so its head is truly non-linear in the channels; ``voc_linear``
-ends as ResNet does, in global average pooling and one linear layer.
+The trunks carry ImageNet weights, which are not this project's; only the heads were trained here. ``voc_vgg16`` is
+VGG16, the network of the FD-CAM and LIFT-CAM papers, with its two hidden layers of 4,096 units; ``voc_mlp`` has a head
+of that form, but smaller, on ResNet-18; ``voc_linear`` ends as ResNet does, in global average pooling and one linear
+layer.
+
+The two large matrices of ``voc_vgg16`` have low rank (Girshick, Fast R-CNN, section 3.1): each is two linear layers
+with nothing between them. That is a file of a thirteenth of the size, and a head that costs a twentieth.
+:func:`multiplied_out` gives the same function as torchvision's own VGG16.
 """
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
+
+import torch
 from torch import nn
-from torchvision.models import resnet18
+from torchvision.models import VGG, resnet18
+from torchvision.models.vgg import cfgs, make_layers
 
 from campanion.data.voc import CLASS_NAMES
 from campanion.errors import unknown
 
-VOC_NETS = ("voc_mlp", "voc_linear")
-TARGET_LAYER = "layer4"  # 512 maps of 7x7 for a picture of 224 pixels
-TRUNK = "resnet18"
-HEAD = "fc."  # the head's parameters start with this, all others are the trunk's
-#: Units of each hidden layer of ``voc_mlp``: its head's file stays below 10 MB.
-HIDDEN = 128
+
+@dataclass(frozen=True)
+class VocNet:
+    """Where a VOC network's parts come from.
+
+    Attributes:
+        trunk: the file ``weights/NAME`` of the data folder.
+        head: what the names of the head's parameters start with; all others are the trunk's.
+        layer: the target layer.
+    """
+
+    trunk: str
+    head: str
+    layer: str
+
+
+VOC_NETS = {
+    "voc_vgg16": VocNet("vgg16_features", "classifier.", "features.29"),  # 512 maps of 14x14 for 224 pixels
+    "voc_mlp": VocNet("resnet18", "fc.", "layer4"),  # 512 maps of 7x7
+    "voc_linear": VocNet("resnet18", "fc.", "layer4"),
+}
+#: Units of each hidden layer, and the ranks of ``voc_vgg16``'s two large layers: the heads' files stay below 10 MB.
+HIDDEN = {"voc_mlp": 128, "voc_vgg16": 4096}
+RANKS = (144, 64)
 
 
 def build_voc_net(name: str, dropout: float = 0.5) -> nn.Module:
     """A VOC network with random weights, in train mode; :func:`campanion.load_model` brings the trained one.
 
     Args:
-        name: ``"voc_mlp"`` or ``"voc_linear"``.
-        dropout: share of the hidden units of ``voc_mlp`` that are dropped in training.
+        name: of :data:`VOC_NETS`.
+        dropout: share of the hidden units of ``voc_mlp`` and ``voc_vgg16`` that are dropped in training.
 
     Returns:
-        torchvision's ResNet-18 (its layer names) whose ``fc`` is the head: logits [B, 20] of images [B, 3, H, W].
+        torchvision's ResNet-18 or VGG16 (their layer names) with this project's head: logits [B, 20] of images
+        [B, 3, H, W].
 
     Raises:
         ValueError: unknown name.
@@ -40,17 +69,71 @@ def build_voc_net(name: str, dropout: float = 0.5) -> nn.Module:
     """
     if name not in VOC_NETS:
         raise ValueError(unknown("model", name, VOC_NETS))
+    if name == "voc_vgg16":
+        hidden = HIDDEN[name]
+        layers = [*map(factored, (512 * 7 * 7, hidden), (hidden, hidden), RANKS), nn.Linear(hidden, len(CLASS_NAMES))]
+        return _vgg16(_hidden_layers(layers, dropout))
     net = resnet18(num_classes=len(CLASS_NAMES))
     if name == "voc_mlp":
         # As in VGG, pooling to 7x7 does nothing at 224 pixels and lets other sizes in.
         net.avgpool = nn.AdaptiveAvgPool2d(7)
-        net.fc = nn.Sequential(
-            nn.Linear(512 * 7 * 7, HIDDEN),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(HIDDEN, HIDDEN),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(HIDDEN, len(CLASS_NAMES)),
-        )
+        hidden = HIDDEN[name]
+        layers = [nn.Linear(512 * 7 * 7, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, len(CLASS_NAMES))]
+        net.fc = _hidden_layers(layers, dropout)
+    return net
+
+
+def factored(inputs: int, outputs: int, rank: int) -> nn.Sequential:
+    """A linear layer of low rank: two layers with nothing between them, the first without bias."""
+    return nn.Sequential(nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs))
+
+
+def multiplied_out(net: nn.Module) -> VGG:
+    """torchvision's own VGG16 with the function of ``voc_vgg16``: each pair of factors is one matrix of its classifier.
+
+    The trunk's parameters are shared, not copied. The logits agree to float32 rounding.
+
+    Args:
+        net: ``voc_vgg16``.
+
+    Raises:
+        ValueError: another network, which has no factors.
+
+    Example:
+        >>> multiplied_out(load_model("voc_vgg16")).classifier[0]
+        Linear(in_features=25088, out_features=4096, bias=True)
+    """
+    if not isinstance(net, VGG) or not isinstance(net.classifier[0], nn.Sequential):
+        raise ValueError("Only voc_vgg16 has factors to multiply out: its classifier[0] is a pair of linear layers.")
+    layers = []
+    for step in net.classifier:
+        if isinstance(step, nn.Sequential):
+            first, second = step
+            like = {"dtype": first.weight.dtype, "device": first.weight.device}
+            whole = nn.utils.skip_init(nn.Linear, first.in_features, second.out_features, **like)
+            with torch.no_grad():
+                whole.weight.copy_(second.weight @ first.weight)
+                whole.bias.copy_(second.bias)
+            layers.append(whole)
+        else:
+            layers.append(copy.deepcopy(step))
+    whole_net = _vgg16(nn.Sequential(*layers), net.features)
+    for fact in ("preprocess", "class_names", "target_layer", "weights", "activation"):
+        if hasattr(net, fact):
+            setattr(whole_net, fact, getattr(net, fact))
+    return whole_net.train(net.training)
+
+
+def _hidden_layers(layers: list[nn.Module], dropout: float) -> nn.Sequential:
+    """``layers`` with what VGG has between them, so that the indices are torchvision's."""
+    first, second, last = layers
+    between = [nn.ReLU(inplace=True), nn.Dropout(dropout), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+    return nn.Sequential(first, *between[:2], second, *between[2:], last)
+
+
+def _vgg16(classifier: nn.Module, features: nn.Module | None = None) -> VGG:
+    features = make_layers(cfgs["D"]) if features is None else features
+    with torch.device("meta"):  # torchvision's own classifier of 100 million random numbers is not wanted
+        net = VGG(features, num_classes=len(CLASS_NAMES), init_weights=False)
+    net.classifier = classifier
     return net

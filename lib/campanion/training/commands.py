@@ -15,6 +15,7 @@ from campanion.errors import unknown
 _TRAININGS = {
     "scenes_vgg": ("campanion.training.scenes:run", {"arch": "scenes_vgg"}),
     "scenes_resnet": ("campanion.training.scenes:run", {"arch": "scenes_resnet"}),
+    "voc_vgg16": ("campanion.training.voc:run", {"head": "vgg16"}),
     "voc_mlp": ("campanion.training.voc:run", {"head": "mlp"}),
     "voc_linear": ("campanion.training.voc:run", {"head": "linear"}),
     "vqa_scenes": ("campanion.training.vqa:run", {"data": "scenes"}),
@@ -29,9 +30,9 @@ _TRAININGS = {
 def train(config: str, settings: Sequence[str], show: bool) -> None:
     """Train a network; the same command continues a training that was stopped.
 
-    CONFIG is a YAML file, the name of one in configs/, or one of scenes_vgg, scenes_resnet, voc_mlp, voc_linear,
-    vqa_scenes and vqa_v2. Settings such as lr=0.07 seed=1 come on top. Many processes: torchrun --nproc_per_node=N -m
-    campanion train CONFIG.
+    CONFIG is a YAML file, the name of one in configs/, or one of scenes_vgg, scenes_resnet, voc_vgg16, voc_mlp,
+    voc_linear, vqa_scenes and vqa_v2. Settings such as lr=0.07 seed=1 come on top. Many processes:
+    torchrun --nproc_per_node=N -m campanion train CONFIG.
     """
     from campanion.training.settings import parse_changes, read_config
 

@@ -1,7 +1,7 @@
-"""Train a multi-label head on Pascal VOC 2007: ``python -m campanion train voc_mlp`` (or ``linear``).
+"""Train a multi-label head on Pascal VOC 2007: ``python -m campanion train voc_vgg16`` (``voc_mlp``, ``voc_linear``).
 
-The trunk, ResNet-18 with ImageNet weights, stays frozen, so its maps of the training pictures are computed once and
-kept in ``out/features``; the head is then trained on them in minutes on one thread of a CPU. Writes
+The trunk, VGG16's or ResNet-18's with ImageNet weights, stays frozen, so its maps of the training pictures are computed
+once and kept in ``out/features``; the head is then trained on them in minutes on one thread of a CPU. Writes
 ``voc_HEAD.safetensors``, its facts ``.json`` and its card ``.md``; the mean average precisions are measured on
 pictures that were never trained on, with the network as read back from the written file.
 """
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from campanion.data import Dataset, Object, open_dataset
 from campanion.data.voc import CLASS_NAMES
 from campanion.errors import MissingData, unknown
-from campanion.models.load import load_model
-from campanion.models.voc_nets import HEAD, HIDDEN, TARGET_LAYER, TRUNK, build_voc_net
+from campanion.models.load import load_model, load_trunk
+from campanion.models.voc_nets import HIDDEN, RANKS, VOC_NETS, build_voc_net
 from campanion.paths import checkpoints_dir
 from campanion.progress import track
 from campanion.training.checkpoints import Clock, write_facts, write_weights
@@ -36,9 +36,11 @@ VIEWS = ("whole", "mirrored", "crop 1")
 class Recipe:
     """How a head is trained; the values were chosen on a held-out fifth of the training pictures (:func:`hold_out`).
 
-    The head first learns on maps averaged over their positions. ``voc_mlp`` then starts from the same function, each
-    channel's weight spread evenly over the positions, and learns ``fine_epochs`` more on the maps themselves: from
-    random weights its 25,088 inputs overfit so few pictures.
+    The head first learns on maps averaged over their positions. ``voc_mlp`` and ``voc_vgg16`` then start from the same
+    function, each channel's weight spread evenly over the positions, and learn ``fine_epochs`` more on the maps
+    themselves: from random weights their 25,088 inputs overfit so few pictures. Before that, ``voc_vgg16``'s two large
+    layers are replaced by their truncated singular value decompositions (``models/voc_nets.py``), whose factors are
+    what learns on.
     """
 
     epochs: int
@@ -48,12 +50,19 @@ class Recipe:
     fine_epochs: int = 0
     fine_learning_rate: float = 0.0
     batch: int = 64
+    views: tuple[str, ...] = VIEWS
+    layer: str | None = None  # whose maps the head takes, where it is not the target layer
+    precision: str = "float32"  # of the trunk's forward passes
 
 
 RECIPES = {
+    "vgg16": Recipe(
+        12, 3e-4, weight_decay=0.1, dropout=0.5, fine_epochs=10, fine_learning_rate=3e-5, layer="features.30",
+        precision="bfloat16",
+    ),
     "mlp": Recipe(80, 1e-3, weight_decay=0.1, dropout=0.3, fine_epochs=10, fine_learning_rate=1e-4),
     "linear": Recipe(40, 3e-3, weight_decay=0.01),
-}
+}  # fmt: skip
 
 
 def target_of(objects: Sequence[Object]) -> Tensor:
@@ -129,26 +138,64 @@ def evaluate(model: nn.Module, data: Dataset, indices: Sequence[int], device: st
 
 def fit(head: str, maps: Sequence[np.ndarray], targets: Tensor, recipe: Recipe, seed: int, device: str) -> nn.Module:
     """A trained VOC network, whose trunk has random weights; see :class:`Recipe` and :func:`train`."""
+    name = f"voc_{head}"
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = build_voc_net(f"voc_{head}", recipe.dropout)
-        channels = nn.Linear(maps[0].shape[1], HIDDEN)
+        net = build_voc_net(name, recipe.dropout)
+        layers = classifier_of(net)
+        start = layers if head == "linear" else nn.Sequential(*_on_averages(layers, maps[0].shape[1], HIDDEN[name]))
     averaged = [view.mean((2, 3), keepdims=True, dtype=np.float32) for view in maps]
-    layers = net.fc if head == "linear" else nn.Sequential(channels, *net.fc[1:])
-    train(nn.Sequential(nn.Flatten(1), layers), averaged, targets, recipe, seed, device)
-    if head == "mlp":
+    train(nn.Sequential(nn.Flatten(1), start), averaged, targets, recipe, seed, device)
+    if head != "linear":
         positions = maps[0][0, 0].size
-        with torch.no_grad():
-            net.fc[0].weight.copy_(channels.weight.repeat_interleave(positions, 1) / positions)
-            net.fc[0].bias.copy_(channels.bias)
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(seed)  # of the decompositions, which are sketched
+            for to, learned in zip(layers, start, strict=True):
+                if to is not learned:
+                    _take(to.to(device), learned, positions if learned is start[0] else 1)
         fine = replace(recipe, epochs=recipe.fine_epochs, learning_rate=recipe.fine_learning_rate)
         train(head_of(net), maps, targets, fine, seed, device)
     return net.eval()
 
 
+def _on_averages(layers: nn.Sequential, channels: int, hidden: int) -> list[nn.Module]:
+    """``layers`` for maps of one position: the first takes ``channels`` numbers, and factors are one matrix."""
+    first = nn.Linear(channels, hidden)
+    return [first, *(nn.Linear(hidden, hidden) if isinstance(s, nn.Sequential) else s for s in layers[1:])]
+
+
+def _take(to: nn.Module, learned: nn.Linear, positions: int) -> None:
+    """Give ``to`` the function of ``learned`` [D, K], its inputs spread over ``positions``: [D, K x positions].
+
+    Where ``to`` is a pair of factors, they are the truncated singular value decomposition, each with the square roots
+    of the singular values.
+    """
+    pair = isinstance(to, nn.Sequential)
+    if pair:
+        left, values, right = torch.svd_lowrank(learned.weight, len(to[0].weight), niter=8)
+        roots = values.sqrt()
+        first, last = (roots[:, None] * right.T).contiguous(), left * roots
+        to[1].weight.copy_(last)
+    else:
+        first = learned.weight
+    (to[0] if pair else to).weight.copy_(first.repeat_interleave(positions, 1) / positions)
+    (to[1] if pair else to).bias.copy_(learned.bias)
+
+
+def classifier_of(net: nn.Module) -> nn.Module:
+    """The part of a VOC network that this project trained."""
+    return net.classifier if hasattr(net, "classifier") else net.fc
+
+
 def head_of(net: nn.Module) -> nn.Sequential:
-    """What a VOC network does after its trunk."""
-    return nn.Sequential(net.avgpool, nn.Flatten(1), net.fc)
+    """What a VOC network does after the maps that its head is trained on."""
+    return nn.Sequential(net.avgpool, nn.Flatten(1), classifier_of(net))
+
+
+def maps_for(head: str, data: Dataset, indices: Sequence[int], device: str) -> tuple[list[np.ndarray], dict]:
+    """For each view of a recipe its maps [N, K, h, w], and the facts of the trunk that made them."""
+    recipe, trunk = RECIPES[head], load_trunk(f"voc_{head}", device)
+    return features(trunk, data, indices, recipe.views, device, recipe.layer, recipe.precision), trunk.weights
 
 
 def hold_out(head: str, seed: int = 0, device: str = "cpu", **changes: float) -> float:
@@ -158,7 +205,7 @@ def hold_out(head: str, seed: int = 0, device: str = "cpu", **changes: float) ->
     """
     data = open_dataset("voc2007", split="train")
     recipe = replace(RECIPES[head], **changes)
-    maps = features(load_model(TRUNK, device=device), data, range(len(data)), VIEWS, device)
+    maps, _ = maps_for(head, data, range(len(data)), device)
     targets = torch.stack([target_of(data.objects(i)) for i in range(len(data))])
     order, count = data.order(), len(data) // 5
     held, rest = sorted(order[:count]), sorted(order[count:])
@@ -179,7 +226,7 @@ def run(
     """Train ``head`` on VOC's train pictures, write its three files to ``folder`` and return the facts.
 
     Args:
-        head: ``"mlp"`` or ``"linear"``.
+        head: ``"vgg16"``, ``"mlp"`` or ``"linear"``.
         folder: where the files go; by default the project's checkpoints.
         limit: only so many pictures of each set, the first of ``dataset.order()``.
         epochs: other than the recipe's.
@@ -195,28 +242,27 @@ def run(
     if (limit is not None and limit < 20) or (epochs is not None and epochs < 1):
         raise ValueError("Training needs 20 pictures and one epoch at the least.")
     name, recipe = f"voc_{head}", RECIPES[head]
+    parts = VOC_NETS[name]
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs, fine_epochs=min(epochs, recipe.fine_epochs))
     data = open_dataset("voc2007", split="train")
-    trunk = load_model(TRUNK, device=device)
     indices = sorted(data.order()[:limit])
     clock = Clock()
-    maps = features(trunk, data, indices, VIEWS, device)
+    maps, trunk = maps_for(head, data, indices, device)
     minutes_of_maps = clock.minutes()["minutes"]
     net = fit(head, maps, torch.stack([target_of(data.objects(i)) for i in indices]), recipe, seed, device)
     minutes = clock.minutes(2)
-    state = {k: v.detach().half().cpu().contiguous() for k, v in net.state_dict().items() if k.startswith(HEAD)}
+    state = {k: v.detach().half().cpu().contiguous() for k, v in net.state_dict().items() if k.startswith(parts.head)}
     path = (folder or checkpoints_dir()) / f"{name}.safetensors"
-    write_weights(path, state, {"trunk_sha256": trunk.weights["sha256"]})
+    write_weights(path, state, {"trunk_sha256": trunk["sha256"]})
     facts: dict[str, object] = {
         "name": name,
         "parameters": sum(v.numel() for v in state.values()),
-        "target_layer": TARGET_LAYER,
-        "trunk": {**trunk.weights, "trained": False},
+        "target_layer": parts.layer,
+        "trunk": {**trunk, "trained": False},
         "classes": CLASS_NAMES,
         "data": data.card,
         "n": len(indices),
-        "views": VIEWS,
         "seed": seed,
         **asdict(recipe),
         "evaluation": measure(load_model(name, weights=path, device=device), limit, device),
@@ -234,6 +280,23 @@ def measure(model: nn.Module, limit: int | None, device: str) -> dict[str, dict[
     return {data.card.partition(":")[0]: evaluate(model, data, sorted(data.order()[:limit]), device) for data in sets}
 
 
+#: What a card says of a network: its trunk's name, its head, and what is to be known of both.
+_KINDS = {
+    "voc_vgg16": (
+        "VGG16",
+        "two hidden layers of 4,096 units on the flattened maps, as VGG16 has them",
+        """
+- What differs from the VGG16 of the FD-CAM and LIFT-CAM papers: the trunk is the original network's (Simonyan and
+  Zisserman) and was not fine-tuned; the three layers after it were trained here, on train alone (not on trainval), and
+  are not ImageNet's fc6 and fc7 fine-tuned, which could not be had. The two large matrices are products of two factors,
+  of ranks {ranks}, from the truncated singular value decomposition (Girshick, Fast R-CNN, section 3.1), trained
+  on as factors; `campanion.models.voc_nets.multiplied_out` gives the same function as torchvision's own VGG16.""",
+    ),
+    "voc_mlp": ("ResNet-18", "two hidden layers on the flattened maps", ""),
+    "voc_linear": ("ResNet-18", "mean over pixels, one layer", ""),
+}
+
+
 def card(facts: Mapping) -> str:
     """The model card, from the facts alone."""
     measured = facts["evaluation"]
@@ -243,19 +306,22 @@ def card(facts: Mapping) -> str:
         f"| {name} | " + " | ".join(f"{column[name]:.3f}" if name in column else "-" for column in columns) + " |"
         for name in facts["classes"]
     )
-    kind = "two hidden layers on the flattened maps" if facts["name"] == "voc_mlp" else "mean over pixels, one layer"
+    network, kind, differs = _KINDS[facts["name"]]
     trunk, views = facts["trunk"], ", ".join(facts["views"])
     stages = f"{facts['epochs']} epochs at {facts['learning_rate']} on maps averaged over their positions"
     if facts["fine_epochs"]:
-        stages += f",\n  then {facts['fine_epochs']} at {facts['fine_learning_rate']} with each position's own weights"
+        cut = " after the decomposition" if facts["name"] == "voc_vgg16" else ""
+        stages += (
+            f",\n  then {facts['fine_epochs']} at {facts['fine_learning_rate']} with each position's own weights{cut}"
+        )
     spent = facts["minutes_of_maps"]
     kept = f"took {spent} of them" if spent else "were kept from an earlier run"
     made = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
     return f"""# {facts["name"]}
 
-A multi-label classifier of Pascal VOC's 20 classes: torchvision's ResNet-18 with ImageNet weights, frozen, and a head
+A multi-label classifier of Pascal VOC's 20 classes: torchvision's {network} with ImageNet weights, frozen, and a head
 trained by this project ({kind}; {facts["parameters"]:,} parameters). Only the head
-is in `{facts["name"]}.safetensors`; the trunk is `resnet18` of the data folder. Maps are explained at
+is in `{facts["name"]}.safetensors`; the trunk is `{trunk["name"]}` of the data folder. Maps are explained at
 `{facts["target_layer"]}`.
 
 | pictures | mAP | N |
@@ -273,9 +339,9 @@ is in `{facts["name"]}.safetensors`; the trunk is `resnet18` of the data folder.
   ({views}):
   {stages}.
 - Trunk: `{trunk["origin"]}`, sha256 `{trunk["sha256"]}`;
-  with other weights of ResNet-18 the mAP is another.
+  with other weights of {network} the mAP is another.{differs.format(ranks=" and ".join(map(str, RANKS)))}
 - Training took {facts["minutes"]} minutes ({facts["cpu_minutes"]} of processor time) on {facts["device"]}, with
-  {made}; the trunk's maps {kept}.
+  {made}; the trunk's maps ({facts["precision"]}) {kept}.
 - Made again by `python -m campanion train {facts["name"]}`.
 - File: {facts["bytes"]:,} bytes, sha256 `{facts["sha256"]}`.
   Licence of the head: MIT, as the code.
