@@ -156,6 +156,7 @@ def test_sixteen_bits_of_which_few_are_used_are_mentioned(tmp_path, ask):
         (["--model", "scenes_vg"], "Unknown model 'scenes_vg'"),
         (["--model", "vgg16"], "No weights of vgg16"),
         (["--class", "dog"], "Unknown class 'dog'"),
+        (["--class", "higher"], "one output; this one has 10"),
         (["--layer", "features.99"], "Unknown layer"),
         (["--palette", "jett"], "no palette 'jett'"),
         (["--opacity", "2"], "opacity"),

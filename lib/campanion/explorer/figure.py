@@ -85,17 +85,18 @@ def _place(fig: Figure, left: float, top: float, width: float, height: float) ->
 
 
 def _maps(
-    fig: Figure, bench: Bench, answers: list[Answer], target: int, line: float, opacity: float, palette: str
+    fig: Figure, bench: Bench, answers: list[Answer], target: int | str, line: float, opacity: float, palette: str
 ) -> float:
     """The picture and its maps; returns where they end, in inches from the top."""
-    chance = percent(float(bench.probabilities[target]))
+    index = 0 if isinstance(target, str) else target  # a sign is asked of the one output that there is
+    chance = percent(float(bench.probabilities[index]))
     for i, answer in enumerate([None, *answers]):
         left, top = i % COLUMNS * CELL, i // COLUMNS * line + GAP
         ax = _place(fig, left + 0.05, top, CELL - 0.1, line - GAP)
         if answer is None:
             ax.imshow(bench.shown)
             ax.set_axis_off()
-            title = f"{_short(str(bench.model.class_names[target]))}, {chance}"
+            title = f"{_short(str(bench.model.class_names[index]))}, {chance}"
         else:
             heatmap(ax, bench.shown, answer.map, opacity, palette)
             title = label(answer.method) + (" (constant)" if answer.degenerate else "")

@@ -53,6 +53,8 @@ def explain_files(
     if request.layer is not None and request.layer not in layers:
         raise ValueError(unknown("layer", request.layer, filter(None, layers)))
     target = request.target
+    if target in ("higher", "lower") and len(model.class_names) > 1:
+        raise ValueError(f"{target!r} is asked of networks with one output; this one has {len(model.class_names)}.")
     if target not in (None, "higher", "lower"):
         target = find_class(model.class_names, target)
     taken = Counter(source.names[0] for source in given)
