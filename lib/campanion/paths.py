@@ -59,6 +59,11 @@ def checkpoints_dir() -> Path:
     return _committed("checkpoints")
 
 
+def pictures_dir() -> Path:
+    """Photographs in the public domain, with their table of sources."""
+    return _committed("pictures")
+
+
 def results_dir() -> Path:
     """Committed: result files, one JSON per notebook, per-image rows in ``rows/*.parquet``.
 

@@ -162,6 +162,7 @@ def test_nothing_committed_is_left_to_measure_by_its_settings(path):
     assert {"model", "weights", "layer", "data"} <= settings.keys()
     assert set(question.key) <= set(rows)
     assert not rows.duplicated(list(question.key)).any()
+    assert not {"increase", "drop", "drop_in_deletion", "energy", "hit", "hit_15"} & set(rows), "the papers' names"
 
 
 def test_every_kept_measurement_is_known():

@@ -19,7 +19,7 @@ from campanion.report.papers import paper_data
 from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME, Comparison, power
 from campanion.report.verdicts import _judge, runs_of
 from campanion.results import load_results
-from campanion.results.measures import as_published, better
+from campanion.results.measures import better
 from scipy import special
 
 WORDS = (HOLDS, AGAINST, SAME, OPEN)
@@ -61,7 +61,7 @@ def world(claim: str, model: str, data: str, files: list[str]) -> World:
     found = find_claim(claim)
     (run,) = [r for r in runs_of(found, _results()) if (r.model, r.data) == (model, data)]
     needed = comparisons(found, run)
-    frames = [as_published(pd.read_parquet(paths.results_dir() / "rows" / f"{f}.parquet")) for f in files]
+    frames = [pd.read_parquet(paths.results_dir() / "rows" / f"{f}.parquet") for f in files]
     rows = pd.concat(frames, ignore_index=True)
     by = {m: rows.pivot_table(index="image", columns="method", values=m, aggfunc="mean") for m in
           {c.metric for c in needed}}  # fmt: skip

@@ -102,18 +102,6 @@ def test_titles_and_data_names():
     assert papers.paper_data("imagenette96") == "imagenette96"
 
 
-def test_rows_get_the_papers_names_and_units():
-    rows = pd.DataFrame({"image": ["a"], "method": ["cam"], "insertion": [0.5], "deletion": [0.125], "increase": [1.0],
-                         "drop": [0.25], "drop_in_deletion": [-0.5], "energy": [None]})  # fmt: skip
-    out = measures.as_published(rows)
-    values = {"overall": 0.375, "iic": 100.0, "ad": 25.0, "add": -50.0}
-    assert {k: out[k].item() for k in values} == values
-    assert out.energy_proportion.isna().all()
-    assert "drop" not in out
-    assert "drop" in rows
-    assert set(out.columns) - {"image", "method"} <= set(DIRECTION)
-
-
 def test_methods_are_those_of_the_library():
     methods = pytest.importorskip("campanion.cams.methods")
     __import__("campanion.cams")

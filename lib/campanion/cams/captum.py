@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ import torch
 # What captum says of things that it does, and undoes, itself: nothing that a user could act on.
 _CAPTUM_NOTICES = (r"(?s)Input Tensor \d+ did not already require gradients", r"(?s)Setting forward, backward hooks")
 
+# Seeds, warnings and captum's table of rules belong to the whole process: one thread at a time.
+_ALONE = threading.RLock()
+
 
 def seed_from(generator: torch.Generator | None) -> int:
     """A 31-bit seed drawn from ``generator`` (0 without one)."""
@@ -21,6 +25,11 @@ def seed_from(generator: torch.Generator | None) -> int:
 @contextmanager
 def captum_call(seed: int = 0) -> Iterator[None]:
     """Seed torch's and NumPy's global generators, both as before afterwards, and silence captum's notices."""
+    with _ALONE:
+        yield from _seeded(seed)
+
+
+def _seeded(seed: int) -> Iterator[None]:
     state = np.random.get_state()  # noqa: NPY002 - captum and scikit-learn draw from NumPy's global generator
     with torch.random.fork_rng(), warnings.catch_warnings():
         for notice in _CAPTUM_NOTICES:

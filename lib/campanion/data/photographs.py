@@ -72,7 +72,7 @@ def photograph(name: str) -> Image.Image:
     if _BESIDE in name:
         return beside(*name.split(_BESIDE))
     if name in ANIMALS:
-        return open_picture(paths.root() / "data" / "pictures" / f"{name}.webp")
+        return open_picture(paths.pictures_dir() / f"{name}.webp")
     if name == "grace hopper":
         from matplotlib.cbook import get_sample_data
 
@@ -123,7 +123,7 @@ def halves(width: int, height: int) -> tuple[Tensor, Tensor]:
 def sources() -> str:
     """``cat: Loliloli; chicken: Tranquilles; ...``: photographs of ``data/pictures`` and their authors, for a foot."""
     table = np.loadtxt(
-        paths.root() / "data" / "pictures" / "SOURCES.csv", str, delimiter=",", quotechar='"', skiprows=1
+        paths.pictures_dir() / "SOURCES.csv", str, delimiter=",", quotechar='"', skiprows=1
     )
     return "; ".join(f"{row[0].removesuffix('.webp')}: {row[2]}" for row in table)
 

@@ -129,18 +129,9 @@ def method_table(results: Mapping) -> pd.DataFrame:
         if ours is None or forward is None:
             continue
         seconds, unit = ours[clock]["median"], forward["sides"][OURS][clock]["median"]
-        rows.append(
-            {
-                "network": entry["network"],
-                "batch": entry["batch"],
-                "method": entry["method"],
-                "seconds": seconds / entry["batch"],
-                "forwards": seconds / unit,
-                "gflop": ours["gflop"] / entry["batch"],
-                "share": 100 * ours["gflop"] / seconds / entry["rate_gflops"][clock],
-                "mb": ours["added_mb"],
-            }
-        )
+        row = _named(entry) | {"seconds": seconds / entry["batch"], "forwards": seconds / unit}
+        row |= {"gflop": ours["gflop"] / entry["batch"], "mb": ours["added_mb"]}
+        rows.append(row | {"share": 100 * ours["gflop"] / seconds / entry["rate_gflops"][clock]})
     return pd.DataFrame(rows)
 
 
@@ -156,20 +147,10 @@ def ratio_table(results: Mapping) -> pd.DataFrame:
         for library, peer in entry["sides"].items():
             if library == OURS or ours is None:
                 continue
-            rows.append(
-                {
-                    "network": entry["network"],
-                    "batch": entry["batch"],
-                    "method": entry["method"],
-                    "library": library,
-                    "ratio": peer[clock]["median"] / ours[clock]["median"],
-                    "low": peer[clock]["min"] / ours[clock]["max"],
-                    "high": peer[clock]["max"] / ours[clock]["min"],
-                    "once": peer["runs"] == 1,
-                    "ours_mb": ours["added_mb"],
-                    "their_mb": peer["added_mb"],
-                }
-            )
+            ends = (("ratio", "median", "median"), ("low", "min", "max"), ("high", "max", "min"))
+            row = _named(entry) | {"library": library}
+            row |= {name: peer[clock][theirs] / ours[clock][own] for name, theirs, own in ends}
+            rows.append(row | {"once": peer["runs"] == 1, "ours_mb": ours["added_mb"], "their_mb": peer["added_mb"]})
     return pd.DataFrame(rows)
 
 
@@ -218,7 +199,7 @@ def cases_table(results: Mapping, other: Mapping) -> pd.DataFrame:
 def left_out(results: Mapping) -> pd.DataFrame:
     """What was not run, and why."""
     rows = [
-        {"network": e["network"], "batch": e["batch"], "method": e["method"], "side": side, "why": why}
+        {**_named(e), "side": side, "why": why}
         for e in results["methods"].values()
         for side, why in e["left_out"].items()
     ]
@@ -249,16 +230,9 @@ def exponents(results: Mapping) -> pd.DataFrame:
     for name, entry in results["growth"].items():
         for method, line in entry["lines"].items():
             x, seconds = (np.log(np.asarray(line[key][-2:], float)) for key in ("x", clock))
-            rows.append(
-                {
-                    "grows with": name.partition("/")[2],
-                    "method": method,
-                    "from": line["x"][-2],
-                    "to": line["x"][-1],
-                    "power": float(np.diff(seconds)[0] / np.diff(x)[0]),
-                    "ms at the end": 1e3 * line[clock][-1],
-                }
-            )
+            row = {"grows with": name.partition("/")[2], "method": method, "from": line["x"][-2], "to": line["x"][-1]}
+            power = float(np.diff(seconds)[0] / np.diff(x)[0])
+            rows.append(row | {"power": power, "ms at the end": 1e3 * line[clock][-1]})
     return pd.DataFrame(rows)
 
 
@@ -299,18 +273,15 @@ def training_table(results: Mapping) -> pd.DataFrame:
         clock = "cpu" if device == "cpu" else "wall"
         for kind, value in found.items():
             if "None" in found:
-                rows.append(
-                    {
-                        "network": name,
-                        "device": device,
-                        "precision": precision,
-                        "attention": {"None": "plain", "abn": "ABN", "lfi": "LFI-CAM"}[kind],
-                        "images_per_s": value[clock],
-                        "share": value[clock] / found["None"][clock],
-                        "multiply_adds": value["gmac_per_image"] / found["None"]["gmac_per_image"],
-                    }
-                )
+                plain, branch = found["None"], {"None": "plain", "abn": "ABN", "lfi": "LFI-CAM"}[kind]
+                row = {"network": name, "device": device, "precision": precision, "attention": branch}
+                row |= {"images_per_s": value[clock], "share": value[clock] / plain[clock]}
+                rows.append(row | {"multiply_adds": value["gmac_per_image"] / plain["gmac_per_image"]})
     return pd.DataFrame(rows)
+
+
+def _named(entry: Mapping) -> dict[str, object]:
+    return {name: entry[name] for name in ("network", "batch", "method")}
 
 
 def _clock(results: Mapping) -> str:

@@ -274,14 +274,11 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
     settings = {"threshold": PAPER, "limit": limit, "epochs": epochs, "init": cells[0].config.init}
     settings["checkpoints"] = {n.name: n.sha256 for n in networks}
     kept = rows.round(dict.fromkeys(METRICS, 2)).astype(dict.fromkeys(METRICS, "float32"))
-    write_rows(
-        kept.astype({"image": "category", "method": "category"}), rows_path(data, network, "stability"), settings
-    )
+    kept = kept.astype({"image": "category", "method": "category"})
+    write_rows(kept, rows_path(data, network, "stability"), settings)
     least, most = (100 * f(n.top1 for n in networks) for f in (min, max))
-    weights = {
-        "name": f"of {len(networks)} trainings of {network}",
-        "accuracy": f"top-1 {least:.1f} to {most:.1f} % on the test pictures",
-    }
+    weights = {"name": f"of {len(networks)} trainings of {network}"}
+    weights["accuracy"] = f"top-1 {least:.1f} to {most:.1f} % on the test pictures"
     minutes = (time.monotonic() - start) / 60
     record = provenance.collect(mode, data, rows["image"].nunique(), weights, device, minutes, SEED, settings)
     beside = {
@@ -295,7 +292,6 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
     for method in extra:
         top1 = [100 * n.top1 for n in networks if n.method == method]
         wide = max(top1) - min(top1)
-        means.append(
-            {"method": method, "metric": "accuracy_range", "mean": wide, "low": wide, "high": wide, "n": len(top1)}
-        )
+        row = {"method": method, "metric": "accuracy_range", "mean": wide, "low": wide, "high": wide}
+        means.append(row | {"n": len(top1)})
     return make_run(means, differences, record, network, beside)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from campanion.game.check import believed
 from campanion.game.heads import GenericHead, LinearFirstHead
 from campanion.game.shapley import Shapley, mlp_prefixes, pixel_prefixes, sample, walk
+from campanion.game.slope import slope
 from campanion.game.split import Pass, Split, split
 from campanion.inference import fast, pictures_at_once
 from campanion.outputs import Activation, class_indices, is_class
@@ -144,27 +144,9 @@ class ChannelGame:
             ValueError: what follows the layer has no gradient.
         """
         target = self.target(target)
-        return self.once(("gradient", tuple(target.tolist())), lambda: self._gradient(target))
-
-    def _gradient(self, target: Tensor) -> Tensor:
-        graph, kind = self.played.graph, getattr(self.played.head, "kind", None)
-        by_class = kind == "pixel" and not self.played.changes_gradient  # one class's pixels instead of all
-        if graph is not None and not (by_class and self.head.kind == "pixel"):
-            chosen = graph.gather(1, target.unsqueeze(1)).sum()
-            with suppress(RuntimeError):  # changes in place that its graph does not survive
-                return _wide(torch.autograd.grad(chosen, self.played.start, retain_graph=True)[0])
-        with torch.enable_grad():
-            activations = self.activations.detach().clone().requires_grad_(True)
-            # A clone, since a head may change its input in place, which autograd forbids for the leaf itself.
-            given = activations.clone()
-            try:
-                chosen = self.head.logit(given, target) if self.head.kind == "pixel" else self._chosen(given, target)
-                return _wide(torch.autograd.grad(chosen.sum(), activations)[0])
-            except RuntimeError as error:
-                raise ValueError(f"What follows {self.parts.name!r} has no gradient: {error}") from error
-
-    def _chosen(self, activations: Tensor, target: Tensor) -> Tensor:
-        return self.head(activations).gather(1, target.unsqueeze(1)).squeeze(1)
+        return self.once(
+            ("gradient", tuple(target.tolist())), lambda: slope(self.parts, self.played, lambda: self.head, target)
+        )
 
     @torch.no_grad()
     def contributions(self, target: int | list[int] | Tensor | None) -> tuple[Tensor, Tensor]:
@@ -335,28 +317,26 @@ class ChannelGame:
             ValueError: fewer than one ordering, or an odd number with ``antithetic``.
         """
         target, kind, channels = self.target(target), self.head.kind, self.channels
-        each, offset = (None, None) if kind == "generic" else self.contributions(target)
-        walks, size = [], {"generic": channels**2}.get(kind)
+        each = None if kind == "generic" else self.contributions(target)[0]
         if kind == "generic":
             self._announce(orderings * (channels + 1) * len(target))
-        for b, activation in enumerate(self.activations):
-            if kind == "generic":
-                live = (activation != 0).flatten(1).any(1)
-                values = partial(self._prefixes, b, target)
-            else:
-                live, one = (each[b] != 0).any(1), target[b : b + 1]
-                finish = partial(self.head.finish, target=one, lean=True)
-                prefixes = partial(mlp_prefixes, finish, self.head.width)
-                if kind == "pixel":
-                    prefixes = partial(pixel_prefixes, self.head.rest)
-                values = partial(prefixes, each[b], offset[b])
-            walks.append(partial(walk, live, values))
-        if kind == "linear":  # additive game: every marginal of k is C_k, whatever came before
-            walks = each.squeeze(2)
-        size = size or (2 * each.shape[2] if kind == "pixel" else 5 * self.head.width) + 4 * channels
+        size = channels**2 if kind == "generic" else (2 if kind == "pixel" else 5) * each.shape[2] + 4 * channels
+        # An additive game: every marginal of k is C_k, whatever came before.
+        walks = each.squeeze(2) if kind == "linear" else [self._walk(b, target) for b in range(len(target))]
         found = sample(walks, channels, size, orderings, generator, antithetic, tolerance, progress)
         values, error = (part.to(self.activations.dtype) for part in (found.values, found.standard_error))
         return Shapley(values, error, found.orderings)
+
+    def _walk(self, b: int, target: Tensor) -> Callable[[Tensor], Tensor]:
+        """A function from orderings [R, K] to the marginals [R, K] of image ``b``."""
+        if self.head.kind == "generic":
+            live = (self.activations[b] != 0).flatten(1).any(1)
+            return partial(walk, live, partial(self._prefixes, b, target))
+        each, offset = (part[b] for part in self.contributions(target))
+        finish = partial(self.head.finish, target=target[b : b + 1], lean=True)
+        pixel = self.head.kind == "pixel"
+        values = partial(pixel_prefixes, self.head.rest) if pixel else partial(mlp_prefixes, finish)
+        return partial(walk, (each != 0).any(1), partial(values, each, offset))
 
     def _prefixes(self, b: int, target: Tensor, steps: Tensor) -> Tensor:
         """v of the empty set and of every prefix of ``steps`` [R, L] of image ``b``, by forward passes: [R, L + 1]."""
@@ -365,10 +345,6 @@ class ChannelGame:
         place.scatter_(1, steps, ranks[:-1].expand_as(steps))
         rows = (place.unsqueeze(1) < ranks[None, :, None]).flatten(0, 1).to(self.activations.dtype)
         return self.value_of_image(b, rows, target)[0].reshape(len(steps), -1)
-
-
-def _wide(gradient: Tensor) -> Tensor:
-    return gradient.float() if gradient.dtype.itemsize < 4 else gradient
 
 
 def _blocks(total: int, cost: int, most: int = 8192) -> Iterator[slice]:

@@ -50,7 +50,7 @@ _ACTIVATIONS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "gelu": (nn.GELU, ("approximate",)), "silu": (nn.SiLU, ()), "mish": (nn.Mish, ()), "hardswish": (nn.Hardswish, ()),
     "hardsigmoid": (nn.Hardsigmoid, ()), "hardtanh": (nn.Hardtanh, ("min_val", "max_val")), "tanh": (nn.Tanh, ()),
     "sigmoid": (nn.Sigmoid, ()), "softplus": (nn.Softplus, ("beta", "threshold")), "softsign": (nn.Softsign, ()),
-    "logsigmoid": (nn.LogSigmoid, ()), "threshold": (nn.Threshold, ("threshold", "value")),
+    "log_sigmoid": (nn.LogSigmoid, ()), "threshold": (nn.Threshold, ("threshold", "value")),
     "hardshrink": (nn.Hardshrink, ("lambd",)), "softshrink": (nn.Softshrink, ("lambd",)),
     "tanhshrink": (nn.Tanhshrink, ()),
 }  # fmt: skip

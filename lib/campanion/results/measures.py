@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from math import inf
 from types import MappingProxyType
 
-import pandas as pd
-
 from campanion.errors import unknown
 
 _HIGHER = {
@@ -50,7 +48,6 @@ _UNIT = MappingProxyType(
     {"insertion": (0.0, 1.0), "deletion": (0.0, 1.0), "overall": (-1.0, 1.0), "shap_cosine": (-1.0, 1.0)}
 )
 _OPEN = frozenset({"add", "score_change", "local_accuracy_gap", "lrp_gap"})  # in per cent, but not shares of a whole
-_PERCENT = MappingProxyType({"increase": "iic", "drop": "ad", "drop_in_deletion": "add", "energy": "energy_proportion"})
 
 
 def better(metric: str) -> int:
@@ -73,35 +70,3 @@ def limits(metric: str) -> tuple[float, float]:
     if metric in _UNIT:
         return _UNIT[metric]
     return (0.0, 100.0) if TITLES.get(metric, "").endswith("(%)") and metric not in _OPEN else (-inf, inf)
-
-
-def as_published(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per-image rows with the metrics in the papers' names and units.
-
-    Args:
-        rows: with any of the columns ``insertion, deletion, increase, drop, drop_in_deletion, energy``.
-
-    Returns:
-        The same rows with ``overall`` (insertion - deletion) beside these two, and ``iic, ad, add,
-        energy_proportion`` in per cent in place of the fractions.
-
-    >>> summarise(as_published(rows), ["overall", "iic"])
-    """
-    rows = rows.copy()
-    if {"insertion", "deletion"} <= set(rows.columns):
-        rows["overall"] = rows["insertion"] - rows["deletion"]
-    for column, metric in _PERCENT.items():
-        if column in rows:
-            rows[metric] = 100 * rows.pop(column).astype(float)
-    return rows
-
-
-def percent(probability: float) -> str:
-    r"""A probability in per cent, small ones with one digit that counts; the space before the sign does not break.
-
-    >>> percent(0.876), percent(0.0014)
-    ('88\xa0%', '0.1\xa0%')
-    """
-    value = 100 * probability
-    number = f"{value:.0f}" if value >= 1 else f"{value:.1g}" if value >= 1e-4 else "< 0.0001"
-    return f"{number}\u00a0%"
