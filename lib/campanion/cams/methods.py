@@ -32,7 +32,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "fd_cam_exp_b0": ("fd_cam:bias=0", "FD-CAM, w = a exp(s)"),
 }
 
-#: Types of options, to be used as annotations: a whole number of things, several of them, a finite number.
+# Types of options, to be used as annotations: a whole number of things, several of them, a finite number.
 Count = Annotated[int, Field(ge=1, le=10**9, description="a whole number and at least 1")]
 Counts = Annotated[tuple[Count, ...], Field(min_length=1, description="a tuple of whole numbers, each at least 1")]
 Number = Annotated[float, Field(ge=-1e9, le=1e9, description="a number between -1e9 and 1e9")]
