@@ -320,7 +320,12 @@ class ChannelGame:
         each = None if kind == "generic" else self.contributions(target)[0]
         if kind == "generic":
             self._announce(orderings * (channels + 1) * len(target))
-        size = channels**2 if kind == "generic" else (2 if kind == "pixel" else 5) * each.shape[2] + 4 * channels
+        numbers = {
+            "generic": lambda: channels**2,
+            "pixel": lambda: 2 * each.shape[2],
+            "mlp": lambda: 5 * self.head.width,
+        }
+        size = numbers.get(kind, lambda: 0)() + 4 * channels
         # An additive game: every marginal of k is C_k, whatever came before.
         walks = each.squeeze(2) if kind == "linear" else [self._walk(b, target) for b in range(len(target))]
         found = sample(walks, channels, size, orderings, generator, antithetic, tolerance, progress)
@@ -335,7 +340,7 @@ class ChannelGame:
         each, offset = (part[b] for part in self.contributions(target))
         finish = partial(self.head.finish, target=target[b : b + 1], lean=True)
         pixel = self.head.kind == "pixel"
-        values = partial(pixel_prefixes, self.head.rest) if pixel else partial(mlp_prefixes, finish)
+        values = partial(pixel_prefixes, self.head.rest) if pixel else partial(mlp_prefixes, finish, self.head.width)
         return partial(walk, (each != 0).any(1), partial(values, each, offset))
 
     def _prefixes(self, b: int, target: Tensor, steps: Tensor) -> Tensor:
