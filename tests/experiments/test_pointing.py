@@ -254,7 +254,7 @@ def test_committed_rows_and_result_agree(run, monkeypatch):
     monkeypatch.delenv("CAMPANION_RESULTS", raising=False)
     frames, told = [], run["provenance"]["settings"]
     own = {k: v for k, v in told.items() if k not in ("protocol", "beside")}
-    runs = told.get("runs") or {"pointing": own, **told["beside"]}  # "runs": before the runner
+    runs = told.get("runs") or {"pointing": own, **told.get("beside", {})}  # "runs": before the runner
     for name in ("pointing", "pointing_masked"):
         if rows_path(run["data"], run["model"], name).exists():
             frame, settings = read_rows(rows_path(run["data"], run["model"], name))

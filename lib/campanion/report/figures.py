@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +55,8 @@ def use_style() -> None:
     from matplotlib_inline.config import InlineBackend
 
     mpl.rcParams.update(STYLE)
+    # seaborn's grids lay themselves out, and Matplotlib warns that they do.
+    warnings.filterwarnings("ignore", message="The figure layout has changed to tight")
     if (kernel := get_ipython()) is not None:
         # Constrained layout fits the figure already; cutting it to what is drawn would draw it once more to find that.
         InlineBackend.instance(parent=kernel).print_figure_kwargs = {"bbox_inches": None}

@@ -161,7 +161,7 @@ def bias(results: Mapping[str, Mapping]) -> Finding:
         "multiplied by "
         "up to e. How many weights that makes negative depends on how they are spread, so on K and the head: **b is no "
         f"constant of the method**. Insertion minus deletion over b (N = {frame.n.min():,} images): {said}. "
-        "[Notebook 24](24_fd_table4_weight_combination.ipynb) goes further."
+        "Notebook 24 goes further."
     )
     return Finding("FD-CAM's bias is a property of the network", text, fig)
 
