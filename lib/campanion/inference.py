@@ -31,8 +31,8 @@ _HELD: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 class FastNetwork(nn.Module):
     """A frozen inference copy of ``model``; made by :func:`fast`. Takes and returns tensors of the model's dtype.
 
-    The first batch runs on a plain copy, where it shows which batch norm follows which convolution; the second folds
-    them, and compares the logits of the first image.
+    The first image runs on a plain copy, where it shows which batch norm follows which convolution. They are folded,
+    and the logits of that image compared, before the first batch: no number depends on what came before.
     """
 
     def __init__(self, model: nn.Module, precision: str) -> None:
@@ -49,16 +49,12 @@ class FastNetwork(nn.Module):
         if self._first is None or len(images) == 0:
             return self._run(images)
         with self._lock:
-            if self._first == ():
-                pairs = _Pairs(self.network)
-                with pairs:
-                    logits = self._run(images)
-                plain = isinstance(logits, Tensor) and logits.is_floating_point()  # else: nothing to compare
-                self._first = (pairs.found(), images[:1].clone(), logits) if plain else None
-                return logits
-            if self._first:
-                self._fold(*self._first)
-            self._first = None
+            if self._first is not None:
+                with (pairs := _Pairs(self.network)):
+                    logits = self._run(images[:1])
+                if isinstance(logits, Tensor) and logits.is_floating_point():  # else: nothing to compare
+                    self._fold(pairs.found(), images[:1], logits)
+                self._first = None
         return self._run(images)
 
     @torch.no_grad()
