@@ -80,7 +80,7 @@ def group_cam(game: ChannelGame, target: Tensor, *, groups: Count = 32) -> Tenso
                 constant.append(empty)
             scores = game.probabilities(torch.cat(logits))[:, c]
             rise = (scores[1:] - scores[0]).relu() * ~torch.cat(constant)
-            rows.append(torch.einsum("g,ghw->hw", rise, chunks[b]).relu())
+            rows.append(torch.einsum("g,ghw->hw", rise, chunks[b].to(rise)).relu())
         return torch.stack(rows)
 
 
