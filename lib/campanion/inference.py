@@ -67,13 +67,11 @@ class FastNetwork(nn.Module):
                 return self.network(images).to(images.dtype)
 
     @torch.no_grad()
-    def _fold(self, pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]], image: Tensor, batch: Tensor) -> None:
-        """Fold ``pairs``, turn weights to channels_last; undone if ``image``, first of ``batch``, gets other logits."""
-        plain, expected = self.network, batch[:1]
-        size, moved = expected.abs().max(), (batch - expected).abs().max()  # how far images move the logits
-        rounding = 64 * torch.finfo(batch.dtype).eps * size
-        most = rounding + (1e-3 * moved if len(batch) > 1 else 1e-4 * size)
-        most = 0.1 * size if self.precision == "bfloat16" else most
+    def _fold(self, pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]], image: Tensor, expected: Tensor) -> None:
+        """Fold ``pairs``, weights to channels_last; not where ``image`` then has other logits than ``expected``."""
+        plain, size = self.network, expected.abs().max()
+        rounding = 64 * torch.finfo(expected.dtype).eps * size
+        most = 0.1 * size if self.precision == "bfloat16" else rounding + 1e-4 * size
         for layout in (torch.channels_last, torch.contiguous_format):
             self.network, copied = shared_copy(plain, twins := {}), layout
             for conv, norm in pairs:
