@@ -95,6 +95,8 @@ rule cell:
         f"{TRAININGS}/{{cell}}/{{cell}}.safetensors",
     log:
         "logs/training/{cell}.txt",
+    benchmark: # seconds, processor time and the most memory
+        "logs/training/{cell}.usage.tsv"
     params:
         scale=scale,
     threads: lambda wildcards: 1 if scale(wildcards) in ("brief", "reduced") else 4
@@ -118,6 +120,8 @@ rule quick:
         "out/quick/notebooks/{key}.ipynb",
     log:
         "logs/quick/{key}.txt",
+    benchmark: # seconds, processor time and the most memory
+        "logs/quick/{key}.usage.tsv"
     params:
         source=lambda wildcards: flow.source(wildcards.key),
         code=lambda wildcards: flow.digest("lib/**/*.py", "data/papers/*"),
@@ -141,6 +145,8 @@ rule full:
         "out/full/notebooks/{key}.ipynb",
     log:
         "logs/full/{key}.txt",
+    benchmark: # seconds, processor time and the most memory
+        "logs/full/{key}.usage.tsv"
     params:
         source=lambda wildcards: flow.source(wildcards.key),
         limit=lambda wildcards: ["--limit", LIMIT] if LIMIT else [],

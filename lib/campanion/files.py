@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 
 @contextmanager
@@ -37,10 +38,26 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def locked(path: str | Path) -> FileLock:
-    """The lock file ``path``, to hold with ``with``; a second process waits. It is free when its holder ends."""
+@contextmanager
+def locked(path: str | Path, waiting: str = "") -> Iterator[None]:
+    """Hold the lock file ``path``; a second process waits, and says ``waiting`` once. It is free when its holder ends.
+
+    Example:
+        >>> with locked(folder / "lock", "Another process trains this network; this one waits."):
+        ...     train(network)
+    """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        if waiting:
+            print(waiting, file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sha256(path: str | Path) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from campanion.notebooks import workflow
+from campanion.results.rows import read_rows
 from one_node import OneNode, free_ports, why_not
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(why_not()), reason=why_not())]
@@ -111,6 +112,29 @@ def test_a_killed_job_and_a_killed_snakemake_are_gone_on_with(slurm: OneNode, ch
         assert history.read_text().startswith(text), "an epoch that had ended was trained again"
     assert [len(pd.read_csv(history)) for history in histories] == [2, 2]
     assert all((checkout / file).is_file() for file in files)
+
+
+ROWS = """
+from campanion.experiments import faithfulness
+from campanion.experiments.runner import measured
+rows = measured(faithfulness.question("fd", ("grad_cam", "fd_cam"), ["overall"]), "scenes_vgg@scenes", 6)
+print(len(rows), "rows")
+"""
+
+
+def test_two_jobs_that_need_the_same_rows_wait_for_each_other(slurm: OneNode, checkout: Path) -> None:
+    (checkout / "rows.py").write_text(ROWS)
+    environ = environment(slurm, checkout) | {"CAMPANION_RESULTS": str(checkout / "results"), "CAMPANION_BATCH": "1"}
+    command = [shutil.which("srun"), "--ntasks=2", sys.executable, str(checkout / "rows.py")]
+    run = subprocess.run(command, cwd=checkout, env=environ, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-6000:]
+    assert run.stderr.count("this one waits") == 1
+    first, second = run.stdout.split("\n")[:2]
+    assert first == second
+    rows, _ = read_rows(checkout / "results/rows/fd_scenes_scenes_vgg.parquet")
+    assert rows["image"].nunique() == 6
+    assert first == f"{len(rows)} rows"
+    assert not rows.duplicated(["image", "method"]).any()
 
 
 def test_two_tasks_train_one_network(slurm: OneNode, checkout: Path) -> None:

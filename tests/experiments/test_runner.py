@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pandas as pd
@@ -189,6 +192,26 @@ def test_nothing_committed_is_left_to_measure(path, tmp_path, monkeypatch):
     name = path.stem.removesuffix(f"_{data.name}_{settings['model']}")
     found, _ = per_image(done, subject, rows[question.key[0]].nunique(), "cams" if name == path.stem else name)
     assert len(found) == len(rows)
+
+
+def test_a_second_run_of_the_same_rows_waits_and_measures_nothing_again(out, capfd):
+    seen, begun = [], threading.Event()
+
+    def slow(subject, sample):
+        begun.set()
+        time.sleep(0.2)
+        seen.append(sample.id)
+        return brightness(subject, sample)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(measured, replace(example(), measure=slow), MODEL, 3)
+        begun.wait(60)
+        second = pool.submit(measured, replace(example(), measure=slow), MODEL, 4)
+        assert len(first.result()) == 3
+        assert len(second.result()) == 4
+    assert len(seen) == len({*seen}) == 4
+    assert capfd.readouterr().err.count("this one waits") == 1
+    assert len(read_rows(rows_path("scenes", "scenes_vgg", "example"))[0]) == 4
 
 
 def test_a_store_of_rows_is_closed_after_an_error(out):

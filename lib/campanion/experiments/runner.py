@@ -20,6 +20,7 @@ from torch import nn
 from campanion.data import Dataset, Sample, open_dataset
 from campanion.errors import MissingResult, unknown
 from campanion.experiments.subject import Subject
+from campanion.files import locked
 from campanion.models import load_model
 from campanion.progress import track
 from campanion.results import provenance
@@ -267,10 +268,13 @@ def _within(settings: Mapping[str, object], kept: Mapping[str, object]) -> bool:
 def _kept(
     question: Question, subject: Subject, name: str, limit: int | None, fresh: bool = False
 ) -> tuple[pd.DataFrame, dict]:
-    """:func:`per_image`, and the rows written where they are committed."""
-    rows, settings = per_image(question, subject, limit, name, fresh)
-    if len(rows) and limit != 0:
-        write_rows(rows, rows_path(subject.data.name, settings["model"], name), settings)
+    """:func:`per_image`, and the rows written where they are committed; a second run of the same rows waits."""
+    data, model = subject.data.name, subject.model.weights["name"]
+    lock = running_path(data, model, name).with_suffix(".lock")
+    with locked(lock, f"Another run is measuring {lock.stem}; this one waits, and takes what is done."):
+        rows, settings = per_image(question, subject, limit, name, fresh)
+        if len(rows) and limit != 0:
+            write_rows(rows, rows_path(data, model, name), settings)
     return rows, settings
 
 
