@@ -6,7 +6,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -22,7 +20,6 @@ from campanion import paths
 from campanion.notebooks import notebooks_dir
 from PIL import Image
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
 
 BOOKS = ("00_start_here", "40_explore")
@@ -33,23 +30,6 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
 }
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator:
-    """An empty page of a headless Chromium."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    with sync_api.sync_playwright() as playwright:
-        installed = next(filter(None, map(shutil.which, names)), playwright.chromium.executable_path)
-        if not Path(installed).exists():
-            pytest.skip("no Chromium: `apt-get install chromium`, or `python -m playwright install chromium`")
-        # Chromium's own sandbox refuses to start for root, as which containers run; the page is this machine's.
-        root = hasattr(os, "geteuid") and os.geteuid() == 0
-        browser = playwright.chromium.launch(executable_path=installed, args=["--no-sandbox"] if root else [])
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.set_default_timeout(PATIENCE)
-        yield page
-        browser.close()
 
 
 @pytest.fixture(scope="module")
