@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from base64 import b64decode
 from datetime import UTC, datetime
 
 import matplotlib.pyplot as plt
@@ -13,7 +14,7 @@ import torch
 from campanion import explain, load_model, metrics
 from campanion.data.scenes import CLASS_NAMES
 from campanion.errors import MissingData
-from campanion.explorer import Bench, Explorer, bench, draw, find_class, network, pictures, png, save, search, widget
+from campanion.explorer import Bench, Explorer, Knobs, bench, draw, find_class, network, pictures, png, save, search
 from PIL import Image
 
 METHODS = ("grad_cam", "fd_cam", "lift_cam")
@@ -295,26 +296,68 @@ def test_of_quick_changes_the_last_one_wins(monkeypatch):
     assert shown.image.value == png(draw(shown.bench, ["grad_cam"], 8, palette="jet"))
 
 
-def test_a_change_stops_what_an_earlier_one_still_computes(monkeypatch):
-    async def use() -> Explorer:
-        shown = Explorer(methods=METHODS)
-        monkeypatch.setattr(widget, "PAUSE", 0)
-        steps = Explorer._steps
+def test_two_classes_two_networks_and_fd_cams_options_stand_together():
+    shown = Explorer(methods=("grad_cam", "fd_cam"))
+    one = Image.open(io.BytesIO(shown.image.value)).size
+    shown.bias.value = 0
+    shown.theta.value = 20
+    assert shown.chosen == ["grad_cam", "fd_cam:bias=0,percentile=20"]
+    wanted = explain(shown.bench.model, shown.bench.image, shown.target.value, methods=(shown.chosen[1],))
+    assert torch.equal(shown.bench.explain(shown.chosen[1]).map, wanted.maps[shown.chosen[1]][0])
+    shown.other_class.value = 8
+    two = Image.open(io.BytesIO(shown.image.value)).size
+    assert two == (one[0], 2 * one[1])
+    shown.other_model.value = "scenes_resnet"
+    assert shown.times.value.count("forward pass") == 3
+    shown.other_class.value, shown.other_model.value = None, "-"
+    assert Image.open(io.BytesIO(shown.image.value)).size == one
 
-        def interrupted(self):
-            for i, _ in enumerate(steps(self)):
-                if i == 2 and self.palette.value != "jet":
-                    self.palette.value = "jet"
-                yield
 
-        monkeypatch.setattr(Explorer, "_steps", interrupted)
-        shown.target.value = 8
-        while shown._task is not None:
-            await asyncio.sleep(0.01)
-        return shown
+# ---- knobs of other pages
+def test_knobs_follow_and_their_strip_is_stored(monkeypatch):
+    monkeypatch.delenv("CAMPANION_BATCH", raising=False)
+    asked = []
 
-    shown = asyncio.run(use())
-    assert shown.image.value == png(draw(shown.bench, METHODS, 8, palette="jet"))
+    def figure(b, kind, mark):
+        asked.append((b, kind, mark))
+        made = plt.figure(figsize=(2, 1))
+        made.text(0.1, 0.5, f"{b} {kind} {mark}")
+        plt.close(made)
+        return made
+
+    shown = Knobs(figure, [{"b": 0.25}, {"b": 1.0, "kind": "y"}], b=(0.0, 1.0, 0.25), kind=["x", "y"], mark=False)
+    assert asked == [(0.25, "x", False)]
+    before = shown.image.value
+    shown.controls["kind"].value = "y"
+    assert asked[-1] == (0.25, "y", False)
+    assert shown.image.value != before
+    monkeypatch.setenv("CAMPANION_BATCH", "1")
+    stored = shown._repr_mimebundle_()
+    assert set(stored) == {"image/png", "text/plain"}
+    assert asked[-2:] == [(0.25, "x", False), (1.0, "y", False)]
+    strip = Image.open(io.BytesIO(b64decode(stored["image/png"])))
+    single = Image.open(io.BytesIO(before))
+    assert strip.size == (single.width, 2 * single.height)
+    assert "b = 1.0, kind = y" in stored["text/plain"]
+    assert stored == shown._repr_mimebundle_()
+
+
+def test_a_knob_that_fails_says_why_and_goes_on(monkeypatch):
+    monkeypatch.delenv("CAMPANION_BATCH", raising=False)
+
+    def figure(b):
+        if b > 1:
+            raise ValueError("b is at most 1.")
+        return plt.figure(figsize=(1, 1))
+
+    shown = Knobs(figure, [{"b": 0}], b=(0, 3))
+    shown.controls["b"].value = 2
+    assert (shown.status.value, shown.image.value) == ("b is at most 1.", b"")
+    shown.controls["b"].value = 1
+    assert shown.status.value == ""
+    assert shown.image.value != b""
+    with pytest.raises(ValueError, match="No control can be made of b"):
+        Knobs(figure, [], b=object())
 
 
 def test_a_stored_notebook_shows_a_picture_and_no_widget(monkeypatch):

@@ -6,6 +6,7 @@ _HOMES = {
     "bench": ("Answer", "Bench", "find_class", "search"),
     "figure": ("draw", "png"),
     "files": ("explain_files", "save"),
+    "live": ("Knobs",),
     "request": ("Look", "Request", "sources"),
     "sources": ("MODELS", "network", "pictures"),
     "widget": ("Explorer",),

@@ -20,7 +20,7 @@ COLUMNS = 5
 CELL, ROW, CURVE, GAP = 1.8, 0.85, 2.4, 0.3  # inches: width of a map, heights of channels and curves, room for a title
 WIDTH = COLUMNS * CELL
 PALETTES = (MAP, "cividis", "magma", "jet")  # the papers print jet, which is no perceptual map
-OPACITY = 0.55
+OPACITY = 0.75
 
 
 def draw(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -14,22 +11,20 @@ from torch import nn
 
 from campanion import paths
 from campanion.cams.methods import label, parse
-from campanion.explorer.bench import Answer, Bench, search
-from campanion.explorer.controls import Controls
+from campanion.explorer.bench import Bench, search
+from campanion.explorer.controls import NONE, Controls
 from campanion.explorer.figure import draw, png
 from campanion.explorer.files import save
+from campanion.explorer.live import stacked
 from campanion.explorer.sources import MODELS, network, pictures
 from campanion.pictures import open_picture, percent
-from campanion.progress import is_batch
-
-PAUSE = 0.05  # seconds: changes that follow each other faster are answered together
 
 
 class Explorer(Controls):
     """Choose a picture, network, class, layer and methods; see maps, channels and curves; save them.
 
-    A change is answered from the forward pass that is kept; it stops what an earlier change still has to compute, so
-    that the last one wins. Stored notebooks show a static picture instead.
+    A change is answered from the forward pass that is kept. A second class, or a second network, can be shown below the
+    first. Stored notebooks show a static picture instead.
 
     Args:
         picture: a name of :func:`campanion.explorer.pictures`, the path of a picture, or an opened one.
@@ -53,11 +48,10 @@ class Explorer(Controls):
         folder: str | Path | None = None,
         out: str | Path | None = None,
     ) -> None:
-        self._task: asyncio.Task | None = None
-        self._setting = False
         self._key: tuple[str, ...] = ()
         self._given: dict[str, Image.Image] = {}
         self._own: dict[str, nn.Module] = {}
+        self._other_key: tuple[str, ...] = ()
         self._out = Path(out) if out is not None else paths.out_dir() / "explorer"
         self._pictures = pictures(folder)
         if isinstance(picture, Image.Image):
@@ -71,9 +65,9 @@ class Explorer(Controls):
         for name in methods:
             parse(name)
         super().__init__([*self._given, *self._pictures], picture, [*self._own, *MODELS], model, methods, folder)
-        for part in (self.picture, self.model, self.layer, self.target, self.opacity, self.palette, self.channels,
-                     self.curves, *self.methods.values()):  # fmt: skip
-            part.observe(self._changed, "value")
+        self._follow([self.picture, self.model, self.layer, self.target, self.other_class, self.other_model, self.bias,
+                      self.theta, self.opacity, self.palette, self.channels, self.curves,
+                      *self.methods.values()])  # fmt: skip
         self.query.observe(self._searched, "value")
         self.folder.observe(self._listed, "value")
         self.upload.observe(self._uploaded, "value")
@@ -91,66 +85,50 @@ class Explorer(Controls):
 
     @property
     def chosen(self) -> list[str]:
-        """Names of the methods that are ticked."""
-        return [name for name, tick in self.methods.items() if tick.value]
+        """Names of the methods that are ticked, FD-CAM's with the options of its two sliders."""
+        ticked = [name for name, tick in self.methods.items() if tick.value]
+        options = [f"{n}={c.value:g}" for n, c in (("bias", self.bias), ("percentile", self.theta)) if c.value != c.own]
+        return [f"fd_cam:{','.join(options)}" if n == "fd_cam" and options else n for n in ticked]
 
-    def refresh(self) -> None:
-        """Compute and draw now, in this call, what was last asked for."""
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
-        for _ in self._steps():
-            pass
-
-    def _settle(self) -> None:
-        if self._task is not None:
-            self.refresh()
-
-    def _changed(self, _change: object = None) -> None:
-        if self._setting:
-            return
-        if self._task is not None:
-            self._task.cancel()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # a plain script: nothing would run it later
-            self.refresh()
-            return
-        self._task = loop.create_task(self._later())
-
-    async def _later(self) -> None:
-        await asyncio.sleep(PAUSE)
-        for _ in self._steps():
-            await asyncio.sleep(0.01)  # a further change can come in here, and cancels this
-        self._task = None
-
-    def _steps(self) -> Iterator[None]:
-        """The work in pieces of one method each; ends in a drawn picture or in a sentence."""
-        try:
-            self._say("computing ...")
-            yield
-            if self._wanted() != self._key:
-                self._bench = self._open()
-                self._show_bench()
-                yield
-            target, refused, answers = self.target.value, [], []
+    def _answer(self) -> Sequence[str]:
+        if self._wanted() != self._key:
+            self._bench = self._open()
+            self._show_bench()
+        asked = [(self._bench, self.target.value)]
+        if self.other_class.value is not None:
+            asked.append((self._bench, self.other_class.value))
+        if self.other_model.value != NONE:
+            other = self._other()
+            names = list(other.model.class_names)
+            same = self._bench.model.class_names[self.target.value]
+            asked.append((other, names.index(same) if same in names else other.predicted))
+        drawn, refused, times = [], [], []
+        for bench, target in asked:
+            answers = []
             for name in self.chosen:
                 try:
-                    answers.append(self._bench.explain(name, target))
+                    answers.append(bench.explain(name, target))
                 except (ValueError, RuntimeError) as problem:
                     refused.append(f"{label(name)}: {problem}")
-                yield
-            self._draw(answers, curves=False)
-            if self.curves.value and answers:
-                for answer in answers:
-                    self._say(f"insertion and deletion of {label(answer.method)} ...")
-                    yield
-                    self._bench.curves(answer.method, target)
-                self._draw(answers, curves=True)
-            self._say(*refused)
-        except Exception as problem:  # in a task it would end in a log that nobody reads
-            self.image.value, self.times.value = b"", ""  # maps of something else would stand under the sentence
-            self._say(str(problem) or type(problem).__name__)
+            figure = draw(bench, [a.method for a in answers], target, self.opacity.value, self.palette.value,
+                          channels=5 if self.channels.value else 0, curves=self.curves.value)  # fmt: skip
+            drawn.append(png(figure))
+            each = [f"{label(a.method)} {1000 * a.seconds:.0f} ms" for a in answers]
+            times.append(" · ".join([f"forward pass {1000 * bench.seconds:.0f} ms", *each]))
+        self.image.value = drawn[0] if len(drawn) == 1 else stacked(drawn)
+        self.times.value = "<br>".join(map(escape, [*times, "Work that methods share counts for the first of them."]))
+        return list(dict.fromkeys(refused))
+
+    def _other(self) -> Bench:
+        """The same picture in the network that is compared, kept until one of the two changes."""
+        key = (self.picture.value, self.other_model.value)
+        if key != self._other_key:
+            self._kept_other, self._other_key = Bench(network(key[1]), self._picture(), key[0]), key
+        return self._kept_other
+
+    def _picture(self) -> Image.Image:
+        name = self.picture.value
+        return self._given[name] if name in self._given else self._pictures[name]()
 
     def _wanted(self) -> tuple[str, ...]:
         return self.picture.value, self.model.value, self.layer.value
@@ -159,9 +137,8 @@ class Explorer(Controls):
         picture, model, layer = self._wanted()
         before = self._key
         found = self._own.get(model) or network(model)
-        opened = self._given[picture] if picture in self._given else self._pictures[picture]()
         same = before[1:2] == (model,)  # the old layer means nothing to another network
-        return Bench(found, opened, picture, layer if same else None)
+        return Bench(found, self._picture(), picture, layer if same else None)
 
     def _show_bench(self) -> None:
         """Layers and classes of a new bench; the class stays where picture and network do."""
@@ -184,15 +161,13 @@ class Explorer(Controls):
             rows.append((chosen, names[chosen], float(chances[chosen])))
         self.target.options = [(f"{name} ({percent(chance)})", k) for k, name, chance in rows]
         self.target.value = chosen
-
-    def _draw(self, answers: list[Answer], curves: bool) -> None:
-        figure = draw(
-            self._bench, [a.method for a in answers], self.target.value, self.opacity.value, self.palette.value,
-            channels=5 if self.channels.value else 0, curves=curves,
-        )  # fmt: skip
-        self.image.value = png(figure)
-        each = [f"{label(a.method)} {1000 * a.seconds:.0f} ms" for a in answers]
-        self.times.value = escape(" · ".join([f"forward pass {1000 * self._bench.seconds:.0f} ms", *each]))
+        likely = chances.argsort(descending=True)[:50].tolist()
+        rest = [(f"{names[k]} ({percent(float(chances[k]))})", k) for k in likely]
+        if self.other_class.value not in [k for _, k in rest]:
+            self.other_class.value = None
+        kept = self.other_class.value
+        self.other_class.options = [(NONE, None), *rest]
+        self.other_class.value = kept
 
     # ---- what happens at a click
     def _searched(self, _change: object) -> None:
@@ -229,7 +204,7 @@ class Explorer(Controls):
         with self._quietly():
             self.picture.options = [*self._given, *self._pictures]
             self.picture.value = file["name"]
-        self._key = ()  # a second file of the same name is another picture
+        self._key = self._other_key = ()  # a second file of the same name is another picture
         self._changed()
 
     def _saved(self, _button: object) -> None:
@@ -246,29 +221,8 @@ class Explorer(Controls):
             return
         self._say(f"Saved in {done[0].parent}: {', '.join(path.name for path in done)}")
 
-    def _say(self, *sentences: str) -> None:
-        self.status.value = "<br>".join(map(escape, sentences))
-
-    @contextmanager
-    def _quietly(self) -> Iterator[None]:
-        """Set values without answering each as a change."""
-        self._setting = True
-        try:
-            yield
-        finally:
-            self._setting = False
-
     # ---- what a page shows that runs nothing
     def __repr__(self) -> str:
         chosen = ", ".join(label(name) for name in self.chosen)
         what = f"{self.picture.value} in {self.model.value}, class {self._bench.model.class_names[self.target.value]}"
         return f"Explorer: {what}; {chosen}. Run the notebook to use it."
-
-    def _repr_mimebundle_(self, **kwargs: object) -> dict[str, object]:
-        self._settle()
-        bundle = super()._repr_mimebundle_(**kwargs)
-        bundle["text/plain"] = repr(self)
-        bundle["image/png"] = b64encode(self.image.value).decode()
-        if is_batch():  # stored outputs: a widget's id changes with every run, and no page shows it without a kernel
-            del bundle["application/vnd.jupyter.widget-view+json"]
-        return bundle
