@@ -1,0 +1,160 @@
+"""The head of every notebook and the README's table of them: the answer, and what the paper's own numbers would take.
+
+``python -m campanion.report.heads --write`` renews both from the committed results; ``--check`` fails if they are out
+of step. Only text between two marks is touched, so nothing has to be run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from campanion import paths
+from campanion.report import sentences  # fills the table that answer() reads
+from campanion.report.contests import answer
+from campanion.results.store import load_results
+
+ANSWER = ("<!-- answer:begin -->", "<!-- answer:end -->")
+FOUND = ("<!-- found:begin -->", "<!-- found:end -->")
+TABLE = ("<!-- notebooks:begin -->", "<!-- notebooks:end -->")
+GPU = 1000  # forward passes of VGG16 a second that the hours on a GPU suppose; no GPU was measured
+
+
+def block(key: str, results: Mapping[str, Mapping]) -> str:
+    """The head of a notebook as Markdown: its answer, and the box that says how to get the paper's own numbers.
+
+    >>> block("21_fd_table1_faithfulness", load_results())
+    """
+    lines = [f"> **Answer.** {answer(key, results)}"]
+    setting = settings().get(key)
+    if setting is not None:
+        lines += [">", f"> **To get the paper's own numbers** ({setting['data']}):", ">", "> ```bash"]
+        lines += [f"> {setting['command']}", "> ```", ">", f"> {_hours(setting)}"]
+    return "\n".join(lines)
+
+
+def table(results: Mapping[str, Mapping]) -> str:
+    """The notebooks with their answers as a Markdown table."""
+    lines = ["| notebook | answer |", "|---|---|"]
+    for path in _notebooks():
+        title = "".join(_cells(path)[0]["source"]).splitlines()[0].removeprefix("# ")
+        lines.append(f"| [{path.stem[:2]}](notebooks/{path.name}) {title} | {answer(path.stem, results)} |")
+    return "\n".join(lines)
+
+
+def found(results: Mapping[str, Mapping]) -> str:
+    """What was found of each paper, as a Markdown table of three rows."""
+    rows = [f"| **{paper}** | {text} |" for paper, text in sentences.found(results).items()]
+    return "\n".join(["| paper | what we found |", "|---|---|", *rows])
+
+
+def update(write: bool) -> list[str]:
+    """Renew heads and table; returns the names of the files that were out of step.
+
+    Args:
+        write: False only looks.
+
+    Raises:
+        ValueError: the README lacks its marks.
+    """
+    results, stale = load_results(paths.root() / "data" / "results"), []
+    for path in _notebooks():
+        text = path.read_text(encoding="utf-8")
+        notebook = json.loads(text)
+        first = notebook["cells"][0]
+        old = "".join(first["source"])
+        new = _with_block(old, block(path.stem, results))
+        if new != old:
+            stale.append(path.name)
+            first["source"] = new.splitlines(keepends=True)
+            if write:
+                path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    readme = paths.root() / "README.md"
+    old = readme.read_text(encoding="utf-8")
+    for marks in (FOUND, TABLE):
+        if not all(mark in old for mark in marks):
+            raise ValueError(f"README.md needs the lines {marks[0]} and {marks[1]}: put them where the table goes.")
+    new = _between(_between(old, FOUND, found(results)), TABLE, table(results))
+    if new != old:
+        stale.append("README.md")
+        if write:
+            readme.write_text(new, encoding="utf-8")
+    return stale
+
+
+@cache
+def settings() -> dict[str, dict]:
+    """The paper's own setting of each notebook: data, command, images and passes, or hours in words."""
+    return yaml.safe_load((paths.papers_dir() / "own_settings.yml").read_text(encoding="utf-8"))
+
+
+def _hours(setting: Mapping) -> str:
+    if "hours" in setting:
+        return f"{setting['hours'][0].upper()}{setting['hours'][1:]}."
+    passes = setting["images"] * setting["passes"]
+    one = _seconds_per_pass()
+    return (
+        f"N = {setting['images']:,} with {setting['passes']:,} forward passes each: about {_time(passes * one)} on one "
+        f"CPU core ({one:.2f} s a pass of VGG16, measured), {_time(passes / GPU)} on a GPU at {GPU:,} a second."
+    )
+
+
+@cache
+def _seconds_per_pass() -> float:
+    """Seconds of one CPU core for a forward pass of VGG16, from the committed benchmarks."""
+    measured = json.loads((paths.root() / "benchmarks" / "results.json").read_text(encoding="utf-8"))
+    entry = measured["methods"]["vgg16/forward/32"]["sides"]["campanion"]
+    return entry["cpu"]["median"] / 32
+
+
+def _time(seconds: float) -> str:
+    for unit, name in ((3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds / unit:,.0f} {name}" if seconds >= 10 * unit else f"{seconds / unit:.1f} {name}"
+    return f"{max(seconds, 1):.0f} s"
+
+
+def _with_block(source: str, new: str) -> str:
+    """The text of a first cell with the block in it: after the title where it has none yet."""
+    if ANSWER[0] not in source:
+        title, _, rest = source.partition("\n")
+        source = f"{title}\n\n{ANSWER[0]}\n{ANSWER[1]}\n{rest}"
+    return _between(source, ANSWER, new)
+
+
+def _between(text: str, marks: tuple[str, str], new: str) -> str:
+    pattern = re.compile(f"{re.escape(marks[0])}.*?{re.escape(marks[1])}", re.DOTALL)
+    return pattern.sub(lambda _: f"{marks[0]}\n{new}\n{marks[1]}", text, count=1)
+
+
+def _notebooks() -> list[Path]:
+    return sorted((paths.root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+def _cells(path: Path) -> list[dict]:
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m campanion.report.heads", description=__doc__.split("\n")[0])
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--write", action="store_true", help="renew the notebooks' heads and the README's table")
+    group.add_argument("--check", action="store_true", help="fail if one of them is out of step")
+    stale = update(parser.parse_args(arguments).write)
+    print("\n".join(stale) if stale else "Every head is in step with the results.")
+    if stale and not parser.parse_args(arguments).write:
+        print("Run `python -m campanion.report.heads --write`.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
