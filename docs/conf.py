@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 project = "campanion"
 author = copyright = "the authors of campanion"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-extensions += ["mathml", "alternatives", "board", "docstrings", "elsewhere"]  # of docs/_ext
+extensions += ["mathml", "alternatives", "board", "cards", "docstrings", "elsewhere"]  # of docs/_ext
 highlight_language = "none"
 
 # Notebooks are shown as they are committed; a static picture goes before the widget that it stands for.

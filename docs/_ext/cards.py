@@ -1,0 +1,75 @@
+"""``{cards}``: every notebook with a thumbnail and its answer. Also puts the page of ready-made maps into the site."""
+
+from __future__ import annotations
+
+import importlib.util
+from html import escape
+from pathlib import Path
+
+from campanion import paths
+from campanion.notebooks import find, keys
+from campanion.report import sentences  # noqa: F401 - fills the table that answer() reads
+from campanion.report.contests import answer
+from campanion.results import load_results
+from docutils import nodes
+from PIL import Image
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+WIDE = 400  # pixels of a thumbnail
+#: Figures that show best what a notebook is about; elsewhere the first of its figures is taken.
+FIGURES = {
+    "20": "20_fd_fig1_fig6", "26": "26_fd_fig4", "36": "36_lift_fig3", "37": "37_lift_fig4", "40": "readme_page",
+    "42": "42_", "99": "99_",
+}  # fmt: skip
+
+
+class Cards(SphinxDirective):
+    """A card for each notebook, in reading order."""
+
+    def run(self) -> list[nodes.Node]:
+        results = load_results(paths.root() / "data" / "results")
+        cards = []
+        for key in keys():
+            title = _title(key)
+            image = f'<img src="_thumbs/{key}.webp" alt="" loading="lazy">' if picture(key) else ""
+            text = f"<b>{escape(key[:2])} {escape(title)}</b><span>{escape(answer(key, results))}</span>"
+            cards.append(f'<a class="card" href="notebooks/{key}.html">{image}{text}</a>')
+        return [nodes.raw("", f'<div class="cards">{"".join(cards)}</div>', format="html")]
+
+
+def picture(key: str) -> Path | None:
+    """The figure that stands for a notebook, or None where it has none."""
+    start = FIGURES.get(key[:2], f"{key[:2]}_")
+    found = sorted(paths.root().glob(f"figures/{start}*.png")) + sorted(paths.root().glob(f"figures/{start}*.webp"))
+    return found[0] if found else None
+
+
+def write(app: Sphinx, problem: Exception | None) -> None:
+    """Thumbnails and the page of maps, beside the built pages."""
+    if problem is not None or app.builder.format != "html":
+        return
+    folder = Path(app.outdir) / "_thumbs"
+    folder.mkdir(exist_ok=True)
+    for key in keys():
+        if (found := picture(key)) is not None:
+            with Image.open(found) as opened:
+                image = opened.convert("RGB")
+            image.thumbnail((WIDE, 4 * WIDE))
+            image.crop((0, 0, image.width, min(image.height, WIDE * 2 // 3))).save(folder / f"{key}.webp", quality=80)
+    spec = importlib.util.spec_from_file_location("maps_page", Path(__file__).parents[1] / "maps_page.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.write(Path(app.outdir) / "maps.html")
+
+
+def _title(key: str) -> str:
+    import nbformat
+
+    return nbformat.read(find(key), as_version=4).cells[0].source.splitlines()[0].removeprefix("# ")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_directive("cards", Cards)
+    app.connect("build-finished", write)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
