@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from campanion.cams.methods import label
 from campanion.report import networks
-from campanion.results.measures import better, is_percent
+from campanion.results.measures import TITLES, better
 
 #: By notebook: the sentence of its result (or of all results).
 SENTENCES: dict[str, Callable[[Mapping[str, Mapping]], str]] = {}
@@ -146,7 +146,7 @@ def span(values: Sequence[float], digits: int = 0) -> str:
 
 def amount(low: float, high: float, metric: str) -> str:
     """A difference, or a range of them, in the metric's unit: ``0.011 to 0.045``, ``1.8 points``."""
-    percent = metric in _HIGHER or is_percent(metric)
+    percent = metric in _HIGHER or TITLES[metric].endswith("(%)")
     text = span([low, high], 1 if percent else 3)
     if not percent and high < 0.0005:
         text = "less than 0.001"
