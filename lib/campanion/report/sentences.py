@@ -25,6 +25,8 @@ def _(results: Results) -> str:
 
 
 def _trained(results: Results, key: str) -> str:
+    if key not in results:
+        return "Not run: there is no result of these trainings."
     parts = []
     for run in runs(results, key):
         found = rivals(run, "lfi_cam", "top1_error")
@@ -100,7 +102,8 @@ def _(results: Results) -> str:
         }
         told = joined([f"{kind} {value:.1f} %" for kind, value in errors.items()])
         parts.append(f"error on {run_name(run)} with the FIN {told}")
-    return f"No effect is seen: {'; '.join(parts)}, and the learned map is the plain mean of the features."
+    told = "; ".join(parts)
+    return f"{told[0].upper()}{told[1:]}."
 
 
 @says("20_fd_fig1_fig6_discriminability")
@@ -146,7 +149,7 @@ def _(results: Results) -> str:
 @says("24_fd_table4_weight_combination")
 def _(results: Results) -> str:
     listed = runs(results, "24_fd_table4_weight_combination")
-    return f"{contest(listed, 'fd_cam', 'overall')} On ResNet-50 b = 0.5 fails: see section 2.{absent(listed)}"
+    return f"{contest(listed, 'fd_cam', 'overall')}{absent(listed)}"
 
 
 @says("25_fd_fig3_channel_groups")
@@ -282,6 +285,11 @@ def _(results: Results) -> str:
         f"With a random output layer these maps hardly change: {listed_kept or 'none'}; these do, with a rank "
         f"correlation below 0.5: {listed_moved or 'none'}."
     )
+
+
+@says("98_findings")
+def _(results: Results) -> str:
+    return "What was found about the papers themselves, one paragraph and one picture each."
 
 
 @says("99_scoreboard")
