@@ -8,8 +8,7 @@ from pathlib import Path
 
 from campanion import paths
 from campanion.notebooks import find, keys
-from campanion.report import sentences  # noqa: F401 - fills the table that answer() reads
-from campanion.report.contests import answer
+from campanion.report.sentences import answer
 from campanion.results import load_results
 from docutils import nodes
 from PIL import Image

@@ -102,7 +102,7 @@ def reproduce(command: str, targets: Sequence[str], cores: int | None, dry: bool
 @click.option("--activation", type=click.Choice(["softmax", "sigmoid"]), help="Logits to probabilities (the model's).")
 @click.option("--layer", help="Dotted name of the layer (default: the network's last).")
 @click.option("--out", type=click.Path(path_type=Path), default="out", show_default=True, help="Folder for the files.")
-@click.option("--opacity", type=float, default=0.55, show_default=True, help="Of the maps, 0 to 1.")
+@click.option("--opacity", type=float, default=0.75, show_default=True, help="Of the maps, 0 to 1.")
 @click.option("--palette", default="viridis", show_default=True, help="A colour map of matplotlib's.")
 @click.option("--channels", type=int, default=5, show_default=True, help="Of the largest weights, for each method.")
 @click.option("--curves", is_flag=True, help="Draw insertion and deletion, too.")
@@ -212,6 +212,18 @@ def scoreboard(target: Path | None, checked: Path | None) -> int:
     if target and checked:
         raise ValueError("Give --write or --check, not both.")
     return update(target or checked, write=checked is None)
+
+
+@campanion.command()
+@click.option("--write", is_flag=True, help="Renew the heads of the notebooks and the tables of README.md.")
+@click.option("--check", is_flag=True, help="Fail if one of them is older than the results.")
+def answers(write: bool, check: bool) -> int:
+    """Print the answer of every notebook, made from the committed results."""
+    from campanion.report.heads import run
+
+    if write and check:
+        raise ValueError("Give --write or --check, not both.")
+    return run(write, check)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,45 +3,64 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 
+import click
+import nbformat
 import pytest
 from campanion import paths
-from campanion.notebooks import keys
+from campanion.__main__ import campanion
+from campanion.notebooks import find, keys
 from campanion.report import heads
-from campanion.report.contests import answer, contest, joined, rivals, span
+from campanion.report.answers import WORDS, joined, run_name, said, span
+from campanion.report.claims import find_claim
+from campanion.report.scoreboard import committed
+from campanion.report.sentences import answer
 from campanion.results.store import load_results
+from campanion.training.grid import cells
+
+BEST = "fd_table1_best_overall"
 
 
-def run(*differences, model="resnet18", data="imagenet-val"):
-    """A run of these differences: (method, reference, metric, mean, low, high)."""
+def result(*differences, models=("voc_mlp",), data="voc2007"):
+    """A result of notebook 21 for each model; a difference is (method, reference, metric, mean, low, high)."""
     names = ("method", "reference", "metric", "mean", "low", "high")
-    rows = [{**dict(zip(names, d, strict=True)), "n": 5} for d in differences]
-    return {"model": model, "data": data, "mode": "full", "rows": [], "differences": rows}
+    rows = [{**dict(zip(names, d, strict=True)), "n": 2000} for d in differences]
+    one = {"data": data, "mode": "full", "rows": [], "differences": rows}
+    return {"21_fd_table1_faithfulness": {"runs": [{"model": m, **one} for m in models]}}
 
 
-def test_differences_are_turned_so_that_above_0_is_better():
-    found = rivals(run(("a", "fd_cam", "deletion", 0.2, 0.1, 0.3), ("fd_cam", "b", "deletion", 0.2, 0.1, 0.3)),
-                   "fd_cam", "deletion")  # fmt: skip
-    assert found == {"a": (0.2, 0.1, 0.3), "b": (-0.2, -0.3, -0.1)}
+def against(*pairs):
+    """FD-CAM minus each other method, ahead by 0.02 but for those named: (method, mean, low, high)."""
+    (test,) = find_claim(BEST).test
+    named = {m: (mean, low, high) for m, mean, low, high in pairs}
+    return [("fd_cam", m, "overall", *named.get(m, (0.02, 0.01, 0.03))) for m in test.others]
 
 
-def test_yes_no_and_undecided():
-    ahead = ("fd_cam", "grad_cam", "insertion", 0.02, 0.01, 0.03)
-    behind = ("fd_cam", "lift_cam", "insertion", -0.0123, -0.02, -0.001)
-    open_ = ("fd_cam", "layer_cam", "insertion", 0.01, -0.01, 0.03)
-    assert contest([run(ahead)], "fd_cam", "insertion").startswith("Yes on ResNet-18 (ImageNet): FD-CAM is better than")
-    assert contest([run(ahead, behind, open_)], "fd_cam", "insertion") == (
-        "No on ResNet-18 (ImageNet): LIFT-CAM is better by 0.012."
+def test_the_answer_has_the_words_of_the_verdict():
+    assert said(BEST, result(*against())) == (
+        "Yes on ResNet-18 + hidden layers (VOC2007). VGG16, the paper's network, was not run."
     )
-    text = contest([run(ahead, open_)], "fd_cam", "insertion")
-    assert text.startswith("Undecided on ResNet-18 (ImageNet)")
-    assert text.endswith("FD-CAM surely beats 1 of 2.")
-    both = contest([run(behind), run(behind, model="vgg16")], "fd_cam", "insertion")
-    assert both == "No on ResNet-18 (ImageNet) and VGG16 (ImageNet): LIFT-CAM is better by 0.012."
-    other = ("fd_cam", "grad_cam", "insertion", -0.04, -0.05, -0.03)
-    assert "better are LIFT-CAM (by 0.012) and Grad-CAM (by 0.040)" in contest(
-        [run(behind), run(other, model="vgg16")], "fd_cam", "insertion"
-    )
+    behind = ("layer_cam", -0.0123, -0.02, -0.005)
+    text = said(BEST, result(*against(behind, ("grad_cam", 0.01, -0.01, 0.03))))
+    assert text.startswith("No on ResNet-18 + hidden layers (VOC2007): Layer-CAM is better by 0.012.")
+    text = said(BEST, result(*against(("grad_cam", 0.01, -0.01, 0.03)), models=["vgg16"], data="imagenet-val"))
+    assert text == "Cannot tell on VGG16 (ImageNet): 6 of 7 comparisons hold."
+    same = against(*[(m, 0.0, -0.001, 0.001) for m in find_claim(BEST).test[0].others])
+    assert said(BEST, result(*same)).startswith("No difference to speak of on ResNet-18 + hidden layers (VOC2007).")
+    assert said(BEST, {}) == "Not run. VGG16, the paper's network, was not run."
+    both = said(BEST, result(*against(behind), models=["voc_mlp", "resnet18"]))
+    assert both.startswith("No on ResNet-18 + hidden layers (VOC2007) and ResNet-18 (VOC2007): Layer-CAM is better by")
+
+
+@pytest.mark.parametrize("verdict", committed(), ids=lambda v: v.claim.id)
+def test_the_answer_of_every_claim_agrees_with_its_board(verdict):
+    text = said(verdict.claim.id, load_results(paths.root() / "data" / "results"))
+    for one in verdict.answers:
+        sentence = next(part for part in text.split(". ") if run_name(one.model, one.data) in part)
+        assert sentence.startswith(WORDS[one.word])
+    assert text.startswith("Not run.") == (not verdict.answers)
 
 
 def test_words_of_lists_and_ranges():
@@ -64,8 +83,26 @@ def test_the_hours_follow_from_images_and_passes():
     text = heads.block("21_fd_table1_faithfulness", load_results(paths.root() / "data" / "results"))
     setting = heads.settings()["21_fd_table1_faithfulness"]
     hours = setting["images"] * setting["passes"] * heads._seconds_per_pass() / 3600
-    assert f"about {hours:,.0f} h on one CPU core" in text
+    said_hours = int(re.search(r"about ([\d,]+) h on one CPU core", text).group(1).replace(",", ""))
+    assert said_hours == pytest.approx(hours, rel=0.5)
     assert set(heads.settings()) <= set(keys())
+
+
+@pytest.mark.parametrize("key", heads.settings())
+def test_the_command_of_the_papers_own_numbers_is_one_that_there_is(key):
+    words = shlex.split(heads.settings()[key]["command"])
+    assert words[:3] == ["python", "-m", "campanion"]
+    command, rest = campanion, words[3:]
+    while isinstance(command, click.Group):
+        command, rest = command.get_command(click.Context(command), rest[0]), rest[1:]
+    given = command.make_context(command.name, rest).params
+    if "tables" in given:
+        assert cells(given["scale"], given["tables"])
+    else:
+        book = nbformat.read(find(given["key"]), as_version=4)
+        assert find(given["key"]).stem == key
+        for name in re.findall(r"-p '?(\w+)=", heads.settings()[key]["command"]):
+            assert f"\n{name} = " in "\n" + next(c.source for c in book.cells if c.cell_type == "code")
 
 
 def test_what_is_out_of_step_is_named_and_renewed(tmp_path, monkeypatch):

@@ -1,24 +1,23 @@
 """The head of every notebook and the README's table of them: the answer, and what the paper's own numbers would take.
 
-``python -m campanion.report.heads --write`` renews both from the committed results; ``--check`` fails if they are out
-of step. Only text between two marks is touched, so nothing has to be run again.
+``python -m campanion answers`` prints the answers; ``--write`` renews heads and tables from the committed results,
+``--check`` fails if they are out of step. Only text between two marks is touched, so nothing has to be run again.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 import yaml
 
 from campanion import paths
-from campanion.report import sentences  # fills the table that answer() reads
-from campanion.report.contests import answer
+from campanion.report import sentences
+from campanion.report.sentences import answer
 from campanion.results.store import load_results
 
 ANSWER = ("<!-- answer:begin -->", "<!-- answer:end -->")
@@ -102,7 +101,7 @@ def _hours(setting: Mapping) -> str:
     one = _seconds_per_pass()
     return (
         f"N = {setting['images']:,} with {setting['passes']:,} forward passes each: about {_time(passes * one)} on one "
-        f"CPU core ({one:.2f} s a pass of VGG16, measured), {_time(passes / GPU)} on a GPU at {GPU:,} a second."
+        f"CPU core ({one:.1f} s a pass of VGG16, measured), {_time(passes / GPU)} on a GPU at {GPU:,} a second."
     )
 
 
@@ -115,10 +114,9 @@ def _seconds_per_pass() -> float:
 
 
 def _time(seconds: float) -> str:
-    for unit, name in ((3600, "h"), (60, "min")):
-        if seconds >= unit:
-            return f"{seconds / unit:,.0f} {name}" if seconds >= 10 * unit else f"{seconds / unit:.1f} {name}"
-    return f"{max(seconds, 1):.0f} s"
+    """One significant digit: these are guesses, and a benchmark that is run again should not change every head."""
+    unit, name = next(((u, n) for u, n in ((3600, "h"), (60, "min")) if seconds >= u), (1, "s"))
+    return f"{float(f'{max(seconds / unit, 1):.0e}'):,.0f} {name}"
 
 
 def _with_block(source: str, new: str) -> str:
@@ -142,19 +140,15 @@ def _cells(path: Path) -> list[dict]:
     return json.loads(path.read_text(encoding="utf-8"))["cells"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m campanion.report.heads", description=__doc__.split("\n")[0])
-    group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument("--write", action="store_true", help="renew the notebooks' heads and the README's table")
-    group.add_argument("--check", action="store_true", help="fail if one of them is out of step")
-    stale = update(parser.parse_args(arguments).write)
+def run(write: bool, check: bool) -> int:
+    """Print the answers, renew the files, or say which are out of step and return 1."""
+    if not (write or check):
+        results = load_results(paths.root() / "data" / "results")
+        print("\n".join(f"{path.stem[:2]}  {answer(path.stem, results)}" for path in _notebooks()))
+        return 0
+    stale = update(write)
     print("\n".join(stale) if stale else "Every head is in step with the results.")
-    if stale and not parser.parse_args(arguments).write:
-        print("Run `python -m campanion.report.heads --write`.", file=sys.stderr)
+    if stale and not write:
+        print("Run `python -m campanion answers --write`.", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

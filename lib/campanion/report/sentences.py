@@ -1,264 +1,217 @@
-"""The sentences themselves, notebook by notebook; :mod:`campanion.report.contests` has the words they are made of."""
+"""The answer at the head of every notebook, from the verdicts and the committed results; see :mod:`.answers`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import median
 
 from campanion import paths
 from campanion.report import networks
-from campanion.report.contests import SENTENCES, absent, contest, joined, mean, name, rivals, run_name, runs, says, span
+from campanion.report.answers import difference, joined, run_name, runs, said, span, value
+from campanion.report.claims import find_claim
+from campanion.report.papers import published
+from campanion.report.rule import HOLDS
+from campanion.report.verdicts import OWN, verdict
+from campanion.report.words import method
 
 Results = Mapping[str, Mapping]
-FD_TABLE2 = ("grad_cam", "grad_cam_pp", "xgrad_cam", "score_cam", "ablation_cam", "layer_cam", "group_cam")
+SENTENCES: dict[str, Callable[[Results], str]] = {}  # by notebook
+
+#: Notebooks whose answer is that of their claims, each after its question.
+_CLAIMS = {
+    "11_lfi_table1_cifar": {
+        "lfi_table1_below_plain": "Is LFI-CAM's error below the plain network's?",
+        "lfi_table1_abn_below_lfi": "Is ABN's below LFI-CAM's?",
+    },
+    "12_lfi_table2_stl10_catdog": {
+        "lfi_table2_below_plain": "Is LFI-CAM's error below the plain network's?",
+        "lfi_table2_below_abn": "Is it below ABN's?",
+    },
+    "15_lfi_fig3_fig4_gallery": {"lfi_as_good_as_score_cam": "Are LFI-CAM's maps as good as Score-CAM's?"},
+    "16_lfi_fig5_fin_effect": {
+        "lfi_fin_lowers_error": "Does a trained FIN lower the error?",
+        "lfi_fin_focuses_map": "Does it make the map more faithful?",
+    },
+    "20_fd_fig1_fig6_discriminability": {
+        "fd_fig6_discriminates": "Does FD-CAM tell two classes of an image apart better than the others?"
+    },
+    "21_fd_table1_faithfulness": {"fd_table1_best_overall": "Has FD-CAM the best insertion - deletion of eight?"},
+    "23_fd_table3_grouped_switching": {
+        "fd_table3_grouping": "Do groups of channels help?",
+        "fd_table3_switch_on": "Does switching them on help?",
+    },
+    "24_fd_table4_weight_combination": {
+        "fd_table4_combination": "Is the exponential with b = 0.5 the best of three combinations?"
+    },
+    "26_fd_fig4_gallery": {"fd_fig4_noisy": "Are Integrated Gradients and XRAI noisier than the CAMs?"},
+    "27_fd_fig5_curves": {"fd_fig5_steeper": "Are FD-CAM's curves the steepest at the start?"},
+    "31_lift_table1_shap_orderings": {
+        "lift_table1_orderings": "Do more orderings make better maps?",
+        "lift_table1_shap_best": "Does SHAP-CAM then beat the six other CAMs?",
+    },
+    "32_lift_table2_shap_similarity": {
+        "lift_table2_best": "Are LIFT-CAM's weights the closest of six to the Shapley values?"
+    },
+    "33_lift_table3_faithfulness": {"lift_table3_most_cells": "Is LIFT-CAM the best of six in most cells?"},
+    "34_lift_table4_insertion_deletion": {
+        "lift_table4_insertion": "Has LIFT-CAM the highest insertion AUC of six?",
+        "lift_table4_deletion": "And the lowest deletion AUC?",
+    },
+    "35_lift_table5_energy_pointing_game": {
+        "lift_table5_proportion": "Does LIFT-CAM put the most energy into the object's box?"
+    },
+    "36_lift_fig3_gallery": {
+        "lift_fig3_less_noise": "Are LIFT-CAM's maps less noisy than the gradient and other CAMs?"
+    },
+    "37_lift_table6_fig4_vqa": {"lift_table6_vqa": "Does LIFT-CAM beat Grad-CAM on VQA v2?"},
+}
+_PLAIN = {
+    "00_start_here": "A map is a weighted sum of channels; the methods differ in the weights. Start with the pictures.",
+    "10_lfi_fig2_architecture": "The network is built step by step with its shapes, and equations 5 to 10 are checked.",
+    "40_explore": "Choose image, network, classes and methods; maps, channels and curves follow from one forward pass.",
+    "98_findings": "What was found about the papers themselves: one paragraph and one picture each.",
+    "99_scoreboard": "Every claim of the three papers with its answer, network by network.",
+}
 
 
-@says("00_start_here")
-def _(results: Results) -> str:
-    return "A map is a weighted sum of channels, and the methods differ in the weights. Here is how to read the pages."
+def answer(key: str, results: Results) -> str:
+    """The answer of the notebook ``key`` in one or a few sentences.
 
+    Raises:
+        KeyError: no sentence is made for that notebook.
 
-@says("10_lfi_fig2_architecture")
-def _(results: Results) -> str:
-    return "The network is built live, step by step with its shapes; the paper's equations 5 to 10 are checked on it."
-
-
-def _trained(results: Results, key: str) -> str:
-    if key not in results:
-        return "Not run: there is no result of these trainings."
-    parts = []
-    for run in runs(results, key):
-        found = rivals(run, "lfi_cam", "top1_error")
-        for other, (gap, low, high) in found.items():
-            if other in ("plain", "abn"):
-                word = "lower" if low > 0 else "higher" if high < 0 else "not surely different"
-                by = f" by {abs(gap):.1f} points" if word != "not surely different" else ""
-                against = "the plain network's" if other == "plain" else "ABN's"
-                parts.append((f"{word}{by} than {against}" if by else f"not surely different from {against}", run))
+    >>> answer("21_fd_table1_faithfulness", load_results())
+    """
+    if key in _PLAIN:
+        return _PLAIN[key]
+    parts = [f"{question} {said(claim, results)}" for claim, question in _CLAIMS.get(key, {}).items()]
+    if key in SENTENCES:
+        parts.append(SENTENCES[key](results))
     if not parts:
-        return "Undecided: no pair of networks has enough training runs for an interval."
-    said = dict.fromkeys(text for text, _ in parts)
-    listed = [f"{text} on {joined([run_name(r) for t, r in parts if t == text])}" for text in said]
-    return f"With these short training runs LFI-CAM's error is {'; '.join(listed)}."
+        raise KeyError(f"No answer is made for the notebook {key!r}: add it to campanion.report.sentences.")
+    return _once(" ".join(filter(None, parts)))
 
 
-@says("11_lfi_table1_cifar")
-def _(results: Results) -> str:
-    return _trained(results, "11_lfi_table1_cifar")
+def found(results: Results) -> dict[str, str]:
+    """What was found of each paper, in two or three sentences, by the paper's name."""
+    told = {
+        "LIFT-CAM": ("32_lift_table2_shap_similarity", "33_lift_table3_faithfulness"),
+        "FD-CAM": ("21_fd_table1_faithfulness", "22_fd_table2_pointing_game"),
+        "LFI-CAM": ("13_lfi_table3_imagenet_size", "16_lfi_fig5_fin_effect"),
+    }
+    return {paper: _once(" ".join(answer(key, results) for key in listed)) for paper, listed in told.items()}
 
 
-@says("12_lfi_table2_stl10_catdog")
-def _(results: Results) -> str:
-    return _trained(results, "12_lfi_table2_stl10_catdog")
+def says(key: str) -> Callable[[Callable], Callable]:
+    """Decorator: the function adds a sentence with numbers to the answer of that notebook."""
+
+    def keep(function: Callable[[Results], str]) -> Callable:
+        SENTENCES[key] = function
+        return function
+
+    return keep
 
 
 @says("13_lfi_table3_imagenet_size")
-def _(results: Results) -> str:
-    from campanion.report.papers import published
-
+def _sizes(results: Results) -> str:
     printed = published("lfi", "table3")
     printed = printed[printed.metric == "parameters"]
     counted = {r["model"]: r for r in runs(results, "13_lfi_table3_imagenet_size") if r["data"] == "imagenet"}
     same = [
-        abs(mean(counted[row.model], row.method, "parameters") - row.number) < 0.006
+        abs(value(counted[row.model], row.method, "parameters") - row.number) < 0.006
         for row in printed.itertuples()
         if row.model in counted
     ]
-    return (
-        f"{sum(same)} of the {len(same)} printed sizes are the counted ones; the table mixes three versions of the "
-        "LFI-CAM network. Its errors need ImageNet's training images and were not run."
-    )
+    one = verdict(find_claim("lfi_one_network"), results).groups[OWN].judgement
+    mixed = "" if one is None or one.word == HOLDS else " The table mixes versions of the LFI-CAM network."
+    return f"{sum(same)} of {len(same)} printed sizes are the counted ones.{mixed} ImageNet was not trained."
 
 
 @says("14_lfi_fig1_fig6_stability")
-def _(results: Results) -> str:
-    parts = [
-        f"{mean(run, 'lfi_cam', 'iou'):.0f} % (LFI-CAM) and {mean(run, 'abn', 'iou'):.0f} % (ABN) on {run_name(run)}"
-        for run in runs(results, "14_lfi_fig1_fig6_stability")
-        if {"lfi_cam", "abn"} <= {r["method"] for r in run["rows"] if r["metric"] == "iou"}
-    ]
-    told = "; ".join(parts)
-    return f"Hot areas of networks trained with other learning rates overlap by {told}. The paper: 60 and 30 %."
-
-
-@says("15_lfi_fig3_fig4_gallery")
-def _(results: Results) -> str:
-    return contest(
-        [r for r in runs(results, "15_lfi_fig3_fig4_gallery") if any(x["method"] == "lfi_cam" for x in r["rows"])],
-        "lfi_cam",
-        "overall",
-    )
-
-
-@says("16_lfi_fig5_fin_effect")
-def _(results: Results) -> str:
+def _stability(results: Results) -> str:
     parts = []
-    for run in runs(results, "16_lfi_fig5_fin_effect"):
-        errors = {
-            kind: mean(run, f"lfi-paper{end}", "top1_error")
-            for kind, end in (("trained", ""), ("frozen", "-finfrozen"), ("absent", "-finnone"))
-            if any(r["method"] == f"lfi-paper{end}" for r in run["rows"])
-        }
-        told = joined([f"{kind} {value:.1f} %" for kind, value in errors.items()])
-        parts.append(f"error on {run_name(run)} with the FIN {told}")
+    for run in runs(results, "14_lfi_fig1_fig6_stability"):
+        if {"lfi_cam", "abn"} <= {r["method"] for r in run["rows"] if r["metric"] == "iou"}:
+            lfi, abn = (value(run, kind, "iou") for kind in ("lfi_cam", "abn"))
+            parts.append(f"{lfi:.0f} % (LFI-CAM) and {abn:.0f} % (ABN) on {run_name(run['model'], run['data'])}")
+    more = said("lfi_fig6_above_abn", results)
     told = "; ".join(parts)
-    return f"{told[0].upper()}{told[1:]}."
-
-
-@says("20_fd_fig1_fig6_discriminability")
-def _(results: Results) -> str:
-    key = "20_fd_fig1_fig6_discriminability"
-    text = contest(runs(results, key), "fd_cam", "gap", FD_TABLE2)
-    grid = results.get("20_grid_pointing")
-    if grid:
-        shares = [
-            f"{mean(r, 'fd_cam', 'grid_energy'):.0f} % of FD-CAM's energy "
-            f"({mean(r, 'grad_cam', 'grid_energy'):.0f} % of Grad-CAM's) on {networks.name(r['model'])}"
-            for r in grid["runs"]
-        ]
-        text += f" Of two photographs side by side, the one asked about has {joined(shares)}."
-    return text + absent(runs(results, key))
-
-
-@says("21_fd_table1_faithfulness")
-def _(results: Results) -> str:
-    listed = runs(results, "21_fd_table1_faithfulness")
-    return contest(listed, "fd_cam", "overall") + absent(listed)
+    return f"Do LFI-CAM's maps overlap more than ABN's over learning rates? {more} IoU: {told}; paper 60 and 30 %."
 
 
 @says("22_fd_table2_pointing_game")
-def _(results: Results) -> str:
+def _pointing(results: Results) -> str:
     listed = runs(results, "22_fd_table2_pointing_game")
-    text = contest(listed, "fd_cam", "pointing_accuracy", FD_TABLE2)
-    centre = [mean(r, "centre point", "pointing_accuracy") for r in listed]
-    return f"{text} The centre of the image alone scores {span(centre, 1)} %.{absent(listed)}"
+    text = f"Has FD-CAM the best pointing accuracy of seven? {said('fd_table2_best_pointing', results)}"
+    centre = [value(r, "centre point", "pointing_accuracy") for r in listed]
+    fd = [
+        f"{value(r, 'fd_cam', 'pointing_accuracy'):.1f} % on {networks.name(r['model'])}"
+        for r in listed
+        if r["model"] in ("vgg16", "voc_vgg16")
+    ]
+    own = f" FD-CAM points right in {joined(fd)}." if fd else ""
+    return f"{text}{own} The centre of the image alone scores {span(centre, 1)} %."
 
 
 @says("23_fd_table3_grouped_switching")
-def _(results: Results) -> str:
-    listed = runs(results, "23_fd_table3_grouped_switching")
-    parts = []
-    for run in listed:
-        groups = rivals(run, "fd_cam_g_off", "overall")["fd_cam_ng_off"]
-        switch_on = rivals(run, "fd_cam", "overall")["fd_cam_g_off"]
-        parts.append(f"{run_name(run)}: groups {_signed(groups)}, switch-on score {_signed(switch_on)}")
-    return f"Change of insertion - deletion on {'; on '.join(parts)}.{absent(listed)}"
-
-
-@says("24_fd_table4_weight_combination")
-def _(results: Results) -> str:
-    listed = runs(results, "24_fd_table4_weight_combination")
-    return f"{contest(listed, 'fd_cam', 'overall')}{absent(listed)}"
+def _switching(results: Results) -> str:
+    told = []
+    for run in runs(results, "23_fd_table3_grouped_switching"):
+        groups = difference(run, "fd_cam_g_off", "fd_cam_ng_off", "overall")
+        switch_on = difference(run, "fd_cam", "fd_cam_g_off", "overall")
+        told.append(f"{groups} and {switch_on} on {networks.name(run['model'])}")
+    return f"What each adds to insertion - deletion: {'; '.join(told)}."
 
 
 @says("25_fd_fig3_channel_groups")
-def _(results: Results) -> str:
+def _groups(results: Results) -> str:
     listed = runs(results, "25_fd_fig3_channel_groups")
     row = "fd_cam:percentile=5,percentile_of=channel"
-    inside, outside = ([mean(r, row, metric) for r in listed] for metric in ("within", "between"))
-    on = joined([networks.name(r["model"]) for r in listed])
+    inside, outside = ([value(r, row, metric) for r in listed] for metric in ("within", "between"))
     return (
-        f"In part: channels of one group have a cosine of {span(inside, 2)}, others of {span(outside, 2)} ({on}): "
-        f"alike, but not twins.{absent(listed)}"
+        f"Are the channels of a group highly similar? {said('fd_fig3_similar_channels', results)} Channels outside "
+        f"of a group have {span(outside, 2)}, so groups are alike ({span(inside, 2)}) but no twins."
     )
-
-
-@says("26_fd_fig4_gallery")
-def _(results: Results) -> str:
-    listed = runs(results, "26_fd_fig4_gallery")
-    n = joined([str(r["provenance"]["n"]) for r in listed])
-    return f"Best insertion - deletion on the {n} photographs? {contest(listed, 'fd_cam', 'overall')}{absent(listed)}"
 
 
 @says("27_fd_fig5_curves")
-def _(results: Results) -> str:
-    listed = runs(results, "27_fd_fig5_curves")
-    shares = [f"{mean(r, 'fd_cam', 'best_overall'):.0f} % on {networks.name(r['model'])}" for r in listed]
-    return (
-        f"FD-CAM has the best insertion - deletion of eight methods for {joined(shares)} of the images; "
-        f"by chance it would be 12.5 %.{absent(listed)}"
-    )
+def _curves(results: Results) -> str:
+    shares = [
+        f"{value(r, 'fd_cam', 'best_overall'):.0f} % on {networks.name(r['model'])}"
+        for r in runs(results, "27_fd_fig5_curves")
+    ]
+    return f"It has the best insertion - deletion of eight for {joined(shares)} of the images; by chance 12.5 %."
 
 
 @says("30_lift_fig1_fig2_idea")
-def _(results: Results) -> str:
-    cosines: dict[str, list[float]] = {networks.LINEAR: [], networks.HIDDEN: []}
+def _idea(results: Results) -> str:
+    cosines: dict[str, list[float]] = {}
     for run in runs(results, "32_lift_table2_shap_similarity"):
-        cosines.setdefault(networks.head(run["model"]), []).append(mean(run, "lift_cam", "shap_cosine"))
+        cosines.setdefault(networks.head(run["model"]), []).append(value(run, "lift_cam", "shap_cosine"))
+    told = [f"{span(values, 3)} ({head})" for head, values in cosines.items()]
     return (
-        f"Yes: one backward pass gives the Shapley values exactly behind a linear head (cosine "
-        f"{span(cosines[networks.LINEAR], 3)}) and closely behind hidden layers ({span(cosines[networks.HIDDEN], 3)})."
+        f"Does one backward pass give the Shapley values? Their cosine with LIFT-CAM's weights is {joined(told)}. "
+        f"Do the weights add up to the score? {said('lift_eq8_local_accuracy', results)}"
     )
-
-
-@says("31_lift_table1_shap_orderings")
-def _(results: Results) -> str:
-    listed = runs(results, "31_lift_table1_shap_orderings")
-    sure = [r for r in listed if all(rivals(r, "shap_cam_100", m)["shap_cam_10"][1] > 0 for m in ("iic", "ad", "add"))]
-    more = f"{len(sure)} of {len(listed)} networks and data sets gain in all three metrics from 10 to 100 orderings."
-    return f"{more} {_ad(listed, 'shap_cam_100')}{absent(listed)}"
 
 
 @says("32_lift_table2_shap_similarity")
-def _(results: Results) -> str:
-    listed = runs(results, "32_lift_table2_shap_similarity")
-    cosines = [mean(r, "lift_cam", "shap_cosine") for r in listed]
-    hidden = [r for r in listed if networks.head(r["model"]) == networks.HIDDEN]
-    return (
-        f"LIFT-CAM's weights have a cosine of {span(cosines, 3)} with the SHAP values. Closest of six, where the head "
-        f"has hidden layers? {contest(hidden, 'lift_cam', 'shap_cosine')}{absent(listed)}"
-    )
-
-
-@says("33_lift_table3_faithfulness")
-def _(results: Results) -> str:
-    listed = runs(results, "33_lift_table3_faithfulness")
-    return f"{_ad(listed, 'lift_cam')}{absent(listed)}"
-
-
-def _ad(listed: list[Mapping], method: str) -> str:
-    return f"Lowest average drop? {contest(listed, method, 'ad')}"
-
-
-@says("34_lift_table4_insertion_deletion")
-def _(results: Results) -> str:
-    listed = runs(results, "34_lift_table4_insertion_deletion")
-    return f"Highest insertion AUC? {contest(listed, 'lift_cam', 'insertion')}{absent(listed)}"
-
-
-@says("35_lift_table5_energy_pointing_game")
-def _(results: Results) -> str:
-    listed = runs(results, "35_lift_table5_energy_pointing_game")
-    return contest(listed, "lift_cam", "energy_proportion") + absent(listed)
+def _similar(results: Results) -> str:
+    cosines = [value(r, "lift_cam", "shap_cosine") for r in runs(results, "32_lift_table2_shap_similarity")]
+    return f"Their cosine is {span(cosines, 3)}."
 
 
 @says("36_lift_fig3_gallery")
-def _(results: Results) -> str:
+def _gallery(results: Results) -> str:
     listed = runs(results, "36_lift_fig3_gallery")
-    likeness = [mean(r, "lift_cam", "likeness") for r in listed]
-    noise = [mean(r, "smooth_grad", "variation") / mean(r, "lift_cam", "variation") for r in listed]
-    return (
-        f"LIFT-CAM's maps correlate at {span(likeness, 3)} with those of the SHAP values, and SmoothGrad's vary "
-        f"{span(noise)} times as much from pixel to pixel.{absent(listed)}"
-    )
-
-
-@says("37_lift_table6_fig4_vqa")
-def _(results: Results) -> str:
-    listed = results["37_lift_table6_fig4_vqa"]["runs"]
-    real = [r for r in listed if r["data"] != "scenes"]
-    text = f"Lower average drop than Grad-CAM? {contest(real or listed, 'lift_cam', 'ad', ('grad_cam',))}"
-    return text if real else f"Open: VQA v2 was not run. {text}"
-
-
-@says("40_explore")
-def _(results: Results) -> str:
-    return "Choose an image, a network, a class and methods; maps, channels and curves follow, from one forward pass."
+    likeness = span([value(r, "lift_cam", "likeness") for r in listed], 3)
+    noise = span([value(r, "smooth_grad", "variation") / value(r, "lift_cam", "variation") for r in listed])
+    return f"They correlate at {likeness} with the SHAP values' maps; SmoothGrad varies {noise} times as much."
 
 
 @says("41_beyond_speed")
-def _(results: Results) -> str:
+def _speed(results: Results) -> str:
     entries = json.loads((paths.root() / "benchmarks" / "results.json").read_text("utf-8"))["methods"].values()
     ratios: dict[str, list[float]] = {}
     for entry in entries:
@@ -266,64 +219,32 @@ def _(results: Results) -> str:
         for library, theirs in entry["sides"].items():
             if ours is not None and library != "campanion":
                 ratios.setdefault(library, []).append(theirs["cpu"]["median"] / ours["cpu"]["median"])
-    if "authors" in ratios:
-        ratios["the authors' code"] = ratios.pop("authors")
-    told = [f"{median(each):.1f} times for {library}" for library, each in ratios.items()]
-    return f"The time of other libraries over ours, in the middle of all methods and networks: {joined(told)}."
+    told = [
+        f"{median(each):.1f} times ({'the authors' if library == 'authors' else library})"
+        for library, each in ratios.items()
+    ]
+    return f"Other libraries take, in the middle of all methods and networks, {joined(told)} our time on a CPU."
 
 
 @says("42_beyond_sanity_checks")
-def _(results: Results) -> str:
+def _sanity(results: Results) -> str:
     listed = runs(results, "42_beyond_sanity_checks")
-    methods = dict.fromkeys(r["method"] for run in listed for r in run["rows"] if r["metric"] == "rank_output")
-    stay = {m: [mean(run, m, "rank_output") for run in listed] for m in methods}
-    kept = [m for m, values in stay.items() if min(values) > 0.7]
-    moved = [m for m, values in stay.items() if max(values) < 0.5]
-    listed_kept = joined([f"{name(m)} (rank correlation {span(stay[m], 2)})" for m in kept])
-    listed_moved = joined([name(m) for m in moved])
+    names = dict.fromkeys(r["method"] for run in listed for r in run["rows"] if r["metric"] == "rank_output")
+    stay = {m: [value(run, m, "rank_output") for run in listed] for m in names}
+    kept = [f"{method(m)} ({span(v, 2)})" for m, v in stay.items() if min(v) > 0.7]
+    moved = [method(m) for m, v in stay.items() if max(v) < 0.5]
     return (
-        f"With a random output layer these maps hardly change: {listed_kept or 'none'}; these do, with a rank "
-        f"correlation below 0.5: {listed_moved or 'none'}."
+        "With a re-initialised output layer these maps keep their rank correlation above 0.7: "
+        f"{joined(kept) or 'none'}; these fall below 0.5: {joined(moved) or 'none'}."
     )
 
 
-@says("98_findings")
-def _(results: Results) -> str:
-    return "What was found about the papers themselves, one paragraph and one picture each."
-
-
-@says("99_scoreboard")
-def _(results: Results) -> str:
-    return "Every claim of the three papers with its answer, network by network."
-
-
-def _signed(difference: tuple[float, float, float]) -> str:
-    gap, low, high = difference
-    if low <= 0 <= high:
-        return f"{gap:+.3f} (interval includes 0)"
-    return f"{gap:+.3f}"
-
-
-def found(results: Results) -> dict[str, str]:
-    """What was found of each paper, in two or three sentences, by the paper's name."""
-    listed = runs(results, "32_lift_table2_shap_similarity")
-    cosines = span([mean(r, "lift_cam", "shap_cosine") for r in listed], 3)
-    drop = _beaten(runs(results, "33_lift_table3_faithfulness"), "lift_cam", "ad")
-    fd_overall = _beaten(runs(results, "21_fd_table1_faithfulness"), "fd_cam", "overall")
-    gaps = contest(runs(results, "20_fd_fig1_fig6_discriminability"), "fd_cam", "gap", FD_TABLE2)
-    return {
-        "LIFT-CAM": (
-            f"Its weights have a cosine of {cosines} with the Shapley values, as claimed, and cost one backward pass. "
-            f"The most faithful maps? {drop} another method has a surely lower average drop."
-        ),
-        "FD-CAM": (
-            f"The best insertion - deletion of eight? {fd_overall} another is surely better. Two classes apart? {gaps}"
-        ),
-        "LFI-CAM": f"{SENTENCES['13_lfi_table3_imagenet_size'](results).partition(';')[0]}. What is its FIN worth? "
-        f"{SENTENCES['16_lfi_fig5_fin_effect'](results)}",
-    }
-
-
-def _beaten(listed: list[Mapping], method: str, metric: str) -> str:
-    worse = sum(any(high < 0 for _, _, high in rivals(run, method, metric).values()) for run in listed)
-    return f"On {worse} of {len(listed)} networks and data sets"
+def _once(text: str) -> str:
+    """A sentence that several claims add (the network that was not run) stands once, at the end."""
+    for name in ("VGG16", "VGG16 of VOC", "ResNet-18", "ResNet-110"):
+        for end in ("was not run in full.", "was not run."):
+            said_once = f" {name}, the paper's network, {end}"
+            if said_once in text:
+                text = text.replace(said_once, "")
+                text += "" if f"{name}, the paper's network, was not run" in text else said_once
+    return text
