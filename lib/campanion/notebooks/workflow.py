@@ -110,6 +110,8 @@ def _summary(mode: str, whole: bool, seconds: float) -> None:
 def run_tests() -> int:
     """Style, tests, and the committed notebooks against what they store; every part runs, whatever fails."""
     start, python = time.monotonic(), sys.executable
+    # A file's tests stay in one process: they share what is costly to make, and a notebook's cells their kernel.
+    spread = ["-n", str(min(os.cpu_count() or 1, 8)), "--dist", "loadfile", "--no-loadscope-reorder"]
     nbval = ["-p", "tests.nbval_rounding", "--nbval", "--nbval-current-env", "--nbval-cell-timeout", "600"]
     nbval += ["--nbval-sanitize-with", "tests/nbval_sanitize.cfg", "-p", "no:cacheprovider", "notebooks"]
     # The figures that nbval's run saves go elsewhere, so that testing leaves the checkout as it is.
@@ -118,12 +120,13 @@ def run_tests() -> int:
     for module, *words in (
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        ["pytest"],  # also checks the results' files
+        ["pytest", *spread],  # also checks the results' files
         ["campanion", "notebooks", "check"],
         ["campanion", "scoreboard", "--check", "README.md"],
-        ["pytest", *nbval],
+        ["pytest", *spread, *nbval],
     ):
-        here = {**os.environ, "CAMPANION_BATCH": "1", **(elsewhere if words == nbval else {})}
+        here = {**os.environ, "CAMPANION_BATCH": "1", **(elsewhere if "--nbval" in words else {})}
+        here |= {"OMP_NUM_THREADS": "1"} if "-n" in words else {}
         failed |= subprocess.run([python, "-m", module, *words], cwd=paths.root(), env=here).returncode != 0
     seconds = time.monotonic() - start
     print("Some tests failed; see above." if failed else f"All tests passed in {seconds:.0f} s.", flush=True)
