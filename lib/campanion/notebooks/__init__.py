@@ -106,6 +106,8 @@ def run(
     """
     import papermill
 
+    from campanion.notebooks import kernels  # only here: Jupyter takes a while to import
+
     if mode not in MODES:
         raise ValueError(unknown("mode", mode, MODES))
     path = find(key)
@@ -136,6 +138,7 @@ def run(
             coalesce_streams=True,  # else the moments at which text arrives would show in the file
             # Kernels warn that they listen on loopback, signed but not encrypted, and remark on their own shutdown.
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+            **kernels.manager(),
         )
     write_whole(output, strip(log.read_text(encoding="utf-8")))
     return output

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import yaml
 
 from campanion import paths
 from campanion.errors import unknown
-from campanion.notebooks import keys, log_dir, needs_of, notebooks_dir, text
+from campanion.notebooks import kernels, keys, log_dir, needs_of, notebooks_dir, text
 
 SCOREBOARD = "99_scoreboard"
 ROOM = 2  # GB of free disk for a run
@@ -76,7 +76,9 @@ def run_snakemake(
     given = {"mode": mode, "limit": limit, "scale": scale, "targets": ",".join(wanted)}
     words += ["--config", *(f"{name}={value}" for name, value in given.items() if value)]
     here = {**os.environ, "XDG_CACHE_HOME": str(paths.root() / ".snakemake" / "cache")}
-    done = subprocess.run([sys.executable, "-m", "snakemake", *words], cwd=paths.root(), env=here)
+    local = kernels.server() if profile is None and mode != "full" else nullcontext({})  # many short notebooks
+    with local as found:
+        done = subprocess.run([sys.executable, "-m", "snakemake", *words], cwd=paths.root(), env=here | found)
     seconds = time.monotonic() - start
     if done.returncode:
         said = f"Not everything could be run ({seconds:.0f} s). The logs are in logs/{mode}/; the same command goes on."

@@ -1,0 +1,140 @@
+"""Kernels forked from a process that has imported PyTorch and the rest: one import for many notebooks (Linux).
+
+Importing takes three seconds of processor time, and some notebooks of a quick run compute for as long. :func:`server`
+starts the process; a notebook that is run with its socket in ``CAMPANION_KERNELS`` gets a kernel from it, and without
+one its own, as ever.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.manager import AsyncKernelManager
+
+SOCKET = "CAMPANION_KERNELS"
+# Not pandas and matplotlib: on import they look whether they are in a notebook.
+_PRELOADED = ("ipykernel.kernelapp", "scipy.stats", "campanion.cams.explain", "campanion.metrics", "campanion.models")
+
+
+@contextmanager
+def server() -> Iterator[dict[str, str]]:
+    """The environment variable by which notebooks find a server of kernels, which ends with the block; {} elsewhere."""
+    if not sys.platform.startswith("linux"):  # elsewhere libraries do not survive a fork
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="campanion-") as folder:
+        place = os.path.join(folder, "kernels")
+        # numpy's and torch's threads, had they begun, would not exist in a fork
+        process = subprocess.Popen([sys.executable, "-m", __name__, place], env={**os.environ, "OMP_NUM_THREADS": "1"})
+        try:
+            while not os.path.exists(place) and process.poll() is None:
+                time.sleep(0.02)
+            yield {SOCKET: place}
+        finally:
+            process.terminate()
+            process.wait()
+
+
+class ForkedKernel:
+    """A kernel that :func:`serve` forked, with what Jupyter asks of a :class:`subprocess.Popen`."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, place: str, command: list[str], cwd: str | None, environment: dict[str, str]) -> None:
+        request = json.dumps({"command": command, "cwd": cwd or os.getcwd(), "environment": environment})
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+            line.connect(place)
+            socket.send_fds(line, [request.encode()], [1, 2])
+            self.pid = int(line.recv(32))
+
+    def poll(self) -> int | None:
+        """None while it runs."""
+        try:
+            return os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return 0
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended."""
+        while self.poll() is None:
+            time.sleep(0.02)
+        return 0
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to it."""
+        os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it."""
+        self.send_signal(signal.SIGKILL)
+
+
+class ForkingManager(AsyncKernelManager):
+    """Jupyter's manager of a kernel, which comes from the server that :data:`SOCKET` names."""
+
+    async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+        self.provisioner.process = kernel = ForkedKernel(os.environ[SOCKET], kernel_cmd, kw.get("cwd"), kw["env"])
+        self.provisioner.pid = self.provisioner.pgid = kernel.pid
+        self._reconcile_connection_info(self.provisioner.connection_info)
+
+
+def manager() -> dict[str, type]:
+    """What papermill needs to be told to fork its kernel; nothing where there is no server."""
+    return {"kernel_manager_class": ForkingManager} if Path(os.environ.get(SOCKET, "")).is_socket() else {}
+
+
+def serve(place: str) -> dict | None:
+    """Import, then fork a kernel for each request; in the new process this returns what was requested."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system forgets kernels that have ended
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(place)
+        listener.listen()
+        for module in _PRELOADED:
+            __import__(module)
+        while True:
+            line, _ = listener.accept()
+            with line:
+                message, files, _, _ = socket.recv_fds(line, 1 << 20, 2)
+                if os.fork() == 0:
+                    os.setsid()  # Jupyter signals the whole group
+                    line.sendall(str(os.getpid()).encode())
+                    for number, file in enumerate(files, start=1):
+                        os.dup2(file, number)
+                    return json.loads(message)
+                for file in files:
+                    os.close(file)
+
+
+def become(request: dict) -> None:
+    """Be the kernel that was requested."""
+    import torch
+    from ipykernel.kernelapp import launch_new_instance
+
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["cwd"])
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+    sys.path = [p for p in sys.path if p]
+    after = request["command"].index("ipykernel_launcher") + 1
+    sys.argv = ["ipykernel_launcher", *request["command"][after:]]
+    launch_new_instance()
+
+
+if __name__ == "__main__":
+    become(serve(sys.argv[1]))
