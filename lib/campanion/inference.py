@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -203,6 +203,16 @@ def pictures_at_once(images: Tensor) -> int:
     return max(1, min(most, most * 224 * 224 // (images.shape[-1] * images.shape[-2])))
 
 
+def modules_of(model: nn.Module) -> list[nn.Module]:
+    """``model`` and all modules in it, each once: what ``model.modules()`` gives, in a third of its time."""
+    found, seen = [model], {model}
+    for module in found:  # grows on the way
+        fresh = [part for part in module._modules.values() if part is not None and part not in seen]
+        seen.update(fresh)
+        found += dict.fromkeys(fresh)
+    return found
+
+
 @contextmanager
 def eval_mode(model: nn.Module, graph: bool = False) -> Iterator[nn.Module]:
     """Put ``model`` in eval mode; every submodule's own train/eval flag is restored when the last thread is done.
@@ -210,18 +220,21 @@ def eval_mode(model: nn.Module, graph: bool = False) -> Iterator[nn.Module]:
     ``graph``: gradients are recorded, so that tensors which the modules keep (their last features) would hold the graph
     and with it all of the pass: they are detached afterwards.
     """
+    modules = modules_of(model)
     with _LOCK:
-        held = [m for m in model.modules() if m.training or (_HELD and m in _HELD)]
+        held = [m for m in modules if m.training or (_HELD and m in _HELD)]
         for module in held:
             _HELD[module] = _HELD.get(module, 0) + 1
             module.training = False
-    known = {id(v) for v in _kept(model)} if graph else set()
+    known = {id(tensor) for _, _, tensor in _graphs(modules)} if graph else set()
     try:
-        with eager(model):
+        with eager(model, modules):
             yield model
     finally:
         if graph:
-            _forget_graphs(model, known)
+            for holder, name, tensor in _graphs(modules):
+                if id(tensor) not in known:
+                    holder[name] = tensor.detach()
         with _LOCK:
             for module in held:
                 _HELD[module] -= 1
@@ -230,18 +243,16 @@ def eval_mode(model: nn.Module, graph: bool = False) -> Iterator[nn.Module]:
                     del _HELD[module]
 
 
-def _kept(model: nn.Module) -> Iterator[Tensor]:
-    """Tensors with a graph that modules keep as plain attributes."""
-    for module in model.modules():
-        for value in (*module.__dict__.values(), *module._buffers.values()):
-            if isinstance(value, Tensor) and value.grad_fn is not None:
-                yield value
+_PLAIN = {bool, int, float, str, tuple, set, dict, OrderedDict, type(None)}  # types of what most modules hold
 
 
-def _forget_graphs(model: nn.Module, known: set[int]) -> None:
-    """Detach the tensors that modules keep with a graph, those in ``known`` aside."""
-    for module in model.modules():
-        for held in (module.__dict__, module._buffers):
-            for name, value in list(held.items()):
-                if isinstance(value, Tensor) and value.grad_fn is not None and id(value) not in known:
-                    held[name] = value.detach()
+def _graphs(modules: list[nn.Module]) -> list[tuple[dict, str, Tensor]]:
+    """Tensors with a graph that modules keep as attributes or buffers: the dictionary that holds each, and its name."""
+    holders = (holder for module in modules for holder in (module.__dict__, module._buffers))
+    return [
+        (holder, name, value)
+        for holder in holders
+        if not _PLAIN.issuperset(map(type, holder.values()))  # rules out nearly all, at once
+        for name, value in holder.items()
+        if isinstance(value, Tensor) and value.grad_fn is not None
+    ]

@@ -55,9 +55,9 @@ _EAGER: list[Any] = []  # for each call that needs compiled networks to run as t
 
 
 @contextmanager
-def eager(model: nn.Module) -> Iterator[None]:
+def eager(model: nn.Module, modules: list[nn.Module] | None = None) -> Iterator[None]:
     """Let compiled modules run as they are written: what was compiled earlier does not see the hooks of today."""
-    if not any(module._compiled_call_impl is not None or is_compiled(module) for module in model.modules()):
+    if not any(m._compiled_call_impl is not None or is_compiled(m) for m in modules or model.modules()):
         yield
         return
     with _LOCK:

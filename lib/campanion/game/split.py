@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,27 +20,33 @@ from torch import Tensor, nn
 from campanion.errors import unknown
 from campanion.game.heads import GenericHead, LinearFirstHead, recognise
 from campanion.game.layouts import Layout, Placed, check_layout, checked, default_layer, place
-from campanion.game.record import Program, Recorder
+from campanion.game.record import Program, Recorder, Step
 from campanion.inference import eval_mode
 from campanion.outputs import Activation, Outputs, Target, nested, unwrap
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass of the network: A [B, K, h, w], logits [B, C] and, where it was recorded, the head.
+    """One pass of the network: A [B, K, h, w], logits [B, C] and, where it was recorded, what made these of those.
 
-    ``start`` is what a gradient is taken by (zeros added to A) and ``graph`` are the logits with their graph; None
-    without one. ``certain`` is whether the record alone says what the network does; else it is compared with it.
+    ``record`` are the steps and the slot of the logits. ``start`` is what a gradient is taken by (zeros added to A) and
+    ``graph`` are the logits with their graph; None without one. ``certain`` is whether the record alone says what the
+    network does; else it is compared with it.
     """
 
     activations: Tensor
     logits: Tensor
-    head: GenericHead | LinearFirstHead | None
+    record: tuple[list[Step], int] | None
     start: Tensor | None
     graph: Tensor | None
     certain: bool
     changes_gradient: bool
     placed: Placed
+
+    @cached_property
+    def head(self) -> GenericHead | LinearFirstHead | None:
+        """The head, recognised when first asked for: most gradients need none."""
+        return None if self.record is None else recognise(Program(*self.record, rows=len(self.logits)))
 
 
 class _Tap:
@@ -72,7 +79,8 @@ class _Tap:
         torch.set_grad_enabled(True)  # until the no_grad() around the pass ends
         if output._is_view() or output.is_inference() or output.requires_grad:
             output = output.detach().clone()
-        self.start = torch.zeros_like(output, requires_grad=True)
+        zero = torch.zeros((), dtype=output.dtype, device=output.device, requires_grad=True)
+        self.start = zero.expand(output.shape)  # one number in memory
         return output.add_(self.start)
 
     def leave(self) -> None:
@@ -119,9 +127,11 @@ class Split:
         handle = self.layer.register_forward_hook(tap)
         try:
             with eval_mode(self.model, graph=gradient), torch.no_grad():
-                logits = self(images)
+                try:
+                    logits = self(images)
+                finally:
+                    tap.leave()  # before no_grad() ends, which is no part of the network
         finally:
-            tap.leave()
             handle.remove()
         if len(tap.kept) != 1:
             raise ValueError(
@@ -135,7 +145,7 @@ class Split:
         return Pass(
             activations=tap.kept[0],
             logits=logits.detach(),
-            head=recognise(Program(tap.recorder.steps, slot, len(images))) if known else None,
+            record=(tap.recorder.steps, slot) if known else None,
             start=tap.start,
             graph=logits if logits.requires_grad and tap.start is not None else None,
             certain=not faults,
@@ -199,8 +209,6 @@ def split(
 
 def find_layer(model: nn.Module, layer: str | nn.Module | None) -> tuple[str, nn.Module]:
     """Dotted name and module of ``layer`` in ``model`` (None: ``model.target_layer``, or torchvision's)."""
-    modules = dict(model.named_modules(remove_duplicate=False))
-    modules.pop("", None)
     if layer is None:
         given = ((prefix, getattr(inside, "target_layer", None)) for prefix, inside in nested(model))
         layer = next((p + t if isinstance(t, str) else t for p, t in given if isinstance(t, (str, nn.Module))), None)
@@ -208,10 +216,18 @@ def find_layer(model: nn.Module, layer: str | nn.Module | None) -> tuple[str, nn
         if layer is None:
             raise ValueError("This model has no .target_layer: name one, such as layer='layer4' or 'features.29'.")
     if isinstance(layer, str):
-        if layer not in modules:
-            raise ValueError(unknown("layer", layer, modules))
-        return layer, modules[layer]
-    for name, module in modules.items():
+        module: nn.Module | None = model
+        for part in layer.split("."):
+            module = module._modules[part] if module is not None and part in module._modules else None
+        if module is not None:
+            return layer, module
+        raise ValueError(unknown("layer", layer, [name for name, _ in _named(model)]))
+    for name, module in _named(model):
         if module is layer:
             return name, module
     raise ValueError(f"The layer {type(layer).__name__} given is no module of this model; pass its dotted name.")
+
+
+def _named(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """All modules in ``model`` with every name that they have."""
+    return [(name, module) for name, module in model.named_modules(remove_duplicate=False) if name]
