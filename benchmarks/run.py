@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE))
 
 import torch  # noqa: E402
 from campanion.experiments.speed import method_table, quick_file, ratio_table, results_file, this_machine  # noqa: E402
-from campanion.files import write_whole  # noqa: E402
+from campanion.paths import write_whole  # noqa: E402
 from cases import CASES, Case  # noqa: E402
 from clock import high_water, machine, product_rate, summary, timed  # noqa: E402
 

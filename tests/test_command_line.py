@@ -13,8 +13,8 @@ from campanion.__main__ import main
 from campanion.cams.explain import explain
 from campanion.data.scenes import scene
 from campanion.explorer.files import overlay
-from campanion.files import sha256
 from campanion.models import load_model
+from campanion.paths import sha256
 from PIL import Image
 
 

@@ -180,7 +180,7 @@ def maps(checkpoint: str, out: Path, method: str | None, limit: int | None, devi
     """Write a map of each test image of CHECKPOINT into one file."""
     from campanion.experiments.learned import maps_of
     from campanion.experiments.mapfiles import save_maps
-    from campanion.models.trained import read_card
+    from campanion.models.load import read_card
 
     made, ids, method = maps_of(checkpoint, method, limit, device=device)
     facts = read_card(checkpoint)

@@ -13,7 +13,7 @@ import click
 
 from campanion.errors import unknown
 
-#: A number of images, epochs, cores ...: never 0, which would mean nothing at all or everything.
+#: A number of images, epochs or cores, never 0, which would mean nothing at all or everything.
 COUNT = click.IntRange(min=1)
 
 

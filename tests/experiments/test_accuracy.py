@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from campanion.experiments.accuracy import accuracy_study, correctness, detectable, names_of, not_run, summary
 from campanion.experiments.sizes import NETWORKS, TABLE3, parameters, size_runs
-from campanion.models.trained import read_card
+from campanion.models.load import read_card
 from campanion.report.grid_figures import printed_differences, study_figure
 from campanion.results.rows import read_rows, rows_path
 from campanion.results.statistics import combine
-from campanion.training.cell import Cell, attention_of
+from campanion.training.cell import Cell
 from campanion.training.grid import train_cells
-from campanion.training.settings import make_config
+from campanion.training.settings import attention_of, make_config
 
 TINY = {"data": "scenes", "network": "resnet20", "size": 16, "limit": 20, "limit_test": 12, "epochs": 1, "batch": 10,
         "lr": 0.01, "device": "cpu"}  # fmt: skip

@@ -17,6 +17,7 @@ from campanion.experiments import (
     convergence,
     discriminability,
     faithfulness,
+    fd_bias,
     groups,
     orderings,
     pointing,
@@ -141,6 +142,7 @@ def asked(path) -> Question | None:
         "convergence": convergence.question(),
         "groups": groups.question(),
         "vqa": vqa.question(),
+        "fd_bias": fd_bias.question(),
     }
     protocols = {name: faithfulness.question(name, (), [], precision) for name in PROTOCOLS}
     named = f"_{settings.get('data', 'photographs')}_{settings.get('model')}"

@@ -15,7 +15,7 @@ from campanion.experiments import learned
 from campanion.experiments import stability as stability_study
 from campanion.experiments.learned import Trained, config_of, finished, learned_maps, maps_of
 from campanion.metrics import stability_iou
-from campanion.models.trained import load_trained
+from campanion.models.load import load_trained
 from campanion.results.rows import read_rows, rows_path
 from campanion.results.store import load_result
 from campanion.training.batches import normalise

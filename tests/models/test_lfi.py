@@ -11,8 +11,8 @@ from campanion.experiments.learned import config_of
 from campanion.game.game import ChannelGame
 from campanion.models import build_model
 from campanion.models.lfi import GENERATIONS, LFICAM
+from campanion.models.load import load_trained
 from campanion.models.network import Backbone
-from campanion.models.trained import load_trained
 from campanion.training.loop import train
 from campanion.training.settings import make_config
 from nets import masked_logits, pictures

@@ -18,8 +18,9 @@ from campanion.errors import MissingData
 from campanion.game.game import ChannelGame
 from campanion.models.load import load_trunk
 from campanion.models.voc_nets import VOC_NETS, build_voc_net
+from campanion.training import fit
 from campanion.training.features import features, view_of
-from campanion.training.voc import RECIPES, average_precision, evaluate, run, target_of
+from campanion.training.voc import HEADS, average_precision, evaluate, run, target_of
 from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 
@@ -100,7 +101,7 @@ def folder(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 @pytest.mark.filterwarnings("ignore:No positive samples")
-@pytest.mark.parametrize("head", RECIPES)
+@pytest.mark.parametrize("head", HEADS)
 def test_training_writes_a_head_that_loads(
     folder: Path, small: Path, head: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,10 +121,11 @@ def test_training_writes_a_head_that_loads(
     assert facts["trunk"]["sha256"] == trunk.weights["sha256"]
     assert model.weights["origin"] == f"{name}.safetensors on {parts.trunk}.safetensors"
     assert len({model.weights["sha256"], facts["sha256"], trunk.weights["sha256"]}) == 3
-    ((card, measured),) = facts["evaluation"].items()
+    ((card, measured),) = facts["accuracy"].items()
     assert card.startswith("Pascal VOC 2007 val")
     assert measured["n"] == 20
     assert f"{measured['mAP']:.3f}" in (folder / f"{name}.md").read_text()
+    assert not list((small / "out" / "training").iterdir())
     before = (folder / f"{name}.safetensors").read_bytes()
     run(head, folder, limit=20, epochs=2)
     assert (folder / f"{name}.safetensors").read_bytes() == before
@@ -131,11 +133,33 @@ def test_training_writes_a_head_that_loads(
     assert (folder / f"{name}.safetensors").read_bytes() != before
 
 
+@pytest.mark.filterwarnings("ignore:No positive samples")
+def test_a_stopped_head_resumes_and_ends_with_the_same_weights(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = run("mlp", folder, limit=20, epochs=3)
+    kept, saved = fit.save_state, []
+
+    def stop(*arguments: object) -> None:
+        kept(*arguments)
+        saved.append(arguments)
+        if len(saved) == 5:  # the second epoch on the maps themselves
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit, "save_state", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run("mlp", tmp_path, limit=20, epochs=3)
+    monkeypatch.setattr(fit, "save_state", kept)
+    capsys.readouterr()
+    assert run("mlp", tmp_path, limit=20, epochs=3)["sha256"] == whole["sha256"]
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["epoch 3"]
+
+
 def test_bad_requests(folder: Path, small: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Unknown head 'linaer'\. Did you mean 'linear'"):
         run("linaer", folder)
     for wrong in ({"limit": 19}, {"epochs": 0}):
-        with pytest.raises(ValueError, match="20 pictures and one epoch"):
+        with pytest.raises(ValueError, match="20 images and one epoch"):
             run("mlp", folder, **wrong)
     with pytest.raises(MissingData, match="train voc_mlp"):
         load_model("voc_mlp", weights=tmp_path / "none.safetensors")

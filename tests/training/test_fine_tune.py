@@ -10,7 +10,7 @@ import torchvision
 from campanion.data import open_dataset
 from campanion.errors import MissingData
 from campanion.models import build_model
-from campanion.models.trained import read_card, start_from_imagenet
+from campanion.models.load import read_card, start_from_imagenet
 from campanion.training.loop import train
 from campanion.training.parts import open_part
 from campanion.training.schedule import make_optimiser
@@ -80,7 +80,7 @@ def test_a_run_starts_from_the_weights_and_says_so(weights: dict[str, torch.Tens
 
     torch.testing.assert_close(load_file(path)["layer2.0.conv1.weight"].float(), weights["layer2.0.conv1.weight"],
                                rtol=1e-3, atol=1e-6)  # fmt: skip
-    with pytest.raises(ValueError, match="init was 'imagenet', now None"):
+    with pytest.raises(ValueError, match="init was 'imagenet', now 'random'"):
         train(make_config({**TINY, "lr": 1e-9, "folder": str(tmp_path)}))
 
 

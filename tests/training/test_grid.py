@@ -14,11 +14,11 @@ from campanion import paths
 from campanion.__main__ import main
 from campanion.errors import MissingData
 from campanion.models import build_model
-from campanion.training.cell import Cell, attention_of, longest, method_of, read_grid
+from campanion.training.cell import Cell, longest, read_grid
+from campanion.training.checkpoint import write_history
 from campanion.training.grid import TABLES, cells, tables_of, train_cells
 from campanion.training.hours import assumed_hours, hours, listing, measured, multiply_adds, not_run_here, speed
-from campanion.training.settings import make_config, read_config
-from campanion.training.state import write_history
+from campanion.training.settings import attention_of, make_config, method_of, read_config
 
 TINY = {"data": "scenes", "network": "resnet20", "size": 16, "limit": 20, "limit_test": 10, "epochs": 1, "batch": 10}
 
@@ -105,11 +105,11 @@ def test_a_cell_is_done_when_its_checkpoint_is_there_and_of_these_settings(out: 
     train_cells([cell])  # finished: nothing is written again
     assert cell.checkpoint.stat().st_mtime_ns == before
     for changed, says in (
-        ({"batch": 5}, "recipe.batch is 10, not 5"),
-        ({"attention": "abn"}, "attention is None, not 'abn'"),
-        ({"seed": 1}, "seed is 0, not 1"),
-        ({"fin": "none", "attention": "lfi"}, "fin is 'trained', not 'none'"),
-        ({"init": "imagenet"}, "init is 'random', not 'imagenet'"),
+        ({"batch": 5}, "recipe.batch was 10, now 5"),
+        ({"attention": "abn"}, "attention was None, now 'abn'"),
+        ({"seed": 1}, "seed was 0, now 1"),
+        ({"fin": "none", "attention": "lfi"}, "fin was 'trained', now 'none'"),
+        ({"init": "imagenet"}, "init was 'random', now 'imagenet'"),
     ):
         with pytest.raises(ValueError, match=says):
             _ = tiny(out, **changed).done
@@ -117,7 +117,7 @@ def test_a_cell_is_done_when_its_checkpoint_is_there_and_of_these_settings(out: 
 
 def test_a_training_that_ended_before_its_network_was_tested_is_not_done(out: Path) -> None:
     cell = tiny(out)
-    with patch("campanion.training.card.load_trained", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+    with patch("campanion.training.loop.load_trained", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         train_cells([cell])
     assert (list(cell.config.place.glob("*.safetensors")), cell.epochs, cell.done) == ([], 1, False)
     history = cell.config.place / "history.csv"

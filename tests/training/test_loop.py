@@ -19,16 +19,15 @@ from campanion.__main__ import main
 from campanion.data import DATASETS
 from campanion.errors import MissingData
 from campanion.experiments import learned, mapfiles
+from campanion.models.load import build_network, load_trained, weights_of
 from campanion.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from campanion.models.small import ImagenetteVGG
-from campanion.models.trained import build_network, load_trained, weights_of
-from campanion.training.batches import Draw, normalise
-from campanion.training.loop import smooth
+from campanion.training.batches import Draw, normalise, smooth
+from campanion.training.checkpoint import STATE, load_state, open_tensorboard, read_history, save_state
 from campanion.training.loop import train as train_config
 from campanion.training.parts import evaluate, open_part
 from campanion.training.schedule import learning_rate
 from campanion.training.settings import TRAINABLE, Recipe, make_config, read_config, recipe
-from campanion.training.state import STATE, load_state, open_tensorboard, read_history, save_state
 from torch.nn import functional as F
 from torchvision.models import vgg11_bn
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,15 +16,15 @@ from campanion.report.claims import find_claim
 from campanion.report.verdicts import verdict
 from campanion.results.rows import read_rows, rows_path
 from campanion.results.store import load_result, load_results
-from campanion.training import vqa_loop as vqa_training
+from campanion.training import fit
 from campanion.training.vqa import RECIPES, run
-from campanion.training.vqa_loop import Pairs, accuracy
+from campanion.training.vqa_pairs import Pairs, accuracy
 from safetensors.torch import save_file
 from torchvision.models import resnet18
 from vqa_files import official
 
 KEY = "37_lift_table6_fig4_vqa"
-SHORT = replace(RECIPES["scenes"], epochs=2, batch=8)
+SHORT = RECIPES["scenes"].model_copy(update={"epochs": 3, "batch": 8})
 
 
 @pytest.fixture
@@ -69,29 +68,29 @@ def test_accuracy_by_type() -> None:
 def test_training_on_scenes_learns_is_repeatable_and_resumes(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses: list[str] = []
     monkeypatch.setattr("builtins.print", lambda *words, **_: losses.append(words[0]))
-    facts = run("scenes", places / "a", scenes=24, tests=10, recipe=replace(SHORT, epochs=3))
+    facts = run("scenes", places / "a", scenes=24, tests=10, recipe=SHORT)
     assert float(losses[2].split()[-1]) < float(losses[0].split()[-1])
-    again = run("scenes", places / "b", scenes=24, tests=10, recipe=replace(SHORT, epochs=3))
+    again = run("scenes", places / "b", scenes=24, tests=10, recipe=SHORT)
     assert facts["sha256"] == again["sha256"]
     assert load_vqa(weights=places / "a" / "vqa_scenes.safetensors").weights["sha256"] == facts["sha256"]
     assert json.loads((places / "a" / "vqa_scenes.json").read_text())["accuracy"] == facts["accuracy"]
     text = (places / "a" / "vqa_scenes.md").read_text()
     assert facts["sha256"] in text
-    assert "no claim of\n  a paper" in text
+    assert "no claim of a paper" in text
 
-    kept = vqa_training._keep
+    kept = fit.save_state
 
-    def stopped(*arguments: object) -> None:
-        kept(*arguments)
-        if arguments[-1] == 2:
+    def stopped(folder: Path, state: dict) -> None:
+        kept(folder, state)
+        if len(state["history"]) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(vqa_training, "_keep", stopped)
+    monkeypatch.setattr(fit, "save_state", stopped)
     with pytest.raises(KeyboardInterrupt):
-        run("scenes", places / "c", scenes=24, tests=10, recipe=replace(SHORT, epochs=3))
-    monkeypatch.setattr(vqa_training, "_keep", kept)
+        run("scenes", places / "c", scenes=24, tests=10, recipe=SHORT)
+    monkeypatch.setattr(fit, "save_state", kept)
     losses.clear()
-    resumed = run("scenes", places / "c", scenes=24, tests=10, recipe=replace(SHORT, epochs=3))
+    resumed = run("scenes", places / "c", scenes=24, tests=10, recipe=SHORT)
     assert [line.split(":")[0] for line in losses] == ["epoch 3"]
     assert resumed["sha256"] == facts["sha256"]
 
@@ -106,7 +105,7 @@ def test_bad_input_is_refused_before_any_work(places: Path) -> None:
 
 
 def test_a_run_on_vqa_v2_from_training_to_verdict(vqa_folder: Path) -> None:
-    facts = run("vqa-v2", recipe=replace(RECIPES["vqa-v2"], epochs=12, batch=2))
+    facts = run("vqa-v2", recipe=RECIPES["vqa-v2"].model_copy(update={"epochs": 12, "batch": 2}))
     assert facts["design"]["answers"] == ("yes", "cat")
     assert facts["accuracy"]["all"]["n"] == 3
     assert 0 < facts["accuracy"]["other"]["vqa_accuracy"] <= 1

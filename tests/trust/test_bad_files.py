@@ -15,11 +15,11 @@ import pytest
 import torch
 import yaml
 from campanion.data import coco, imagenet, voc, vqa
-from campanion.models.load import read_weights
+from campanion.models.weights import read_weights
 from campanion.results.rows import RowStore
 from campanion.results.store import load_result
+from campanion.training.checkpoint import load_state, save_state
 from campanion.training.settings import read_config
-from campanion.training.state import load_state, save_state
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from refusals import refused

@@ -14,8 +14,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from campanion.__main__ import main
-from campanion.files import sha256
 from campanion.notebooks import keys
+from campanion.paths import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

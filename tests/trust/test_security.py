@@ -16,8 +16,8 @@ import torch
 from campanion.data import coco, imagenet, voc, vqa, weights
 from campanion.data.download import DownloadError
 from campanion.errors import MissingData
-from campanion.models.load import read_weights
-from campanion.training.state import load_state
+from campanion.models.weights import read_weights
+from campanion.training.checkpoint import load_state
 from nbformat import read as read_notebook
 
 ROOT = Path(__file__).resolve().parents[2]

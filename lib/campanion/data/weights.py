@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision import models
 
-from campanion.files import replacing
+from campanion.paths import replacing
 from campanion.data.download import DownloadError, checksum, download
 from campanion.data.entries import Entry, Layout
 

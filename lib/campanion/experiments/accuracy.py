@@ -18,7 +18,7 @@ from scipy import stats
 from campanion.errors import MissingResult
 from campanion.experiments.runner import pick_device, result_of
 from campanion.experiments.sizes import size_runs
-from campanion.models.trained import load_trained, read_card
+from campanion.models.load import load_trained, read_card
 from campanion.progress import track
 from campanion.results import provenance
 from campanion.results.rows import read_rows, rows_path, write_rows

@@ -134,8 +134,8 @@ def needed(rows: pd.DataFrame, cosine: float = ENOUGH) -> pd.DataFrame:
     """Orderings from which on the cosine stays at ``cosine`` or above, for each estimator.
 
     Returns:
-        Columns estimator, images, reached (images that get there), median, p95, largest: quantiles over the images of
-        the first such checkpoint, infinite where so many images do not get there.
+        Columns estimator, images, reached (images that get there), median, p95, largest. The last three are quantiles
+        over the images of the first such checkpoint, infinite where so many images do not get there.
     """
     found = []
     for estimator in ESTIMATORS:

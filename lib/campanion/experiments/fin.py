@@ -30,7 +30,7 @@ from campanion.experiments.learned import config_of, set_name
 from campanion.experiments.runner import Question, per_image, pick_device, result_of
 from campanion.experiments.subject import Subject
 from campanion.models.lfi import LFICAM
-from campanion.models.trained import build_network, load_trained, read_card
+from campanion.models.load import build_network, load_trained, read_card
 from campanion.results import provenance
 from campanion.results.rows import rows_path, write_rows
 from campanion.results.statistics import paired, summarise

@@ -49,7 +49,7 @@ def measure(
             :func:`campanion.metrics.insertion_deletion`; None leaves the curves out.
 
     Returns:
-        Rows image, class_name, target, method, probability, rank (1: the predicted class), variation (mean absolute
+        Rows image, class_name, target, method, probability, rank (1 is the predicted class), variation (mean absolute
         difference between neighbouring pixels of the map in 0..1 at the input's size), height, width, pixels (of the
         map, see :func:`stacked`), insertion, deletion, overall, the two curves, and seconds (the method's share of the
         wall time of its picture and class).

@@ -17,7 +17,7 @@ from campanion.data.photographs import photograph
 from campanion.data.scenes import scene
 from campanion.experiments.mapfiles import read_maps, save_maps
 from campanion.inference import eval_mode
-from campanion.models.trained import load_trained, read_card, weights_of
+from campanion.models.load import load_trained, read_card, weights_of
 from campanion.progress import track
 from campanion.training.batches import Draw, normalise
 from campanion.training.parts import Part, evaluate, open_part

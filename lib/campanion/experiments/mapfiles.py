@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from campanion.cams.maps import min_max_map, upsample
 from campanion.errors import MissingData
-from campanion.files import write_whole
 from campanion.metrics import stability_iou
+from campanion.paths import write_whole
 
 LARGEST = 112  # side in pixels of a map kept in a row: more than a small image in a figure can show
 

@@ -20,8 +20,8 @@ from torch import nn
 from campanion.data import Dataset, Sample, open_dataset
 from campanion.errors import MissingResult, unknown
 from campanion.experiments.subject import Subject
-from campanion.files import locked
 from campanion.models import load_model
+from campanion.paths import locked
 from campanion.progress import track
 from campanion.results import provenance
 from campanion.results.rows import RowStore, read_rows, rows_path, running_path, with_rows, write_rows

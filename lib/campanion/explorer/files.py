@@ -23,7 +23,7 @@ from campanion.errors import unknown
 from campanion.explorer.bench import Bench, find_class, search
 from campanion.explorer.figure import OPACITY, draw, png
 from campanion.explorer.request import Look, Request, Source, clean
-from campanion.files import replacing, write_whole
+from campanion.paths import replacing, write_whole
 from campanion.pictures import percent
 from campanion.report.figures import MAP, STYLE
 

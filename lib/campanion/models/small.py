@@ -16,7 +16,6 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.models.vgg import cfgs, make_layers
 
 from campanion.data.scenes import CLASS_NAMES
-from campanion.errors import unknown
 from campanion.models.backbones import ResNet
 from campanion.models.network import Network, initialise
 
@@ -24,8 +23,6 @@ from campanion.models.network import Network, initialise
 SIZE = 64
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)
-#: The layer whose maps are explained: the last ReLU before the last pooling, and the last residual stage.
-TARGET_LAYER = {"scenes_vgg": "features.14", "scenes_resnet": "layer3"}
 
 
 class VGG(Network):
@@ -87,24 +84,6 @@ class SceneResNet(ResNet):
     def __init__(self, num_classes: int = len(CLASS_NAMES)) -> None:
         super().__init__(BasicBlock, (2, 2, 2), (16, 32, 64), "cifar", num_classes=num_classes, stem_width=16)
         self.conv1.stride = (2, 2)
-
-
-SCENE_NETS: dict[str, type[Network]] = {"scenes_vgg": SceneVGG, "scenes_resnet": SceneResNet}
-
-
-def build_scene_net(name: str) -> Network:
-    """A scene network with random weights, in train mode; :func:`campanion.load_model` brings the trained one.
-
-    Raises:
-        ValueError: unknown name.
-
-    Example:
-        >>> build_scene_net("scenes_vgg")(torch.zeros(1, 3, 64, 64)).shape
-        torch.Size([1, 10])
-    """
-    if name not in SCENE_NETS:
-        raise ValueError(unknown("scene network", name, SCENE_NETS))
-    return SCENE_NETS[name]()
 
 
 class ImagenetteVGG(VGG):

@@ -1,13 +1,13 @@
-"""Visual question answering: a CNN sees the picture, an LSTM reads the question, their product decides the answer.
+"""Visual question answering: a CNN sees the image, an LSTM reads the question, their product decides the answer.
 
-The model that LIFT-CAM's section 4.4 explains (Antol et al., VQA, ICCV 2015; written anew), with p = picture and
+The model that LIFT-CAM's section 4.4 explains (Antol et al., VQA, ICCV 2015; written anew), with p = image and
 q = question:
 
     u = W f(p) + b,   u' = u / |u|                      f: a CNN up to its last, linear layer
     e = V tanh([h; c]) + d                              h, c: last states of a two-layer LSTM over tanh(word vectors)
     logits = C_2 tanh(C_1 tanh(u' * e))                 *: elementwise; dropout after each of these two tanh
 
-With the question fixed it is a network of the picture alone (:func:`with_question`), and everything that explains a
+With the question fixed it is a network of the image alone (:func:`with_question`), and everything that explains a
 CNN explains it: the head after the target layer holds a unit norm, a product with a constant and two tanh.
 """
 
@@ -25,17 +25,13 @@ from torch.nn import functional as F
 
 from campanion.data.questions import words
 from campanion.errors import MissingData
-from campanion.files import sha256
-from campanion.models.load import load_model, read_weights
+from campanion.inference import eval_mode
+from campanion.models.load import load_model
 from campanion.models.preprocess import Preprocess
 from campanion.models.small import MEAN, SIZE, STD, SceneResNet
-from campanion.paths import checkpoints_dir, data_dir
+from campanion.models.weights import fill, read_weights
+from campanion.paths import checkpoints_dir, data_dir, sha256
 
-#: Networks by name: how to train each is what the name's file says when it is missing.
-COMMANDS = {
-    "vqa_scenes": "python -m campanion train vqa_scenes",
-    "vqa_v2": "python -m campanion train vqa_v2",
-}
 _SCENE_CNN = "scenes"
 _PADDING, _UNKNOWN = 0, 1
 
@@ -84,7 +80,7 @@ class SceneEyes(nn.Module):
         self.fc = nn.Linear((64 + 32) * 4 * 4, joint)
 
     def forward(self, images: Tensor) -> Tensor:
-        """[B, joint] of preprocessed pictures [B, 3, 64, 64]."""
+        """[B, joint] of preprocessed images [B, 3, 64, 64]."""
         return self.read(self.stem(images), images)
 
     def read(self, stem: Tensor, images: Tensor) -> Tensor:
@@ -112,15 +108,15 @@ class QuestionEncoder(nn.Module):
         return self.linear(torch.tanh(torch.cat([*h, *c], 1)))
 
 
-class PictureEncoder(nn.Module):
-    """Pictures to vectors of length one; ``cnn`` ends in a linear layer of the joint width."""
+class ImageEncoder(nn.Module):
+    """Images to vectors of length one; ``cnn`` ends in a linear layer of the joint width."""
 
     def __init__(self, cnn: nn.Module) -> None:
         super().__init__()
         self.cnn = cnn
 
     def forward(self, images: Tensor) -> Tensor:
-        """Vectors u' [B, joint] of preprocessed pictures [B, 3, H, W]."""
+        """Vectors u' [B, joint] of preprocessed images [B, 3, H, W]."""
         return F.normalize(self.cnn(images), dim=1)
 
 
@@ -139,7 +135,7 @@ class VQA(nn.Module):
         self.design, self.preprocess, self.class_names = design, preprocess, list(design.answers)
         self.target_layer = f"picture.cnn.{layer}"
         self.weights: dict[str, object] = {"name": "vqa", "origin": "random", "sha256": None}
-        self.picture = PictureEncoder(cnn)
+        self.picture = ImageEncoder(cnn)
         self.question = QuestionEncoder(design)
         self.classifier = nn.Sequential(
             nn.Tanh(),
@@ -168,7 +164,7 @@ class VQA(nn.Module):
         return padded.to(next(self.parameters()).device)
 
     def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
-        """Logits [B, answers] of pictures [B, 3, H, W] and questions [B, L]."""
+        """Logits [B, answers] of images [B, 3, H, W] and questions [B, L]."""
         return self.classifier(self.picture(images) * self.question(tokens))
 
 
@@ -185,16 +181,16 @@ class Asked(nn.Module):
         self.register_buffer("vector", vector)
 
     def answer(self, seen: Tensor) -> Tensor:
-        """Logits [B, answers] of pictures that were seen already: vectors u' [B, joint]."""
+        """Logits [B, answers] of images that were seen already: vectors u' [B, joint]."""
         return self.classifier(seen * self.vector)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, answers] of pictures [B, 3, H, W]."""
+        """Logits [B, answers] of images [B, 3, H, W]."""
         return self.answer(self.picture(images))
 
 
 def with_question(model: VQA, question: str) -> Asked:
-    """``model`` as a network of the picture alone, which shares its weights: what :func:`campanion.explain` takes.
+    """``model`` as a network of the image alone, which shares its weights: what :func:`campanion.explain` takes.
 
     Raises:
         ValueError: the question has no word.
@@ -204,10 +200,8 @@ def with_question(model: VQA, question: str) -> Asked:
         >>> campanion.explain(asked, images, methods=("grad_cam", "lift_cam"))
     """
     tokens = model.encode([question])
-    training = model.question.training
-    with torch.no_grad():
-        vector = model.question.eval()(tokens)
-    model.question.train(training)
+    with torch.no_grad(), eval_mode(model.question):
+        vector = model.question(tokens)
     return Asked(model, vector).train(model.training)
 
 
@@ -230,7 +224,8 @@ def build_vqa(design: Design, cnn_weights: str | Path | None = "auto", seed: int
         else:
             cnn = load_model(design.cnn, cnn_weights)
             preprocess, layer = cnn.preprocess, cnn.target_layer
-            _replace_last(cnn, design)
+            name = last_linear(cnn)
+            cnn.set_submodule(name, nn.Linear(cnn.get_submodule(name).in_features, design.joint))
         model = VQA(design, cnn, preprocess, layer)
     return model.to(device).eval()
 
@@ -252,8 +247,8 @@ def load_vqa(name: str = "vqa_scenes", weights: str | Path = "auto", device: str
     """
     path = find_vqa(name) if weights == "auto" else Path(weights)
     if path is None or not path.exists():
-        way = COMMANDS.get(name, COMMANDS["vqa_scenes"])
-        raise MissingData(f"There is no {path or f'{name}.safetensors among the checkpoints'}: run `{way}`.")
+        lacking = path or f"{name}.safetensors among the checkpoints"
+        raise MissingData(f"There is no {lacking}: run `python -m campanion train {name}`.")
     state = read_weights(path)
     try:
         with safe_open(path, "pt") as file:
@@ -262,14 +257,9 @@ def load_vqa(name: str = "vqa_scenes", weights: str | Path = "auto", device: str
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"Weights file {path} does not say what network it is of ({error}).") from error
     model = build_vqa(design)
-    try:
-        missing, strange = model.load_state_dict(state, strict=False)
-        frozen = [key for key in missing if design.cnn != _SCENE_CNN and key.startswith("picture.cnn.")]
-        if strange or len(frozen) < len(missing):
-            raise RuntimeError(([*strange, *(key for key in missing if key not in frozen)])[0])
-    except RuntimeError as error:
-        raise ValueError(f"Weights file {path} does not fit its own design: {error}") from error
     model.weights = {"name": path.stem, "origin": path.name, "sha256": sha256(path)}
+    built = model.state_dict()
+    fill(model, {key: built[key] for key in _left_out(model)} | state, model.weights)
     return model.to(device).eval()
 
 
@@ -281,13 +271,18 @@ def find_vqa(name: str) -> Path | None:
 
 def stored(model: VQA) -> tuple[dict[str, Tensor], dict[str, str]]:
     """What the file of a network holds: weights in half precision and its design; a torchvision trunk is left out."""
-    state = {}
-    for key, tensor in model.state_dict().items():
-        own = model.design.cnn == _SCENE_CNN or not key.startswith("picture.cnn.")
-        if own or key.startswith(f"picture.cnn.{last_linear(model.picture.cnn)}."):
-            tensor = tensor.detach().cpu().contiguous()
-            state[key] = tensor.half() if tensor.is_floating_point() else tensor
+    left_out = _left_out(model)
+    kept = {key: t.detach().cpu().contiguous() for key, t in model.state_dict().items() if key not in left_out}
+    state = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in kept.items()}
     return state, {"design": json.dumps(asdict(model.design))}
+
+
+def _left_out(model: VQA) -> set[str]:
+    """Names of the parameters that a network's file leaves out: a torchvision CNN's, but for its last layer."""
+    if model.design.cnn == _SCENE_CNN:
+        return set()
+    last = f"picture.cnn.{last_linear(model.picture.cnn)}."
+    return {key for key in model.state_dict() if key.startswith("picture.cnn.") and not key.startswith(last)}
 
 
 def last_linear(cnn: nn.Module) -> str:
@@ -296,13 +291,6 @@ def last_linear(cnn: nn.Module) -> str:
     if not names or not isinstance(cnn.get_submodule(names[-1]), nn.Linear):
         raise ValueError(f"{type(cnn).__name__} does not end in a linear layer: choose a VGG, a ResNet or a DenseNet.")
     return names[-1]
-
-
-def _replace_last(cnn: nn.Module, design: Design) -> None:
-    name = last_linear(cnn)
-    parent, _, child = name.rpartition(".")
-    old = cnn.get_submodule(name)
-    setattr(cnn.get_submodule(parent), child, nn.Linear(old.in_features, design.joint))
 
 
 def _halving(inputs: int, outputs: int) -> tuple[nn.Module, ...]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from campanion import paths
 from campanion.errors import MissingData, unknown
-from campanion.files import write_whole
 from campanion.notebooks.rules import strip
+from campanion.paths import write_whole
 
 MODES = ("quick", "full", "cached")
 

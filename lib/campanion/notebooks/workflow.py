@@ -140,12 +140,19 @@ def draw_figures(cores: int | None = None) -> int:
     start, wanted, failed = time.monotonic(), keys(), 0
 
     def draw(key: str) -> subprocess.CompletedProcess:
-        copy = str(paths.out_dir() / "figures" / f"{key}.ipynb")
-        words = ["notebooks", "run", key, "--mode", "cached", "--output", copy]
-        here = {**os.environ, "OMP_NUM_THREADS": "1", **found}
+        words = [
+            "notebooks",
+            "run",
+            key,
+            "--mode",
+            "cached",
+            "--output",
+            str(paths.out_dir() / "figures" / f"{key}.ipynb"),
+        ]
+        here = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run([sys.executable, "-m", "campanion", *words], env=here, capture_output=True, text=True)
 
-    with kernels.server() as found, ThreadPoolExecutor(cores or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(cores or os.cpu_count() or 1) as pool:
         for number, (key, done) in enumerate(zip(wanted, pool.map(draw, wanted), strict=True), start=1):
             print(f"{number:2d} of {len(wanted)}  {key}: {'failed' if done.returncode else 'drawn'}", flush=True)
             if done.returncode:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from campanion import paths
 from campanion.errors import MissingResult
-from campanion.files import replacing
+from campanion.paths import replacing
 
 _APPLICATION = 0x63616D70  # marks a database as a file of rows
 _DISK = (

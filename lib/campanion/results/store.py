@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from campanion import paths
 from campanion.errors import MissingResult
-from campanion.files import locked, write_whole
+from campanion.paths import locked, write_whole
 
 DIGITS = 6
 _Name = Annotated[str, Field(min_length=1)]

@@ -1,24 +1,24 @@
-"""Pictures as bytes in memory, and what training does to a batch of them: crop, mirror, normalise, on the device.
+"""Images as bytes in memory, and what training does to a batch of them: crop, mirror, normalise, on the device.
 
-A picture is squashed to ``size`` x ``size`` once, as a network's ``.preprocess`` does; a random crop is then a part of
-this square. What happens to each picture is drawn for the whole batch of all processes, on the CPU, from the generator
+An image is squashed to ``size`` x ``size`` once, as a network's ``.preprocess`` does; a random crop is then a part of
+this square. What happens to each image is drawn for the whole batch of all processes, on the CPU, from the generator
 of the epoch (:func:`draw`), and done later, on any device, to the part that one process takes (:func:`augment`). So
 neither the device nor the number of processes changes which pixels a network sees.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import repeat, tee
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 from torchvision.ops import roi_align
 
 from campanion.data.samples import Dataset
@@ -27,17 +27,17 @@ from campanion.progress import track
 
 AUGMENTATIONS = ("none", "shift_flip", "resized_crop_flip")
 RATIO = (3 / 4, 4 / 3)  # of a random crop's sides, as in Inception's training and torchvision
-TRIES = 10  # crops drawn before the whole picture is taken
+TRIES = 10  # crops drawn before the whole image is taken
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One batch: which pictures, and what is done to each. None: nothing of the kind.
+    """One batch: which images, and what is done to each. None: nothing of the kind.
 
     Attributes:
         indices: [B].
         padding: zeros on each side before a shift, in pixels.
-        shifts: [B, 2], the crop's corner (row, column) in the padded picture, 0 .. 2 ``padding``.
+        shifts: [B, 2], the crop's corner (row, column) in the padded image, 0 .. 2 ``padding``.
         boxes: [B, 4], the crop (x0, y0, x1, y1) as fractions of the picture's sides.
         mirrored: bool [B].
     """
@@ -49,7 +49,7 @@ class Draw:
     mirrored: Tensor | None = None
 
     def part(self, index: int, of: int) -> Draw:
-        """The share of process ``index``: consecutive pictures, the first processes take one more if need be."""
+        """The share of process ``index``: consecutive images, the first processes take one more if need be."""
         rows = torch.arange(len(self.indices)).tensor_split(of)[index]
         cut = [None if drawn is None else drawn[rows] for drawn in (self.shifts, self.boxes, self.mirrored)]
         return Draw(self.indices[rows], self.padding, *cut)
@@ -58,13 +58,13 @@ class Draw:
 def draw(
     indices: Tensor, kind: str, size: int, generator: torch.Generator, padding: float = 1 / 8, min_area: float = 0.08
 ) -> Draw:
-    """What training does to the pictures ``indices``.
+    """What training does to the images ``indices``.
 
     Args:
         indices: [B].
-        kind: ``"shift_flip"``: zeros around the picture, a random crop of its size (CIFAR); ``"resized_crop_flip"``:
-            a random part, enlarged (ImageNet); both mirror every other picture. ``"none"``: nothing.
-        size: side of the pictures.
+        kind: ``"shift_flip"``: zeros around the image, a random crop of its size (CIFAR); ``"resized_crop_flip"``:
+            a random part, enlarged (ImageNet); both mirror every other image. ``"none"``: nothing.
+        size: side of the images.
         generator: on the CPU.
         padding: zeros on each side for ``"shift_flip"``, as a share of the side (4 pixels of 32).
         min_area: least area of a random part for ``"resized_crop_flip"``.
@@ -130,20 +130,27 @@ def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     return images.contiguous(memory_format=torch.channels_last)
 
 
+def smooth(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """``labels`` [B] as they are, or as probabilities [B, C] with a share ``smoothing`` spread over all classes."""
+    if not smoothing:
+        return labels
+    return F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
+
+
 def read_picture(picture: Image.Image, size: int, box: Sequence[float] | None = None) -> np.ndarray:
-    """uint8 [size, size, 3]: the picture, or the part ``box`` (fractions of its sides), squashed to a square."""
+    """uint8 [size, size, 3]: the image, or the part ``box`` (fractions of its sides), squashed to a square."""
     if box is not None:
         box = tuple(b * side for b, side in zip(box, picture.size * 2, strict=True))
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
 
 
 class MemoryPictures:
-    """All pictures of ``data`` as uint8 [N, size, size, 3], on ``device``.
+    """All images of ``data`` as uint8 [N, size, size, 3], on ``device``.
 
     Args:
-        data: with a label for each picture.
+        data: with a label for each image.
         size: side in pixels.
-        indices: those of the pictures to keep, in this order; None keeps all.
+        indices: those of the images to keep, in this order; None keeps all.
         device: where the bytes lie: on a GPU, a batch never waits for the CPU.
         threads: that decode; Pillow decodes and resizes in parallel.
     """
@@ -168,15 +175,16 @@ class MemoryPictures:
         return len(self.pixels)
 
     def batches(self, draws: Iterable[Draw]) -> Iterator[Tensor]:
-        """Augmented pictures [B, H, W, 3] in 0..255 of each draw."""
+        """Augmented images [B, H, W, 3] in 0..255 of each draw."""
         for drawn in draws:
             yield augment(self.pixels[drawn.indices.to(self.pixels.device)], drawn)
 
 
-class StreamedPictures:
-    """Pictures of ``data`` that are decoded whenever they are needed, two batches ahead, for sets beyond the memory.
+class StreamedPictures(torch.utils.data.Dataset):
+    """Images of ``data`` that are decoded whenever they are needed, by worker processes, for sets beyond the memory.
 
-    The arguments are those of :class:`MemoryPictures`. A random part is cut from the picture at its full resolution.
+    The arguments are those of :class:`MemoryPictures`; ``threads`` is the number of workers. A random part is cut from
+    the image at its full resolution.
     """
 
     def __init__(
@@ -193,22 +201,22 @@ class StreamedPictures:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def __getitem__(self, place: tuple[int, Sequence[float] | None]) -> np.ndarray:
+        """uint8 [size, size, 3]: image ``place[0]``, or the part ``place[1]`` of it."""
+        return read_picture(self.data[self.indices[place[0]]].image, self.size, place[1])
+
     def batches(self, draws: Iterable[Draw]) -> Iterator[Tensor]:
         """As :meth:`MemoryPictures.batches`."""
-        with ThreadPoolExecutor(self.threads) as pool:
-            draws = iter(draws)
-            waiting = deque((drawn, self._start(pool, drawn)) for drawn in islice(draws, 2))
-            while waiting:
-                drawn, futures = waiting.popleft()
-                pixels = torch.from_numpy(np.stack([future.result() for future in futures])).to(self.device)
-                waiting.extend((following, self._start(pool, following)) for following in islice(draws, 1))
-                yield augment(pixels, Draw(drawn.indices, drawn.padding, drawn.shifts, None, drawn.mirrored))
+        ahead, drawn = tee(draws)
+        loader = DataLoader(self, batch_sampler=map(_places, ahead), num_workers=self.threads, collate_fn=_stacked)
+        for pixels, d in zip(loader, drawn, strict=True):
+            yield augment(pixels.to(self.device), replace(d, boxes=None))
 
-    def _start(self, pool: ThreadPoolExecutor, drawn: Draw) -> list[Future]:
-        boxes = [None] * len(drawn.indices) if drawn.boxes is None else drawn.boxes.tolist()
-        return [
-            pool.submit(self._read, self.indices[i], box) for i, box in zip(drawn.indices.tolist(), boxes, strict=True)
-        ]
 
-    def _read(self, index: int, box: Sequence[float] | None) -> np.ndarray:
-        return read_picture(self.data[index].image, self.size, box)
+def _places(drawn: Draw) -> list[tuple[int, Sequence[float] | None]]:
+    boxes = repeat(None) if drawn.boxes is None else drawn.boxes.tolist()
+    return list(zip(drawn.indices.tolist(), boxes, strict=False))
+
+
+def _stacked(images: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(images))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ import yaml
 from campanion import paths
 from campanion.data.registry import find_entry
 from campanion.errors import MissingData
-from campanion.models.trained import read_card
-from campanion.training.settings import FOLDER, Config
-from campanion.training.state import read_history
+from campanion.models.load import read_card
+from campanion.training.checkpoint import read_history
+from campanion.training.settings import FOLDER, Config, difference
 
 LEAST = 3  # finished trainings of a method that an interval needs
 
@@ -43,8 +42,8 @@ class Cell:
 
     @property
     def method(self) -> str:
-        """``plain``, ``abn`` or ``lfi-GENERATION``, with ``-finFIN`` where FIN is not trained."""
-        return method_of(self.config.attention, self.config.generation, self.config.fin)
+        """The network's attention in one word."""
+        return self.config.method
 
     @property
     def checkpoint(self) -> Path:
@@ -61,12 +60,8 @@ class Cell:
         """
         if not (self.checkpoint.is_file() and self.checkpoint.with_suffix(".json").is_file()):
             return False
-        usual = {name: field.default for name, field in Config.model_fields.items()}  # a card may lack the usual
-        found = usual | read_card(self.checkpoint)["settings"]
-        wanted = usual | json.loads(json.dumps(self.config.settled(), default=list))
-        if differing := sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key)):
-            said = "; ".join(f"{key} is {found.get(key)!r}, not {wanted.get(key)!r}" for key in differing)
-            raise ValueError(f"{self.checkpoint} was trained with other settings ({said}): delete or rename it.")
+        if changed := difference(read_card(self.checkpoint)["settings"], self.config.settled()):
+            raise ValueError(f"{self.checkpoint} was trained with other settings ({changed}): delete or rename it.")
         return True
 
     @property
@@ -87,8 +82,8 @@ class Cell:
         """Training pictures that the network still has to see, each time counted."""
         if self.done:
             return 0
-        one = self.config.limit or read_grid()["pictures"][self.config.data]
-        return (self.config.numbers.epochs - self.epochs) * one
+        epoch = self.config.limit or read_grid()["pictures"][self.config.data]
+        return (self.config.numbers.epochs - self.epochs) * epoch
 
     @cached_property
     def missing_data(self) -> str | None:
@@ -126,30 +121,8 @@ def _key(config: Config) -> tuple:
     return config.data_name, config.pixels, config.network, config.numbers.epochs
 
 
-def method_of(attention: str | None, generation: str, fin: str = "trained") -> str:
-    """The grid's word for a network's attention.
-
-    >>> method_of("lfi", "paper", "frozen")
-    'lfi-paper-finfrozen'
-    """
-    if attention != "lfi":
-        return attention or "plain"
-    return f"lfi-{generation}" + ("" if fin == "trained" else f"-fin{fin}")
-
-
-def attention_of(method: str) -> dict[str, str]:
-    """The settings that a method stands for; the inverse of :func:`method_of`."""
-    attention, *rest = method.split("-")
-    if attention == "plain":
-        return {}
-    named = {"generation": rest[0]} if rest else {}
-    if len(rest) > 1:
-        named["fin"] = rest[1].removeprefix("fin")
-    return {"attention": attention, **named}
-
-
 def read_grid() -> dict:
-    """``configs/grids/lfi.yaml``; not to be changed by who reads it."""
+    """``configs/grids/lfi.yaml``; read-only for callers."""
     path = paths.root() / "configs" / "grids" / "lfi.yaml"
     return _read(str(path), path.stat().st_mtime_ns)
 

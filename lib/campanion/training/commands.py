@@ -13,8 +13,6 @@ from campanion.errors import unknown
 
 # Trainings that no file of configs/ describes: the function that runs each, and the arguments that name it.
 _TRAININGS = {
-    "scenes_vgg": ("campanion.training.scenes:run", {"arch": "scenes_vgg"}),
-    "scenes_resnet": ("campanion.training.scenes:run", {"arch": "scenes_resnet"}),
     "voc_vgg16": ("campanion.training.voc:run", {"head": "vgg16"}),
     "voc_mlp": ("campanion.training.voc:run", {"head": "mlp"}),
     "voc_linear": ("campanion.training.voc:run", {"head": "linear"}),
@@ -30,8 +28,8 @@ _TRAININGS = {
 def train(config: str, settings: Sequence[str], show: bool) -> None:
     """Train a network; the same command continues a training that was stopped.
 
-    CONFIG is a YAML file, the name of one in configs/, or one of scenes_vgg, scenes_resnet, voc_vgg16, voc_mlp,
-    voc_linear, vqa_scenes and vqa_v2. Settings such as lr=0.07 seed=1 come on top. Many processes:
+    CONFIG is a YAML file, the name of one in configs/, or one of voc_vgg16, voc_mlp, voc_linear, vqa_scenes and
+    vqa_v2. Settings such as lr=0.07 seed=1 come on top. Many processes:
     torchrun --nproc_per_node=N -m campanion train CONFIG.
     """
     from campanion.training.settings import parse_changes, read_config
@@ -68,8 +66,7 @@ def _train_named(name: str, changes: dict[str, object], show: bool) -> None:
     except ValidationError as problem:
         first = problem.errors()[0]
         raise ValueError(f"{name}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from problem
-    measured = facts.get("evaluation") or facts["accuracy"]
-    print(json.dumps({"name": facts["name"], "measured": measured}, indent=2))
+    print(json.dumps({"name": facts["name"], "measured": facts["accuracy"]}, indent=2))
 
 
 @click.command()

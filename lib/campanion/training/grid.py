@@ -19,8 +19,8 @@ import torch
 
 from campanion import paths
 from campanion.errors import MissingData, unknown
-from campanion.training.cell import Cell, attention_of, read_grid
-from campanion.training.settings import Config, make_config
+from campanion.training.cell import Cell, read_grid
+from campanion.training.settings import Config, attention_of, make_config
 
 #: What uses the cells, by the beginning of the notebook's name.
 TABLES = {"11": "table1", "12": "table2", "13": "table3", "14": "fig6", "15": "fig3", "16": "fig5"}
@@ -101,7 +101,7 @@ def tables_of(notebooks: Iterable[str]) -> list[str]:
 
 
 def train_cells(chosen: Sequence[Cell]) -> None:
-    """Train the cells that are not done, one after another; a stopped training goes on.
+    """Train the cells that are not done, one after another; a run that was stopped resumes.
 
     Raises:
         MissingData: the data of one of them are not there; nothing is trained.

@@ -12,8 +12,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from campanion.models import build_model
-from campanion.training.cell import Cell, attention_of, read_grid
+from campanion.training.cell import Cell, read_grid
 from campanion.training.grid import cells
+from campanion.training.settings import attention_of
 
 #: Network, method and side of the pictures: trainings that are alike in these are equally fast.
 Kind = tuple[str, str, int]

@@ -1,10 +1,10 @@
 """One training loop for every network: on a CPU, a GPU or many, stopped and continued without a trace.
 
-The order of the pictures, the augmentations and dropout of an epoch are drawn from generators that are seeded with
-(seed, epoch), and the learning rate is a function of the step. So a run that was killed goes on after its last whole
-epoch as if nothing had been, and the state to keep is weights, momenta and the number of epochs done.
+The order of the images, the augmentations and dropout of an epoch are drawn from generators that are seeded with
+(seed, epoch), and the learning rate is a function of the step. So a run that was killed resumes after its last whole
+epoch and ends with the same weights; the state to keep is weights, momenta and the number of epochs done.
 
-With several processes (``torchrun``) each takes its share of every batch and of the test pictures; sums, not means, are
+With several processes (``torchrun``) each takes its share of every batch and of the test images; sums, not means, are
 added up, so that shares of unequal size count right. Batch norm is the one thing that sees a process's share only: on
 GPUs it is replaced by ``SyncBatchNorm``, on CPUs, where torch has none, its statistics are of the share.
 """
@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,20 +23,26 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from campanion.files import locked
+from campanion.models.load import build_network, load_trained, start_from_imagenet
 from campanion.models.network import Objective
 from campanion.models.preprocess import Preprocess
-from campanion.models.trained import build_network, start_from_imagenet
+from campanion.paths import locked
 from campanion.progress import terminal_bar, track
 from campanion.results.provenance import device_name
-from campanion.training.batches import Draw, draw, normalise
-from campanion.training.card import write_checkpoint
+from campanion.training.batches import Draw, draw, normalise, smooth
+from campanion.training.checkpoint import (
+    as_stored,
+    export_checkpoint,
+    halved,
+    load_state,
+    open_tensorboard,
+    save_state,
+    write_checkpoint,
+)
 from campanion.training.parts import evaluate, open_part
-from campanion.training.schedule import learning_rate, make_optimiser
-from campanion.training.settings import Config
-from campanion.training.state import load_state, open_tensorboard, save_state, write_history
+from campanion.training.schedule import learning_rate, make_optimiser, seed_of
+from campanion.training.settings import Config, difference
 
 
 def make_accelerator(config: Config) -> Accelerator:
@@ -57,13 +64,8 @@ def make_accelerator(config: Config) -> Accelerator:
     )
 
 
-def seed_of(*numbers: int) -> int:
-    """A seed of 63 bits that differs for different numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
 class Run:
-    """One training; :func:`train` is what a user calls."""
+    """One training run; :func:`train` is what a user calls."""
 
     def __init__(self, config: Config) -> None:
         self.config, self.recipe = config, config.numbers
@@ -89,7 +91,7 @@ class Run:
         self.best: dict[str, object] = {"epoch": 0, "top1": -1.0}
         self.batches = len(self._order(0))
         if not self.batches:
-            raise ValueError(f"{len(self.train.labels)} training pictures are too few for {self.processes} processes.")
+            raise ValueError(f"{len(self.train.labels)} training images are too few for {self.processes} processes.")
         self.settled = json.dumps(
             {**config.settled(), "train": self.train.card, "test": self.test.card}, sort_keys=True, default=list
         )
@@ -111,7 +113,7 @@ class Run:
             yield drawn.part(self.rank, self.processes)
 
     def epoch(self, epoch: int) -> dict[str, float]:
-        """Train one epoch (counted from 0); mean loss and accuracy over all training pictures seen."""
+        """Train one epoch (counted from 0); mean loss and accuracy over all training images seen."""
         batches = self._order(epoch)
         torch.manual_seed(seed_of(self.config.seed, epoch, 2, self.rank))  # dropout
         self.network.train()
@@ -120,8 +122,8 @@ class Run:
         steps = self.recipe.epochs * self.batches
         label = f"epoch {epoch + 1} of {self.recipe.epochs}"
         shown = track(batches, label, unit="batch") if self.accelerator.is_main_process else batches
-        pictures = self.train.pictures.batches(self._draws(batches, epoch))
-        for step, (whole, pixels) in enumerate(zip(shown, pictures, strict=True), start=epoch * self.batches):
+        pixels_of = self.train.pictures.batches(self._draws(batches, epoch))
+        for step, (whole, pixels) in enumerate(zip(shown, pixels_of, strict=True), start=epoch * self.batches):
             for group in self.optimiser.param_groups:
                 group["lr"] = learning_rate(self.recipe, step, steps)
             images = normalise(pixels.to(self.device), preprocess.mean, preprocess.std)
@@ -143,7 +145,7 @@ class Run:
         return {"loss": loss / count, "top1": right / count, "n": count}
 
     def restore(self) -> None:
-        """Go on from the run's last whole state, if it has one.
+        """Resume from the run's last whole state, if it has one.
 
         Raises:
             ValueError: it was made with other settings; names them.
@@ -151,32 +153,23 @@ class Run:
         state = load_state(self.config.place)
         if state is None:
             return
-        before, now = json.loads(state["settled"]), json.loads(self.settled)
-        if differing := sorted(key for key in {*before, *now} if before.get(key) != now.get(key)):
-            said = "; ".join(f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in differing)
-            raise ValueError(f"{self.config.place} holds a run with other settings ({said}): give this one a name.")
+        if changed := difference(json.loads(state["settled"]), json.loads(self.settled)):
+            raise ValueError(f"{self.config.place} holds a run with other settings ({changed}): give this one a name.")
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.history, self.best = state["history"], state["best"]
 
     def keep(self) -> None:
         """Write the state after an epoch (the first process)."""
-        save_state(
-            self.config.place,
-            {
-                "settled": self.settled,
-                "network": weights_of(self.network),
-                "optimiser": self.optimiser.state_dict(),
-                "history": self.history,
-                "best": self.best,
-            },
-        )
-        write_history(self.config.place, self.history)
+        parts = {"network": weights_of(self.network), "optimiser": self.optimiser.state_dict()}
+        save_state(self.config.place, {"settled": self.settled, **parts, "history": self.history, "best": self.best})
 
     def go(self) -> dict[str, object]:
         """Train what is missing and write the checkpoint; its facts (in the first process; others: an empty dict)."""
         main = self.accelerator.is_main_process
-        with locked(self.config.place / "lock") if main else nullcontext():  # another training of this run is awaited
+        with (
+            locked(self.config.place / "lock") if main else nullcontext()
+        ):  # another training of this run is waited for
             return self._go(main)
 
     def _go(self, main: bool) -> dict[str, object]:
@@ -185,7 +178,7 @@ class Run:
         first = len(self.history)
         curves = open_tensorboard(self.config.place, self.config.tensorboard, first) if main else None
         if main and first:
-            self.accelerator.print(f"{self.config.run}: goes on after epoch {first}", flush=True)
+            self.accelerator.print(f"{self.config.run}: resumes after epoch {first}", flush=True)
         for epoch in range(first, self.recipe.epochs):
             start, cpu = time.monotonic(), time.process_time()
             trained = self.epoch(epoch)
@@ -227,22 +220,46 @@ class Run:
         )
 
     def _finish(self) -> dict[str, object]:
-        chosen = self.best["network"] if self.config.select == "best_on_test" else weights_of(self.network)
-        history = {"rows": self.history, "best": {key: self.best[key] for key in ("epoch", "top1")}}
-        return write_checkpoint(
-            self.config,
-            chosen,
-            history,
-            {"train": self.train.card, "test": self.test.card, "classes": list(self.train.class_names)},
-            lambda network: evaluate(network.to(self.device), self.test),
-        )
+        config, rows = self.config, self.history
+        chosen = self.best["network"] if config.select == "best_on_test" else weights_of(self.network)
+        spec, chosen = as_stored(config.spec, chosen, self.train.class_names, self.network.preprocess)
+        path = config.place / f"{config.run}.safetensors"
+        facts = {
+            "name": config.run,
+            "settings": config.settled(),
+            "network": spec,
+            "input": {"size": config.pixels, **dict(zip(("mean", "std"), map(list, config.statistics), strict=True))},
+            "classes": list(self.train.class_names),
+            "data": {"name": config.data, "train": self.train.card, "test": self.test.card},
+            "recipe": {"name": config.recipe, **self.recipe.as_dict()},
+            "seed": config.seed,
+            "init": config.init,
+            "precision": config.precision,
+            "selected": config.select,
+            "minutes": round(sum(row["seconds"] for row in rows) / 60, 1),
+            "cpu_minutes": round(sum(row["cpu_seconds"] for row in rows) / 60, 1),
+            "device": ", then ".join(dict.fromkeys(row["device"] for row in rows)),
+            "processes": max(row["processes"] for row in rows),
+        }
+        facts = write_checkpoint(path, halved(chosen), facts, self._measured)
+        if config.export:
+            export_checkpoint(path, config.export)
+        return facts
 
-
-def smooth(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """``labels`` [B] as they are, or as probabilities [B, C] with a share ``smoothing`` spread over all classes."""
-    if not smoothing:
-        return labels
-    return F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
+    def _measured(self, path: Path) -> dict[str, object]:
+        """Facts of the network as it was stored: its size, and its accuracy on the test images."""
+        network = load_trained(path)
+        tested, last = evaluate(network.to(self.device), self.test), self.history[-1]
+        return {
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "target_layer": network.target_layer,
+            "accuracy": {
+                "test": {"top1": tested["top1"], "n": tested["n"]},
+                "last epoch": {"top1": last["test_top1"], "epoch": last["epoch"]},
+                "best epoch on test": {"top1": self.best["top1"], "epoch": self.best["epoch"]},
+            },
+            "measured on": device_name(self.device),
+        }
 
 
 def weights_of(network: nn.Module, copy: bool = False) -> dict[str, Tensor]:
@@ -251,9 +268,9 @@ def weights_of(network: nn.Module, copy: bool = False) -> dict[str, Tensor]:
 
 
 def train(config: Config) -> dict[str, object]:
-    """Train, or go on with a training that was stopped, and write the checkpoint.
+    """Train, or resume a training run that was stopped, and write the checkpoint.
 
-    Into ``config.place`` go ``history.csv`` (learning curves), ``state.pt`` (to go on from), ``tensorboard/`` and, in
+    Into ``config.place`` go ``history.csv`` (learning curves), ``state.pt`` (to resume from), ``tensorboard/`` and, in
     the end, ``RUN.safetensors`` with its facts ``.json`` and card ``.md``.
 
     Args:

@@ -46,7 +46,7 @@ class Recipe(Checked):
         epochs: passes over the training pictures.
         batch: pictures of a step, over all processes.
         lr: highest learning rate.
-        schedule: ``"steps"`` (divided by 10 at ``drops``) or ``"one_cycle"``.
+        schedule: ``"steps"`` (divided by 10 at ``drops``), ``"one_cycle"`` or ``"cosine"``.
         drops: shares of all steps.
         warm_up: share of all steps in which a cycle's learning rate rises.
         optimiser: ``"sgd"`` or ``"adamw"`` (Loshchilov and Hutter 2019; betas 0.9 and 0.999).
@@ -64,7 +64,7 @@ class Recipe(Checked):
     epochs: StrictInt = Field(ge=1)
     batch: StrictInt = Field(ge=2)
     lr: float = Field(0.1, gt=0, allow_inf_nan=False)
-    schedule: Literal["steps", "one_cycle"] = "steps"
+    schedule: Literal["steps", "one_cycle", "cosine"] = "steps"
     drops: tuple[InnerShare, ...] = (0.5, 0.75)
     warm_up: InnerShare = 0.25
     momentum: Share = 0.9

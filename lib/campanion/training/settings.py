@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from pydantic import (
 
 from campanion import paths
 from campanion.errors import MissingData, unknown
+from campanion.models import small
 from campanion.models.preprocess import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
 from campanion.training.recipe import SETTINGS, Checked, InnerShare, Recipe, recipe
 
@@ -27,7 +29,6 @@ TRAINABLE = ("cifar10", "cifar100", "stl10", "imagenette", "cats-dogs", "scenes"
 FOLDER = "folder:"  # before the path of any folder of classes
 # These change how fast a run is or what is kept of it, and may be changed when it is continued.
 _FREE = ("device", "compile", "memory", "threads", "tensorboard", "select", "folder", "export")
-_YOUNG = {"init": "random", "held_out": None}  # not settings when the first runs were kept: their states lack them
 
 
 class Config(Checked):
@@ -35,11 +36,11 @@ class Config(Checked):
 
     Attributes:
         data: ``cifar10``, ``cifar100``, ``stl10``, ``imagenette``, ``cats-dogs``, ``scenes``, or ``folder:PATH``.
-        network: a name that :func:`campanion.models.trained.build_network` knows.
+        network: a name that :func:`campanion.models.load.build_network` knows.
         attention, generation, stem, block, fin: of the network (:func:`campanion.models.build_model`).
         init: ``"random"``, or ``"imagenet"``: the layers that torchvision's network of this name has too start from its
-            ImageNet weights (:func:`campanion.models.trained.start_from_imagenet`).
-        options: of ``imagenette_vgg``.
+            ImageNet weights (:func:`campanion.models.load.start_from_imagenet`).
+        options: of the classes in :mod:`campanion.models.small`.
         size: side of the pictures; default: the set's own, 224 where it has none.
         recipe: ``"short"``, ``"paper"`` or ``"fine_tune"``; every number of ``recipes.Recipe`` may be set beside it.
         seed: of the initialisation, the order, the augmentations and dropout.
@@ -130,29 +131,30 @@ class Config(Checked):
     @property
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of the colours; CIFAR's for STL-10 too, as in the authors' code."""
+        if self.network in ("scenes_vgg", "scenes_resnet"):
+            return small.MEAN, small.STD
         cifar = self.data in ("cifar10", "cifar100", "stl10")
         return (CIFAR_MEAN, CIFAR_STD) if cifar else (IMAGENET_MEAN, IMAGENET_STD)
 
     @property
     def spec(self) -> dict[str, object]:
-        """What :func:`campanion.models.trained.build_network` is given."""
-        keys = ("network", "attention", "generation", "stem", "block", "options", *self._fin)
-        return {key: getattr(self, key) for key in keys}
+        """What :func:`campanion.models.load.build_network` is given."""
+        keys = ("network", "attention", "generation", "stem", "block", "options")
+        return {key: getattr(self, key) for key in keys} | ({} if self.fin == "trained" else {"fin": self.fin})
 
     @property
-    def _fin(self) -> tuple[str, ...]:
-        """The key ``fin`` where it is not the default: runs and checkpoints from before the setting lack it."""
-        return () if self.fin == "trained" else ("fin",)
+    def method(self) -> str:
+        """The network's attention in one word: see :func:`method_of`."""
+        return method_of(self.attention, self.generation, self.fin)
 
     @property
     def run(self) -> str:
         """The run's name; different data, networks, rates, seeds and recipes never share one."""
         if self.name:
             return self.name
-        lfi = f"lfi-{self.generation}" + (f"-fin{self.fin}" if self._fin else "")
-        attention = {None: "plain", "abn": "abn", "lfi": lfi}.get(self.attention, self.attention)
         start = "" if self.init == "random" else f"-{self.init}"
-        return f"{self.data_name}_{self.network}_{attention}_lr{self.numbers.lr:g}_seed{self.seed}_{self.recipe}{start}"
+        rate, recipe = f"lr{self.numbers.lr:g}", f"{self.recipe}{start}"
+        return f"{self.data_name}_{self.network}_{self.method}_{rate}_seed{self.seed}_{recipe}"
 
     @property
     def place(self) -> Path:
@@ -161,10 +163,42 @@ class Config(Checked):
 
     def settled(self) -> dict[str, object]:
         """What decides the weights: a run is continued only with the same."""
-        left_out = {*_FREE, "changes", "name", "size", "fin", *_YOUNG} - {*self._fin}
-        own = {key: value for key, value in self.model_dump().items() if key not in left_out}
-        own |= {key: value for key, default in _YOUNG.items() if (value := getattr(self, key)) != default}
+        own = {key: value for key, value in self.model_dump().items() if key not in (*_FREE, "changes", "name")}
         return {**own, "size": self.pixels, **{f"recipe.{k}": v for k, v in self.numbers.as_dict().items()}}
+
+
+def method_of(attention: str | None, generation: str, fin: str = "trained") -> str:
+    """A network's attention in one word: ``plain``, ``abn`` or ``lfi-GENERATION``, ``-finFIN`` if FIN is not trained.
+
+    >>> method_of("lfi", "paper", "frozen")
+    'lfi-paper-finfrozen'
+    """
+    if attention != "lfi":
+        return attention or "plain"
+    return f"lfi-{generation}" + ("" if fin == "trained" else f"-fin{fin}")
+
+
+def attention_of(method: str) -> dict[str, str]:
+    """The settings that a method stands for; the inverse of :func:`method_of`."""
+    attention, *rest = method.split("-")
+    if attention == "plain":
+        return {}
+    named = {"generation": rest[0]} if rest else {}
+    if len(rest) > 1:
+        named["fin"] = rest[1].removeprefix("fin")
+    return {"attention": attention, **named}
+
+
+def difference(before: Mapping[str, object], now: Mapping[str, object]) -> str:
+    """How the settings of a run (:meth:`Config.settled`) differ from those now wanted, in words; "" if they do not.
+
+    A setting that a run lacks is younger than the run, which had its default.
+    """
+    usual = {name: field.default for name, field in Config.model_fields.items()}
+    usual |= {f"recipe.{name}": field.default for name, field in Recipe.model_fields.items()}
+    before, now = (usual | json.loads(json.dumps(settings, default=list)) for settings in (before, now))
+    differing = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    return "; ".join(f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in differing)
 
 
 def make_config(settings: Mapping[str, object]) -> Config:

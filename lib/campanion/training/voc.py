@@ -1,13 +1,13 @@
 """Train a multi-label head on Pascal VOC 2007: ``python -m campanion train voc_vgg16`` (``voc_mlp``, ``voc_linear``).
 
 The trunk, VGG16's or ResNet-18's with ImageNet weights, stays frozen, so its maps of the training pictures are computed
-once and kept in ``out/features``; the head is then trained on them in minutes on one thread of a CPU. Writes
-``voc_HEAD.safetensors``, its facts ``.json`` and its card ``.md``; the mean average precisions are measured on
-pictures that were never trained on, with the network as read back from the written file.
+once and kept in ``out/features``; the head is then trained on them in minutes on one thread of a CPU. The mean average
+precisions are measured on images that were never trained on, with the network as read back from the written file.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -22,52 +22,56 @@ from campanion.data import Dataset, Object, open_dataset
 from campanion.data.voc import CLASS_NAMES
 from campanion.errors import MissingData, unknown
 from campanion.models.load import load_model, load_trunk
-from campanion.models.voc_nets import HIDDEN, VOC_NETS, build_voc_net
+from campanion.models.voc_nets import HIDDEN, RANKS, VOC_NETS, build_voc_net
 from campanion.paths import checkpoints_dir
 from campanion.progress import track
-from campanion.training.checkpoints import Clock, write_facts, write_weights
+from campanion.results.provenance import device_name
+from campanion.training.checkpoint import Clock, halved, write_checkpoint
 from campanion.training.features import batches_of, features
-from campanion.training.voc_card import card
+from campanion.training.fit import fit, unfinished
+from campanion.training.recipe import Recipe
 
-IGNORED = -1  # in place of 0 or 1: the class shows in the picture, but only in objects marked difficult
+IGNORED = -1  # in place of 0 or 1: the class shows in the image, but only in objects marked difficult
 VIEWS = ("whole", "mirrored", "crop 1")
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a head is trained; the values were chosen on a held-out fifth of the training pictures (:func:`hold_out`).
+class Head:
+    """How a head is trained; the values were chosen on a held-out fifth of the training images (:func:`hold_out`).
 
     The head first learns on maps averaged over their positions. ``voc_mlp`` and ``voc_vgg16`` then start from the same
-    function, each channel's weight spread evenly over the positions, and learn ``fine_epochs`` more on the maps
-    themselves: from random weights their 25,088 inputs overfit so few pictures. Before that, ``voc_vgg16``'s two large
+    function, each channel's weight spread evenly over the positions, and learn in a second stage on the maps
+    themselves: from random weights their 25,088 inputs overfit so few images. Before that, ``voc_vgg16``'s two large
     layers are replaced by their truncated singular value decompositions (``models/voc_nets.py``), whose factors are
     what learns on.
     """
 
-    epochs: int
-    learning_rate: float
-    weight_decay: float
+    about: str
+    stages: tuple[Recipe, ...]
     dropout: float = 0.0
-    fine_epochs: int = 0
-    fine_learning_rate: float = 0.0
-    batch: int = 64
     views: tuple[str, ...] = VIEWS
     layer: str | None = None  # whose maps the head takes, where it is not the target layer
     precision: str = "float32"  # of the trunk's forward passes
 
 
-RECIPES = {
-    "vgg16": Recipe(
-        12, 3e-4, weight_decay=0.1, dropout=0.5, fine_epochs=10, fine_learning_rate=3e-5, layer="features.30",
-        precision="bfloat16",
+def _stage(epochs: int, lr: float, weight_decay: float = 0.1) -> Recipe:
+    return Recipe(
+        epochs=epochs, batch=64, lr=lr, schedule="cosine", optimiser="adamw", weight_decay=weight_decay, augment="none"
+    )
+
+
+HEADS = {
+    "vgg16": Head(
+        "two hidden layers of 4,096 units on the flattened maps, as VGG16 has them",
+        (_stage(12, 3e-4), _stage(10, 3e-5)), 0.5, layer="features.30", precision="bfloat16",
     ),
-    "mlp": Recipe(80, 1e-3, weight_decay=0.1, dropout=0.3, fine_epochs=10, fine_learning_rate=1e-4),
-    "linear": Recipe(40, 3e-3, weight_decay=0.01),
+    "mlp": Head("two hidden layers on the flattened maps", (_stage(80, 1e-3), _stage(10, 1e-4)), 0.3),
+    "linear": Head("mean over pixels, one layer", (_stage(40, 3e-3, weight_decay=0.01),)),
 }  # fmt: skip
 
 
 def target_of(objects: Sequence[Object]) -> Tensor:
-    """[20]: 1 for a class in the picture, 0 for one that is not, -1 where all its objects are difficult.
+    """[20]: 1 for a class in the image, 0 for one that is not, -1 where all its objects are difficult.
 
     VOC's own class lists leave the last kind out of training and evaluation.
     """
@@ -77,41 +81,27 @@ def target_of(objects: Sequence[Object]) -> Tensor:
     return target
 
 
-def train(head: nn.Module, maps: Sequence[np.ndarray], targets: Tensor, recipe: Recipe, seed: int, device: str) -> None:
-    """Binary cross-entropy of each class, without ignored ones: AdamW, a cosine schedule, a random view each time.
+def train(head: nn.Module, maps: Sequence[np.ndarray], targets: Tensor, recipe: Recipe, seed: int, place: Path) -> None:
+    """Binary cross-entropy of each class, without ignored ones, in each epoch on a random view of each image.
 
     Args:
         head: from maps [N, K, h, w] to logits [N, C].
         maps: for each view, [N, K, h, w].
         targets: [N, C] of 1, 0 and -1 (ignored).
-        recipe: epochs, rates, batch.
-        seed: of the order, the views and dropout.
-        device: where the head is trained.
+        recipe, seed, place: see :func:`campanion.training.fit.fit`.
     """
-    head.to(device).train()
-    optimiser = torch.optim.AdamW(head.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    loss_of = nn.BCEWithLogitsLoss(reduction="none")
-    steps = -(-len(targets) // recipe.batch) * recipe.epochs
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng():  # dropout draws from the global generator
-        torch.manual_seed(seed)
-        for epoch in range(recipe.epochs):
-            batches = torch.randperm(len(targets), generator=generator).split(recipe.batch)
-            total = 0.0
-            for batch in track(batches, f"epoch {epoch + 1} of {recipe.epochs}", unit="batch"):
-                view = torch.randint(len(maps), (len(batch),), generator=generator)
-                rows = np.stack([maps[v][i] for v, i in zip(view.tolist(), batch.tolist(), strict=True)])
-                target = targets[batch].to(device)
-                counted = (target != IGNORED).float()
-                losses = loss_of(head(torch.from_numpy(rows).to(device).float()), target.clamp(min=0).float())
-                loss = (losses * counted).sum() / counted.sum()
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-                total += loss.item()
-            print(f"epoch {epoch + 1}: mean loss {total / len(batches):.4f}", flush=True)
+    device = next(head.parameters()).device
+    losses_of = nn.BCEWithLogitsLoss(reduction="none")
+
+    def loss_of(batch: Tensor, generator: torch.Generator) -> Tensor:
+        view = torch.randint(len(maps), (len(batch),), generator=generator)
+        rows = np.stack([maps[v][i] for v, i in zip(view.tolist(), batch.tolist(), strict=True)])
+        target = targets[batch].to(device)
+        counted = (target != IGNORED).float()
+        losses = losses_of(head(torch.from_numpy(rows).to(device).float()), target.clamp(min=0).float())
+        return (losses * counted).sum() / counted.sum()
+
+    fit(head, loss_of, len(targets), recipe, seed, place)
 
 
 def average_precision(logits: Tensor, targets: Tensor) -> Tensor:
@@ -125,7 +115,7 @@ def average_precision(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def evaluate(model: nn.Module, data: Dataset, indices: Sequence[int], device: str) -> dict[str, object]:
-    """Mean average precision over the classes that occur, and that of each class, of a network on pictures."""
+    """Mean average precision over the classes that occur, and that of each class, of a network on images."""
     logits, targets = [], []
     with torch.no_grad():
         for batch in track(batches_of(indices), f"evaluate on {data.name}", unit="batch"):
@@ -137,25 +127,25 @@ def evaluate(model: nn.Module, data: Dataset, indices: Sequence[int], device: st
     return {"mAP": round(float(found.nanmean()), 4), "n": len(indices), "classes": each}
 
 
-def fit(head: str, maps: Sequence[np.ndarray], targets: Tensor, recipe: Recipe, seed: int, device: str) -> nn.Module:
-    """A trained VOC network, whose trunk has random weights; see :class:`Recipe` and :func:`train`."""
-    name = f"voc_{head}"
+def train_head(
+    name: str, head: Head, maps: Sequence[np.ndarray], targets: Tensor, seed: int, device: str, place: Path
+) -> nn.Module:
+    """A trained VOC network, whose trunk has random weights; see :class:`Head`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = build_voc_net(name, recipe.dropout)
+        net = build_voc_net(name, head.dropout).to(device)
         layers = classifier_of(net)
-        start = layers if head == "linear" else nn.Sequential(*_on_averages(layers, maps[0].shape[1], HIDDEN[name]))
+        start = nn.Sequential(*_on_averages(layers, maps[0].shape[1], HIDDEN[name])) if len(head.stages) > 1 else layers
     averaged = [view.mean((2, 3), keepdims=True, dtype=np.float32) for view in maps]
-    train(nn.Sequential(nn.Flatten(1), start), averaged, targets, recipe, seed, device)
-    if head != "linear":
+    train(nn.Sequential(nn.Flatten(1), start.to(device)), averaged, targets, head.stages[0], seed, place / "averaged")
+    if len(head.stages) > 1:
         positions = maps[0][0, 0].size
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(seed)  # of the decompositions, which are sketched
             for to, learned in zip(layers, start, strict=True):
                 if to is not learned:
-                    _take(to.to(device), learned, positions if learned is start[0] else 1)
-        fine = replace(recipe, epochs=recipe.fine_epochs, learning_rate=recipe.fine_learning_rate)
-        train(head_of(net), maps, targets, fine, seed, device)
+                    _take(to, learned, positions if learned is start[0] else 1)
+        train(head_of(net), maps, targets, head.stages[1], seed, place / "positions")
     return net.eval()
 
 
@@ -193,88 +183,100 @@ def head_of(net: nn.Module) -> nn.Sequential:
     return nn.Sequential(net.avgpool, nn.Flatten(1), classifier_of(net))
 
 
-def maps_for(head: str, data: Dataset, indices: Sequence[int], device: str) -> tuple[list[np.ndarray], dict]:
-    """For each view of a recipe its maps [N, K, h, w], and the facts of the trunk that made them."""
-    recipe, trunk = RECIPES[head], load_trunk(f"voc_{head}", device)
-    return features(trunk, data, indices, recipe.views, device, recipe.layer, recipe.precision), trunk.weights
+def maps_for(name: str, head: Head, data: Dataset, indices: Sequence[int], device: str) -> tuple[list, dict]:
+    """For each view of a head its maps [N, K, h, w], and the facts of the trunk that made them."""
+    trunk = load_trunk(name, device)
+    return features(trunk, data, indices, head.views, device, head.layer, head.precision), trunk.weights
 
 
-def hold_out(head: str, seed: int = 0, device: str = "cpu", **changes: float) -> float:
-    """mAP on a fixed fifth of the training pictures of a head trained on the others: for choosing a recipe.
+def hold_out(head: str, seed: int = 0, device: str = "cpu", **changes: object) -> float:
+    """mAP on a fixed fifth of the training images of a head trained on the others: for choosing its settings.
 
     >>> hold_out("mlp", dropout=0.3)
     """
+    name, changed = f"voc_{head}", replace(HEADS[head], **changes)
     data = open_dataset("voc2007", split="train")
-    recipe = replace(RECIPES[head], **changes)
-    maps, _ = maps_for(head, data, range(len(data)), device)
+    maps, trunk = maps_for(name, changed, data, range(len(data)), device)
     targets = torch.stack([target_of(data.objects(i)) for i in range(len(data))])
     order, count = data.order(), len(data) // 5
     held, rest = sorted(order[:count]), sorted(order[count:])
-    module = head_of(fit(head, [view[rest] for view in maps], targets[rest], recipe, seed, device))
+    place = unfinished(f"{name}_held_out", {"head": asdict(changed), "seed": seed, "data": data.card, **trunk})
+    module = head_of(train_head(name, changed, [v[rest] for v in maps], targets[rest], seed, device, place))
     with torch.no_grad():
         logits = module(torch.from_numpy(maps[0][held]).to(device).float()).cpu()
+    shutil.rmtree(place)
     return float(average_precision(logits, targets[held]).nanmean())
 
 
 def run(
-    head: str,
-    folder: Path | None = None,
-    limit: int | None = None,
-    epochs: int | None = None,
-    seed: int = 0,
+    head: str, folder: Path | None = None, limit: int | None = None, epochs: int | None = None, seed: int = 0,
     device: str = "cpu",
-) -> dict[str, object]:
-    """Train ``head`` on VOC's train pictures, write its three files to ``folder`` and return the facts.
+) -> dict[str, object]:  # fmt: skip
+    """Train ``head`` on VOC's train images, write its three files to ``folder`` and return the facts.
+
+    A run that was stopped resumes after its last whole epoch.
 
     Args:
-        head: ``"vgg16"``, ``"mlp"`` or ``"linear"``.
+        head: of :data:`HEADS`.
         folder: where the files go; by default the project's checkpoints.
-        limit: only so many pictures of each set, the first of ``dataset.order()``.
-        epochs: other than the recipe's.
+        limit: only so many images of each set, the first of ``dataset.order()``.
+        epochs: other than those of :data:`HEADS`.
         seed: of the initialisation, the order, the views and dropout.
         device: such as ``"cuda"``.
 
     Raises:
-        ValueError: unknown head, or too few pictures or epochs; raised before any work.
-        MissingData: no VOC pictures, or no weights of the trunk.
+        ValueError: unknown head, or too few images or epochs; raised before any work.
+        MissingData: no VOC images, or no weights of the trunk.
     """
-    if head not in RECIPES:
-        raise ValueError(unknown("head", head, RECIPES))
+    if head not in HEADS:
+        raise ValueError(unknown("head", head, HEADS))
     if (limit is not None and limit < 20) or (epochs is not None and epochs < 1):
-        raise ValueError("Training needs 20 pictures and one epoch at the least.")
-    name, recipe = f"voc_{head}", RECIPES[head]
-    parts = VOC_NETS[name]
+        raise ValueError("Training needs 20 images and one epoch at the least.")
+    name, settings, parts = f"voc_{head}", HEADS[head], VOC_NETS[f"voc_{head}"]
     if epochs is not None:
-        recipe = replace(recipe, epochs=epochs, fine_epochs=min(epochs, recipe.fine_epochs))
+        lengths = (epochs, *(min(epochs, stage.epochs) for stage in settings.stages[1:]))
+        stages = zip(settings.stages, lengths, strict=True)
+        settings = replace(settings, stages=tuple(stage.model_copy(update={"epochs": n}) for stage, n in stages))
     data = open_dataset("voc2007", split="train")
     indices = sorted(data.order()[:limit])
     clock = Clock()
-    maps, trunk = maps_for(head, data, indices, device)
+    maps, trunk = maps_for(name, settings, data, indices, device)
     minutes_of_maps = clock.minutes()["minutes"]
-    net = fit(head, maps, torch.stack([target_of(data.objects(i)) for i in indices]), recipe, seed, device)
-    minutes = clock.minutes(2)
-    state = {k: v.detach().half().cpu().contiguous() for k, v in net.state_dict().items() if k.startswith(parts.head)}
-    path = (folder or checkpoints_dir()) / f"{name}.safetensors"
-    write_weights(path, state, {"trunk_sha256": trunk["sha256"]})
+    place = unfinished(name, {"head": asdict(settings), "seed": seed, "data": data.card, "limit": limit, **trunk})
+    targets = torch.stack([target_of(data.objects(i)) for i in indices])
+    net = train_head(name, settings, maps, targets, seed, device, place)
+    state = {key: value for key, value in net.state_dict().items() if key.startswith(parts.head)}
     facts: dict[str, object] = {
         "name": name,
+        "head": settings.about,
         "parameters": sum(v.numel() for v in state.values()),
         "target_layer": parts.layer,
-        "trunk": {**trunk, "trained": False},
+        "trunk": {**trunk, "network": "VGG16" if head == "vgg16" else "ResNet-18", "trained": False},
+        "ranks": RANKS,
         "classes": CLASS_NAMES,
-        "data": data.card,
-        "n": len(indices),
+        "data": {"name": "voc2007", "train": f"{data.card}; {len(indices):,} of them used"},
         "seed": seed,
-        **asdict(recipe),
-        "evaluation": measure(load_model(name, weights=path, device=device), limit, device),
-        **minutes,
+        "dropout": settings.dropout,
+        "views": settings.views,
+        "precision": settings.precision,
+        "stages": [stage.as_dict() for stage in settings.stages],
+        **clock.minutes(2),
         "minutes_of_maps": minutes_of_maps,
+        "device": device_name(device),
+        "made_again": f"Made again by `python -m campanion train {name}`.",
     }
-    return write_facts(path, facts, card, device)
+
+    def measured(path: Path) -> dict[str, object]:
+        return {"accuracy": measure(load_model(name, weights=path, device=device), limit, device)}
+
+    path, about = (folder or checkpoints_dir()) / f"{name}.safetensors", {"trunk_sha256": trunk["sha256"]}
+    facts = write_checkpoint(path, halved(state, least=0), facts, measured, about)
+    shutil.rmtree(place)
+    return facts
 
 
 def measure(model: nn.Module, limit: int | None, device: str) -> dict[str, dict[str, object]]:
-    """Mean average precisions on VOC's val pictures and, where they are there, on COCO's of the same classes."""
+    """Mean average precisions on VOC's val images and, where they are there, on COCO's of the same classes."""
     sets = [open_dataset("voc2007", split="val")]
     with suppress(MissingData):
         sets.append(open_dataset("coco-voc"))

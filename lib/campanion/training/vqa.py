@@ -1,37 +1,45 @@
-"""Train the network that answers questions about pictures: ``python -m campanion train vqa_scenes``.
+"""Train the network that answers questions about images: ``python -m campanion train vqa_scenes``.
 
 On generated scenes (default) this takes minutes on one thread of a CPU; the first half of the CNN is that of
 ``scenes_resnet``, frozen. With ``vqa_v2`` it is trained on VQA v2's train questions as Antol et al. did: a
-torchvision CNN with ImageNet weights stays frozen. What is frozen looks at each picture once; its features of VQA v2's
-pictures are kept in ``out/features``. Writes ``NAME.safetensors``, its facts ``NAME.json`` and its card ``NAME.md``;
-the accuracies are measured on held-out questions with the network as read back from the written file. A run that was
-stopped goes on after the last whole epoch.
+torchvision CNN with ImageNet weights stays frozen. What is frozen looks at each image once; its features of VQA v2's
+images are kept in ``out/features``. The accuracies are measured on held-out questions with the network as read back
+from the written file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from campanion.data import open_dataset
 from campanion.data.questions import ANSWERS, HELD_OUT_SEED, QuestionSet, SceneQuestions, commonest, words
 from campanion.errors import unknown
 from campanion.models.load import load_model
 from campanion.models.small import SIZE
-from campanion.models.vqa import COMMANDS, VQA, Design, build_vqa, last_linear, load_vqa, stored
-from campanion.paths import checkpoints_dir, data_dir, out_dir
-from campanion.training.checkpoints import Clock, write_facts, write_weights
-from campanion.training.vqa_loop import Pairs, Recipe, accuracy, predict, see_features, see_scenes, train
+from campanion.models.vqa import VQA, Design, build_vqa, last_linear, load_vqa, stored
+from campanion.paths import checkpoints_dir, data_dir
+from campanion.results.provenance import device_name
+from campanion.training.checkpoint import Clock, write_checkpoint
+from campanion.training.fit import fit, unfinished
+from campanion.training.recipe import Recipe
+from campanion.training.vqa_pairs import Pairs, accuracy, predict, see_features, see_scenes
 
 DATA = ("scenes", "vqa-v2")
+_SHARED = {"batch": 64, "schedule": "one_cycle", "warm_up": 0.1, "optimiser": "adamw", "augment": "none"}
+#: ``batch`` counts images, each with at most :data:`PER_IMAGE` questions in a step.
 RECIPES = {
-    "scenes": Recipe(epochs=12, learning_rate=3e-3, weight_decay=1e-2),
-    "vqa-v2": Recipe(epochs=20, learning_rate=1e-3, weight_decay=1e-4),
+    "scenes": Recipe(epochs=12, lr=3e-3, weight_decay=1e-2, **_SHARED),
+    "vqa-v2": Recipe(epochs=20, lr=1e-3, weight_decay=1e-4, **_SHARED),
 }
+PER_IMAGE = 10
 
 
 def run(
@@ -39,7 +47,7 @@ def run(
     limit: int | None = None, seed: int = 0, epochs: int | None = None, device: str = "cpu",
     recipe: Recipe | None = None,
 ) -> dict[str, object]:  # fmt: skip
-    """Train, write the three files to ``folder`` and return the facts.
+    """Train, write the three files to ``folder`` and return the facts; a run that was stopped resumes.
 
     Args:
         data: ``"scenes"`` or ``"vqa-v2"``.
@@ -58,7 +66,7 @@ def run(
     if data not in DATA:
         raise ValueError(unknown("data to train on", data, DATA))
     recipe = recipe or RECIPES[data]
-    recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
+    recipe = recipe if epochs is None else recipe.model_copy(update={"epochs": epochs})
     if min(scenes, tests) < 10 or recipe.epochs < 1 or (limit is not None and limit < 10):
         raise ValueError("Training needs 10 scenes or questions of each kind and one epoch at the least.")
     clock = Clock()
@@ -75,30 +83,64 @@ def run(
         held = _first(open_dataset(data, split="val", answers=learnt.class_names), limit)
         design = Design(cnn, _vocabulary(learnt, 3), learnt.class_names)
     model = _initial(design, seed, device)
+    place = unfinished(
+        name, {"design": asdict(design), "recipe": recipe.as_dict(), "seed": seed, "data": [learnt.card, limit]}
+    )
     pairs = Pairs.of(learnt)
-    unfinished = out_dir() / "train" / f"{name}.state"
-    train(model, see(model, pairs.pictures), pairs, recipe, seed, unfinished)
-    minutes = clock.minutes()
+    train(model, see(model, pairs.pictures), pairs, recipe, seed, place)
     state, about = stored(model)
-    path = folder / f"{name}.safetensors"
-    write_weights(path, state, about)
-    unfinished.unlink(missing_ok=True)
-    model = load_vqa(name, weights=path, device=device)
-    pairs = Pairs.of(held)
     facts: dict[str, object] = {
         "name": name,
         "parameters": sum(v.numel() for v in state.values()),
         "target_layer": model.target_layer,
         "design": asdict(design),
-        "data": learnt.card,
+        "data": {"name": data, "train": learnt.card, "test": held.card},
         "questions": len(learnt),
-        "held_out": held.card,
         "seed": seed,
-        **asdict(recipe),
-        "accuracy": accuracy(held, predict(model, see(model, pairs.pictures), pairs)),
-        **minutes,
+        "recipe": recipe.as_dict(),
+        "per_image": PER_IMAGE,
+        **clock.minutes(),
+        "device": device_name(device),
+        "made_again": f"Made again by `python -m campanion train {name}`.",
     }
-    return write_facts(path, facts, card, device)
+
+    def measured(path: Path) -> dict[str, object]:
+        network, asked = load_vqa(name, weights=path, device=device), Pairs.of(held)
+        return {"accuracy": accuracy(held, predict(network, see(network, asked.pictures), asked))}
+
+    facts = write_checkpoint(folder / f"{name}.safetensors", state, facts, measured, about)
+    shutil.rmtree(place)
+    return facts
+
+
+def train(model: VQA, see: Callable[[Tensor], Tensor], pairs: Pairs, recipe: Recipe, seed: int, place: Path) -> None:
+    """Cross-entropy on the commonest answer; questions whose answer is no class are left out.
+
+    Args:
+        model: on its device; its parameters are changed.
+        see: from indices of images to their vectors u' [B, joint], with gradients.
+        pairs: images and questions.
+        recipe, seed, place: see :func:`campanion.training.fit.fit`.
+    """
+    device = next(model.parameters()).device
+    rows = pairs.rows[pairs.rows[:, 2] >= 0]
+    rows = rows[rows[:, 0].argsort(stable=True)]
+    images, counts = rows[:, 0].unique_consecutive(return_counts=True)
+    ends, tokens = counts.cumsum(0), model.encode(pairs.texts)
+
+    def loss_of(batch: Tensor, generator: torch.Generator) -> Tensor:
+        chosen, image = [], []
+        for i, at in enumerate(batch.tolist()):
+            subset = torch.randperm(int(counts[at]), generator=generator)[:PER_IMAGE]
+            chosen.append(ends[at] - counts[at] + subset)
+            image.append(torch.full((len(subset),), i))
+        asked = rows[torch.cat(chosen)]
+        text, which = asked[:, 1].unique(return_inverse=True)
+        seen, read = see(images[batch]), model.question(tokens[text.to(device)])
+        logits = model.classifier(seen[torch.cat(image).to(device)] * read[which.to(device)])
+        return F.cross_entropy(logits, asked[:, 2].to(device))
+
+    fit(model, loss_of, len(images), recipe, seed, place)
 
 
 def _initial(design: Design, seed: int, device: str) -> VQA:
@@ -128,50 +170,3 @@ def _vocabulary(data: QuestionSet, least: int) -> tuple[str, ...]:
 def _first(data: QuestionSet, limit: int | None) -> QuestionSet:
     """``data`` with the first ``limit`` questions of its order alone."""
     return data if limit is None else data.only(sorted(data.order()[:limit]))
-
-
-def card(facts: Mapping) -> str:
-    """The model card, from the facts alone."""
-    measured, design = facts["accuracy"], facts["design"]
-    both = "vqa_accuracy" in measured["all"]
-    rows = "\n".join(
-        f"| {name} | {100 * a['top1']:.2f} % |"
-        + (f" {100 * a['vqa_accuracy']:.2f} % |" if both else "")
-        + f" {a['n']:,} |"
-        for name, a in measured.items()
-    )
-    heads = "| questions | commonest answer |" + (" VQA accuracy |" if both else "") + " N |"
-    scenes = design["cnn"] == "scenes"
-    kind = (
-        "the shape path of `scenes_resnet`, its first two stages frozen, beside a small colour path"
-        if scenes
-        else f"torchvision's {design['cnn']} with ImageNet weights, frozen; only its new last layer is in the file"
-    )
-    aim = (
-        "checking the machinery and quick runs of the notebooks. It knows drawn shapes and nothing else; no claim of\n"
-        "  a paper is drawn from it."
-        if scenes
-        else "notebook 37, which measures LIFT-CAM's Table 6 with it."
-    )
-    made = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
-    return f"""# {facts["name"]}
-
-Visual question answering: a CNN ({kind}) and an LSTM, multiplied (`campanion.models.vqa`).
-{facts["parameters"]:,} numbers in the file; maps are explained at `{facts["target_layer"]}`. It answers with one of
-{len(design["answers"])} answers and knows {len(design["words"])} words.
-
-{heads}
-|---|{"---|" * (heads.count("|") - 2)}
-{rows}
-
-- Trained on {facts["data"]}
-- Held out: {facts["held_out"]}
-- Training: seed {facts["seed"]}, {facts["epochs"]} epochs, batches of {facts["batch"]} pictures with up to
-  {facts["per_picture"]} questions each, AdamW, one cycle to {facts["learning_rate"]}, weight decay
-  {facts["weight_decay"]}, dropout {design["dropout"]}. Accuracies are of the network as read back from the file, whose
-  numbers have half precision.
-- It took {facts["minutes"]} minutes ({facts["cpu_minutes"]} of processor time) on {facts["device"]}, with {made}.
-- Made again by `{COMMANDS[facts["name"]]}`.
-- For: {aim}
-- File: `{facts["name"]}.safetensors`, {facts["bytes"]:,} bytes, sha256 `{facts["sha256"]}`. Licence: MIT, as the code.
-"""
