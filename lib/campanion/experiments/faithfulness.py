@@ -89,9 +89,7 @@ def summary(
     Methods that only the rows ``beside`` have were measured on fewer images: a mean is over a method's own, a
     difference over those that both methods share.
     """
-    for more in beside:
-        if len(more):
-            rows = pd.concat([rows, more[~more["method"].isin(rows["method"].unique())]], ignore_index=True)
+    rows = _with_others(rows, beside)
     chosen = in_order(rows, methods)
     if "seconds_per_image" in metrics:
         seconds = seconds_per_image(subject, methods, timed)
@@ -99,6 +97,14 @@ def summary(
     metrics = [metric for metric in metrics if metric in chosen]  # there is energy only where there are boxes
     curves = mean_curves(chosen) if {"insertion", "deletion"} & set(metrics) else None
     return Answer(summarise(chosen, metrics), paired(chosen, metrics), curves, accuracy(rows, subject))
+
+
+def _with_others(rows: pd.DataFrame, beside: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """``rows`` and, of those ``beside``, the methods that they lack."""
+    for more in beside:
+        if len(more):
+            rows = pd.concat([rows, more[~more["method"].isin(rows["method"].unique())]], ignore_index=True)
+    return rows
 
 
 def question(
@@ -198,9 +204,14 @@ def with_starts(frame: pd.DataFrame, steps: int = EARLY) -> pd.DataFrame:
     return frame.assign(**{f"early_{c.split('_')[0]}": [float(v[steps]) for v in frame[c]] for c in CURVES})
 
 
-def wins_summary(rows: pd.DataFrame, subject: Subject) -> Answer:
-    """Notebook 27: areas, how often a method is the best of an image, how steep the curves start, and mean curves."""
-    rows = with_starts(with_wins(in_order(rows, FD_METHODS)))
+def wins_summary(rows: pd.DataFrame, subject: Subject, *beside: pd.DataFrame) -> Answer:
+    """Notebook 27: areas, how often a method is the best of an image, how steep the curves start, and mean curves.
+
+    A best of all needs all: where methods stand in rows ``beside`` of fewer images, only those images count.
+    """
+    rows = in_order(_with_others(rows, beside), FD_METHODS)
+    counts = rows.groupby("image")["method"].nunique()
+    rows = with_starts(with_wins(rows[rows["image"].isin(counts[counts == counts.max()].index)]))
     columns = [*AREAS, *(f"best_{area}" for area in AREAS), "early_insertion", "early_deletion"]
     differences = paired(rows, columns, reference="fd_cam")
     return Answer(summarise(rows, columns), differences, mean_curves(rows), accuracy(rows, subject))

@@ -21,6 +21,7 @@ from campanion.data.photographs import PHOTOGRAPHS, photograph
 from campanion.errors import MissingResult, unknown
 from campanion.experiments.mapfiles import packed, stacked, unpacked  # noqa: F401 - figures read the maps of rows
 from campanion.game.game import ChannelGame
+from campanion.inference import fast
 from campanion.models import load_model
 from campanion.outputs import class_indices, probabilities
 from campanion.pictures import percent
@@ -37,6 +38,7 @@ def measure(
     classes: Mapping[str, Sequence[str]],
     methods: Sequence[str],
     step: int | float | None = STEP,
+    precision: str = "float32",
 ) -> pd.DataFrame:
     """Explain every class of every picture by every method.
 
@@ -47,6 +49,7 @@ def measure(
         methods: as :func:`campanion.cams.methods.parse` reads them.
         step: of insertion (from a blurred picture) and deletion (to zeros), see
             :func:`campanion.metrics.insertion_deletion`; None leaves the curves out.
+        precision: of the masked images' forward passes, see :func:`campanion.inference.fast`.
 
     Returns:
         Rows image, class_name, target, method, probability, rank (1 is the predicted class), variation (mean absolute
@@ -62,12 +65,13 @@ def measure(
     """
     parsed = {name: parse(name) for name in methods}
     targets = {name: _indices(model, name, classes) for name in pictures}
-    device = next(model.parameters()).device
+    device, network = next(model.parameters()).device, fast(model, precision)
     rows = []
     for name, picture in pictures.items():
         image = model.preprocess(picture).unsqueeze(0).to(device)
         check_images(model, image)
         game = ChannelGame.of(model, image)
+        game.use_network(network)
         chances = probabilities(model, game.logits)[0]
         for target in targets[name]:
             start = time.perf_counter()
@@ -96,7 +100,8 @@ def photographs(
 ) -> pd.DataFrame:
     """:func:`measure` of photographs, kept in ``data/results/rows/gallery_photographs_<model>.parquet``.
 
-    All figures share the file: what one of them has measured, with the same weights, is not measured again.
+    All figures share the file: what one of them has measured, with the same weights, is not measured again. Masked
+    images are forwarded in bfloat16, but for rows that were begun in float32.
 
     Args:
         model: name of the network.
@@ -118,14 +123,16 @@ def photographs(
     if mode == "full":
         network = load_model(model, device=device)
         settings = {"model": model, "weights_sha256": network.weights["sha256"], "step": STEP}
-        kept, old = read_rows(path) if path.exists() else (None, None)
+        kept, old = read_rows(path) if path.exists() else (None, {"precision": "bfloat16"})
+        precision = old.get("precision", "float32")  # rows that were begun in one are continued in it
+        settings |= {"precision": precision} if precision != "float32" else {}
         kept = kept if old == settings else None
         for name in track(classes, f"{model} on photographs", unit="picture"):
             for one in classes[name]:
                 todo = _missing(kept, name, one, methods, curves)
                 if todo:
                     step = STEP if curves else None
-                    new = measure(network, {name: pictures[name]}, {name: [one]}, todo, step)
+                    new = measure(network, {name: pictures[name]}, {name: [one]}, todo, step, precision)
                     kept = new if kept is None else pd.concat([_without(kept, new), new], ignore_index=True)
                     write_rows(kept, path, settings)
     kept = read_rows(path)[0]

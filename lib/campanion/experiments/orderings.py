@@ -89,7 +89,8 @@ def question(
     if simulations < 1 or not counts or min(counts) < 1:
         raise ValueError(f"counts and simulations must be at least 1; got {tuple(counts)} and {simulations}.")
     settings = {"counts": tuple(counts), "simulations": simulations, "seed": seed}
-    beside = tuple(faithfulness.question(name, LIFT_METHODS, METRICS, precision, limit=0) for name in LIFT_ROWS)
+    names = (*LIFT_ROWS, "lift_weights")  # the last is that of networks whose forward passes are dear
+    beside = tuple(faithfulness.question(name, LIFT_METHODS, METRICS, precision, limit=0) for name in names)
     return Question(
         "orderings", partial(measure, **settings), summary, settings | {"precision": precision},
         ("image", "method", "simulation"), beside=(beside,),

@@ -153,7 +153,8 @@ def stacked(pictures: Sequence[bytes]) -> bytes:
         whole.paste(picture, (0, top))
         top += picture.height
     file = io.BytesIO()
-    whole.save(file, "PNG", optimize=True)
+    palette = whole.quantize(256)  # photographs in true colour would make a notebook large
+    whole.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 

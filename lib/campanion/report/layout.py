@@ -1,0 +1,241 @@
+"""A printed table in the paper's own layout, and differences between methods: small tables that show themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+import pandas as pd
+
+from campanion.cams.methods import label
+from campanion.report import networks
+from campanion.report.papers import title
+from campanion.report.tables import Table, table_per_run
+from campanion.results.measures import DIRECTION, TITLES, better
+
+ARROWS = {"higher": "\u2191", "lower": "\u2193"}
+_SIGNS = {"b": ("**", "**"), "i": ("*", "*"), "": ("", "")}
+
+
+@dataclass(frozen=True, repr=False)
+class Sheet:
+    """A table with a caption, one or several blocks of rows, and a foot: HTML in a notebook, text in a terminal.
+
+    Attributes:
+        caption: over the table.
+        blocks: heads (the first is that of the rows' names) and rows of cells; a cell is a text, or a text and "b"
+            (the best: bold) or "i" (the second: italic).
+        foot: lines below, once.
+    """
+
+    caption: str
+    blocks: Sequence[tuple[Sequence[str], Sequence[Sequence[str | tuple[str, str]]]]]
+    foot: Sequence[str] = field(default=())
+
+    def __str__(self) -> str:
+        lines = [self.caption]
+        for heads, rows in self.blocks:
+            texts = [list(heads), *([_marked(c) for c in row] for row in rows)]
+            widths = [max(len(r[i]) for r in texts) for i in range(len(heads))]
+            lines += ["", *("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in texts)]
+        return "\n".join([*lines, "", *self.foot] if self.foot else lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        parts = []
+        for i, (heads, rows) in enumerate(self.blocks):
+            first = f'<caption style="caption-side:top;text-align:left"><b>{escape(self.caption)}</b></caption>'
+            head = "".join(f'<th scope="col" style="text-align:left">{escape(h)}</th>' for h in heads)
+            body = "".join(f"<tr>{''.join(_html(c, j) for j, c in enumerate(row))}</tr>" for row in rows)
+            parts.append(f"<table>{'' if i else first}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+        return "".join(parts) + "".join(f"<p><small>{escape(line)}</small></p>" for line in self.foot)
+
+
+def in_order(runs: Sequence[Mapping], models: Sequence[str]) -> list[Mapping]:
+    """Runs in the order of ``models`` (``NAME@DATA``, without data ImageNet's validation part), others behind them.
+
+    >>> [run["model"] for run in in_order(result["runs"], ["voc_vgg16@voc2007", "resnet18"])]
+    """
+    place = {_full(name): i for i, name in enumerate(models)}
+    return sorted(runs, key=lambda run: place.get(f"{run['model']}@{run['data']}", len(place)))
+
+
+def not_run(runs: Sequence[Mapping], models: Sequence[str]) -> str:
+    """``"Not run here: VGG16 of VOC on VOC2007."`` for those of ``models`` that have no run; "" where all have one."""
+    there = {f"{run['model']}@{run['data']}" for run in runs}
+    lacking = [name for name in map(_full, models) if name not in there]
+    if not lacking or any(run["mode"] == "quick" for run in runs):
+        return ""
+    return f"Not run here: {', '.join(where(*name.split('@')) for name in lacking)}."
+
+
+def where(model: str, data: str) -> str:
+    """A network and its data as one prints them.
+
+    >>> where("voc_vgg16", "voc2007")
+    'VGG16 of VOC on VOC2007'
+    """
+    return f"{networks.name(model)} on {networks.data(data)}"
+
+
+def method_name(name: str) -> str:
+    """A method of a result as a page names it; :func:`campanion.cams.methods.label` and what results name beside it.
+
+    >>> method_name("shap_cam_10"), method_name("xgrad_cam:lift"), method_name("b=0.5"), method_name("fd_cam")
+    ('SHAP-CAM, 10 orderings', 'XGrad-CAM (eq. 10)', 'b = 0.5', 'FD-CAM')
+    """
+    if name == "xgrad_cam:lift":
+        return "XGrad-CAM (eq. 10)"
+    count = name.removeprefix("shap_cam_")
+    if count != name and count.isdigit():
+        return f"SHAP-CAM, {count} ordering{'s' * (count != '1')}"
+    return name.replace("b=", "b = ") if name.startswith("b=") else label(name)
+
+
+def as_printed(
+    paper: str,
+    table: str,
+    runs: Sequence[Mapping],
+    notes: Sequence[str] = (),
+    methods: Sequence[str] | None = None,
+    reference: str | None = None,
+    titles: Mapping[str, str] | None = None,
+) -> Sheet:
+    """A printed table with ours beside each number: a row per method, the paper's columns, a block per network.
+
+    A cell is ``paper / ours +- half of the 95 % interval``, the best of ours bold, the second italic. A mean over
+    fewer images than the others of its column says so and is no candidate; where ``reference`` is given, it is followed
+    by that method's mean over the same few images.
+
+    Args:
+        runs: of a result, in the order of the blocks.
+        notes: what is unlike the paper's setting, printed once below.
+        methods: rows to show; None shows those that the paper prints.
+        reference: such as ``"fd_cam"``.
+        titles: names of rows, by method, where they are not to be the printed ones.
+
+    >>> as_printed("fd", "table2", result["runs"], reference="fd_cam")
+    """
+    blocks: dict[str, list[tuple[Mapping, Table]]] = {}
+    for run in runs:
+        (shown,) = table_per_run(paper, table, {"runs": [run]}).values()
+        blocks.setdefault(run["model"], []).append((run, shown))
+    foot = list(notes)
+    for _, shown in (pair for pairs in blocks.values() for pair in pairs):
+        foot += [line for line in shown.notes if line not in foot]
+        foot += [line for line in shown.provenance if line not in foot]
+    return Sheet(
+        f"{title(paper, table)}: paper / ours \u00b1 half of the 95 % interval",
+        [_block(model, pairs, methods, reference, titles or {}) for model, pairs in blocks.items()],
+        foot,
+    )
+
+
+def differences(
+    runs: Sequence[Mapping], metric: str, method: str, others: Sequence[str] | None = None, title: str | None = None
+) -> Sheet:
+    """``method`` minus each other method on the same images, with 95 % intervals; a column per run.
+
+    Args:
+        others: rows to show, in their order; None shows all that were compared.
+        title: of the metric, where it is none of the papers'.
+
+    >>> differences(result["runs"], "overall", "fd_cam")
+    """
+    found = [difference_rows(run, metric, method) for run in runs]
+    names = [n for n in (others or dict.fromkeys(n for each in found for n in each)) if any(n in f for f in found)]
+    largest = max((abs(row["mean"]) for each in found for row in each.values()), default=0.0)
+    digits = 2 if largest >= 1 else 4
+    heads = [f"{method_name(method)} minus", *(where(run["model"], run["data"]) for run in runs)]
+    rows = [[method_name(name), *(_difference(each.get(name), digits) for each in found)] for name in names]
+    named = title or f"{TITLES[metric]} ({DIRECTION[metric]} is better)"
+    return Sheet(f"{named}: paired differences, 95 % interval, N", [(heads, rows)])
+
+
+def difference_rows(run: Mapping, metric: str, method: str) -> dict[str, dict]:
+    """``mean``, ``low``, ``high`` and ``n`` of ``method`` minus each other method, by the other's name."""
+    found = {}
+    for d in run["differences"]:
+        if d["metric"] == metric and method in (d["method"], d["reference"]) and d["low"] is not None:
+            sign, other = (1, d["reference"]) if d["method"] == method else (-1, d["method"])
+            low, high = sorted((sign * d["low"] + 0.0, sign * d["high"] + 0.0))
+            found[other] = {"mean": sign * d["mean"] + 0.0, "low": low, "high": high, "n": d["n"]}
+    return found
+
+
+def _full(name: str) -> str:
+    return name if "@" in name else f"{name}@imagenet-val"
+
+
+def _block(
+    model: str,
+    pairs: Sequence[tuple[Mapping, Table]],
+    methods: Sequence[str] | None,
+    reference: str | None,
+    titles: Mapping[str, str],
+) -> tuple[list[str], list[list[str | tuple[str, str]]]]:
+    """Heads and rows of one network, whose runs stand side by side."""
+    heads, columns = [networks.name(model)], []
+    names = dict.fromkeys(
+        (r.method, r.label) for _, shown in pairs for r in shown.frame.itertuples()
+        if methods is None or r.method in methods
+    )  # fmt: skip
+    for run, shown in pairs:
+        for metric, part in shown.frame.groupby("metric", sort=False):
+            part = part[part["method"].isin([method for method, _ in names])]
+            most = part["n"].max()
+            if pd.isna(most):
+                continue
+            arrow = ARROWS[DIRECTION[metric]]
+            heads.append(f"{TITLES[metric]} {arrow}, {networks.data(run['data'])}, N = {int(most):,}")
+            columns.append(_column(run, metric, part.set_index("method"), most, reference))
+    return heads, [
+        [titles.get(method, text), *(column.get(method, "-") for column in columns)] for method, text in names
+    ]
+
+
+def _column(
+    run: Mapping, metric: str, part: pd.DataFrame, most: float, reference: str | None
+) -> dict[str, str | tuple[str, str]]:
+    """The cells of one metric, by method."""
+    whole = part[part["n"] == most]["ours"].astype(float) * better(metric)
+    rank = whole.rank(ascending=False, method="min")
+    there = difference_rows(run, metric, reference) if reference else {}
+    cells: dict[str, str | tuple[str, str]] = {}
+    for method, row in part.iterrows():
+        digits = max(len(str(row["paper"]).partition(".")[2]), 1) if not pd.isna(row["paper"]) else 2
+        printed = "-" if pd.isna(row["paper"]) else row["paper"]
+        if pd.isna(row["ours"]):
+            cells[method] = f"{printed} / -"
+            continue
+        half = "" if pd.isna(row["low"]) else f" \u00b1 {(row['high'] - row['low']) / 2:.{digits}f}"
+        text = f"{printed} / {row['ours']:.{digits}f}{half}"
+        if row["n"] < most:
+            text += f" (N = {int(row['n']):,}"
+            same = there.get(method)
+            text += f"; {method_name(reference)} there {row['ours'] + same['mean']:.{digits}f})" if same else ")"
+        cells[method] = (text, {1.0: "b", 2.0: "i"}.get(rank.get(method), ""))
+    return cells
+
+
+def _difference(found: Mapping | None, digits: int) -> tuple[str, str]:
+    if found is None:
+        return "-", ""
+    sure = "b" if found["low"] > 0 or found["high"] < 0 else ""
+    text = f"{found['mean']:+.{digits}f} [{found['low']:+.{digits}f}, {found['high']:+.{digits}f}], {found['n']:,}"
+    return text, sure
+
+
+def _marked(cell: str | tuple[str, str]) -> str:
+    text, mark = (cell, "") if isinstance(cell, str) else cell
+    return text.join(_SIGNS[mark])
+
+
+def _html(cell: str | tuple[str, str], column: int) -> str:
+    text, mark = (cell, "") if isinstance(cell, str) else cell
+    inner = f"<{mark}>{escape(text)}</{mark}>" if mark else escape(text)
+    if column == 0:
+        return f'<th scope="row" style="text-align:left;font-weight:normal">{inner}</th>'
+    return f'<td style="text-align:left">{inner}</td>'

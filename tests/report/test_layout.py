@@ -1,0 +1,99 @@
+"""Tables in the paper's layout: printed beside ours, ranked only among equal images; differences between methods."""
+
+from __future__ import annotations
+
+import pytest
+from campanion.report import layout
+from campanion.results import load_result
+
+MODELS = ("voc_vgg16@voc2007", "voc_mlp@voc2007", "voc_linear@voc2007")
+
+
+def row(method, metric, mean, half, n=100):
+    return {"method": method, "metric": metric, "mean": mean, "low": mean - half, "high": mean + half, "n": n}
+
+
+def difference(method, reference, metric, mean, half=0.5, n=100):
+    ends = {"low": mean - half, "high": mean + half}
+    return {"method": method, "reference": reference, "metric": metric, "mean": mean, "n": n, **ends}
+
+
+@pytest.fixture
+def run():
+    (run,) = (r for r in load_result("22_fd_table2_pointing_game")["runs"] if r["model"] == "voc_mlp")
+    few = difference("score_cam", "fd_cam", "pointing_accuracy", -2.0, n=10)
+    rows = [
+        row("grad_cam", "pointing_accuracy", 70.0, 2.0), row("fd_cam", "pointing_accuracy", 71.5, 2.0),
+        row("score_cam", "pointing_accuracy", 90.0, 9.0, n=10),
+    ]  # fmt: skip
+    differences = [few, difference("grad_cam", "fd_cam", "pointing_accuracy", -1.5)]
+    return {**run, "rows": rows, "differences": differences}
+
+
+def cells(sheet):
+    (heads, rows), *_ = sheet.blocks
+    return heads, {row[0]: row[1] for row in rows}
+
+
+def test_a_cell_has_the_printed_number_ours_and_half_of_the_interval(run):
+    heads, found = cells(layout.as_printed("fd", "table2", [run], reference="fd_cam"))
+    assert heads[0] == "ResNet-18 + hidden layers"
+    assert "N = 100" in heads[1]
+    assert found["FD-CAM"] == ("83.70 / 71.50 ± 2.00", "b")
+    assert found["Grad-CAM"] == ("81.20 / 70.00 ± 2.00", "i")
+    assert found["Ablation-CAM"] == "58.19 / -"
+
+
+def test_fewer_images_are_said_and_not_ranked(run):
+    _, found = cells(layout.as_printed("fd", "table2", [run], reference="fd_cam"))
+    assert found["Score-CAM"] == ("78.46 / 90.00 ± 9.00 (N = 10; FD-CAM there 92.00)", "")
+
+
+def test_lower_is_better_where_it_is(run):
+    run = {
+        **run,
+        "data": "imagenet-val",
+        "rows": [row("grad_cam", "deletion", 0.2, 0.1), row("fd_cam", "deletion", 0.1, 0.1)],
+    }
+    _, found = cells(layout.as_printed("fd", "table1", [run]))
+    assert found["FD-CAM"][1] == "b"
+
+
+def test_notes_and_provenance_stand_once(run):
+    sheet = layout.as_printed("fd", "table2", [run, {**run, "model": "voc_linear"}], ["other weights."])
+    assert len(sheet.blocks) == 2
+    assert sum("other weights." in line for line in sheet.foot) == 1
+    assert str(sheet).count("other weights.") == sheet._repr_html_().count("other weights.") == 1
+
+
+def test_rows_can_be_chosen_and_named(run):
+    sheet = layout.as_printed("fd", "table2", [run], methods=("fd_cam",), titles={"fd_cam": "its own form"})
+    assert list(cells(sheet)[1]) == ["its own form"]
+
+
+def test_differences_are_of_the_method_whatever_way_they_are_stored(run):
+    reverse = [difference("fd_cam", "grad_cam", "pointing_accuracy", 1.5)]
+    for stored in (run["differences"], reverse):
+        found = layout.difference_rows({**run, "differences": stored}, "pointing_accuracy", "fd_cam")
+        assert found["grad_cam"] == {"mean": 1.5, "low": 1.0, "high": 2.0, "n": 100}
+
+
+def test_differences_whose_interval_excludes_0_are_bold(run):
+    sheet = layout.differences([run], "pointing_accuracy", "fd_cam", ("grad_cam", "xgrad_cam"))
+    assert cells(sheet)[1] == {"Grad-CAM": ("+1.50 [+1.00, +2.00], 100", "b")}
+
+
+def test_runs_follow_the_models_and_missing_ones_are_named():
+    runs = load_result("22_fd_table2_pointing_game")["runs"]
+    assert [r["model"] for r in layout.in_order(runs, MODELS)] == ["voc_vgg16", "voc_mlp", "voc_linear"]
+    assert layout.not_run(runs, MODELS) == ""
+    assert layout.not_run(runs, [*MODELS, "vgg16"]) == "Not run here: VGG16 on ImageNet."
+    assert layout.not_run([{**runs[0], "mode": "quick"}], MODELS) == "", "a quick run has other networks"
+
+
+def test_html_escapes_what_it_shows():
+    sheet = layout.Sheet("a < b", [(("<head>", "x"), [["<i>", ("1 < 2", "b")]])], ["c & d"])
+    html = sheet._repr_html_()
+    for part in ("a &lt; b", "&lt;head&gt;", "<b>1 &lt; 2</b>", "c &amp; d"):
+        assert part in html
+    assert "**1 < 2**" in str(sheet)

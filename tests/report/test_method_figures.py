@@ -1,0 +1,110 @@
+"""Figures of compared methods and of one image's maps hold what they were given."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from campanion.report import comparisons, method_figures
+from campanion.report.papers import published
+from campanion.results import load_result
+
+METHODS = ("grad_cam", "layer_cam", "fd_cam")
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return load_result("22_fd_table2_pointing_game")["runs"]
+
+
+def marks(ax):
+    """Mean values drawn with an interval."""
+    return [float(x) for c in ax.containers for x in np.atleast_1d(c.lines[0].get_xdata())]
+
+
+def test_differences_and_the_printed_ones_are_drawn(runs):
+    fig = comparisons.differences_figure(runs, ["pointing_accuracy"], "fd_cam", METHODS, ("fd", "table2"))
+    (ax,) = fig.axes
+    expected = [
+        comparisons.difference_rows(run, "pointing_accuracy", "fd_cam")[m]["mean"] for run in runs for m in METHODS[:2]
+    ]
+    assert sorted(marks(ax)) == pytest.approx(sorted(expected))
+    value = published("fd", "table2").set_index("method").number
+    rings = [float(x) for line in ax.lines if line.get_markersize() == 8 for x in line.get_xdata()]
+    assert rings == pytest.approx([value["fd_cam"] - value[m] for m in METHODS[:2]])
+
+
+def test_means_are_drawn_beside_chance(runs):
+    titles, chance = {"pointing_accuracy": "hits (%)"}, {"pointing_accuracy": 31.7}
+    fig = comparisons.means_figure(runs, titles, METHODS, chance=chance)
+    rows = {(r["method"], r["metric"]): r["mean"] for run in runs for r in run["rows"]}
+    drawn = marks(fig.axes[0])
+    assert len(drawn) == len(runs) * len(METHODS)
+    assert rows["fd_cam", "pointing_accuracy"] in drawn
+    assert any(list(line.get_xdata()) == [31.7, 31.7] for line in fig.axes[0].lines)
+
+
+def test_curves_are_less_the_reference():
+    (run, *_) = load_result("21_fd_table1_faithfulness")["runs"]
+    fig = comparisons.curves_figure([run], "grad_cam", "fd_cam")
+    means = run["extra"]["insertion_curve"]
+    lines = {line.get_label(): line.get_ydata() for line in fig.axes[0].lines}
+    assert "Grad-CAM" not in lines
+    assert np.allclose(lines["FD-CAM"], np.subtract(means["fd_cam"], means["grad_cam"]))
+
+
+def test_the_bias_is_drawn_for_every_network_and_rule():
+    runs = load_result("24_fd_bias")["runs"]
+    fig = comparisons.bias_figure(runs, {"negative": "negative (%)"})
+    ticks = [t.get_text() for t in fig.axes[0].get_xticklabels()]
+    assert ticks[:2] == ["0", "0.1"]
+    assert ticks[-1] == "Grad-CAM"
+    assert len(fig.axes[0].containers) == 2 * len(runs)
+
+
+def test_classes_and_spreads_have_a_panel_per_run(runs):
+    assert len(comparisons.classes_figure(runs).axes) == len(runs) + 1
+    rows = pd.DataFrame({"method": ["grad_cam", "fd_cam"] * 5, "x": np.linspace(0, 1, 10)})
+    fig = comparisons.spread_figure(runs, [rows] * len(runs), ("grad_cam", "fd_cam"), "x")
+    assert len([ax for ax in fig.axes if ax.has_data()]) == len(runs)
+
+
+def test_a_line_for_each_channel_and_a_map_for_each_member():
+    maps = {"channel 3": [("channel 3", np.eye(4)), ("9: 0.81", np.eye(4))], "channel 5": [("channel 5", np.eye(4))]}
+    fig = method_figures.channel_panel(np.zeros((8, 12, 3)), maps, "a network")
+    assert [ax.get_title() for ax in fig.axes if ax.get_title()] == ["channel 3", "9: 0.81", "channel 5"]
+
+
+def test_curves_of_an_image_stand_beside_its_maps():
+    curve = [0.1, 0.5, 0.9]
+    rows = pd.DataFrame(
+        [{"image": "cat", "target": 0, "method": m, "insertion": 0.5, "deletion": 0.2, "insertion_curve": curve,
+          "deletion_curve": curve[::-1]} for m in METHODS]
+    )  # fmt: skip
+    maps = {m: [np.eye(4)] for m in METHODS}
+    fig = method_figures.curve_panel(rows, {"cat": np.zeros((8, 8, 3))}, maps, ["cat 97 %"])
+    assert fig.axes[0].get_title() == "cat 97 %"
+    assert [list(line.get_ydata()) for line in fig.axes[3].lines] == [curve] * len(METHODS)
+
+
+def test_the_pipeline_shows_every_channel_with_its_numbers():
+    numbers = {"a": 0.5, "off": 1.0, "on": 2.0, "s": 0.7, "w": -0.1}
+    channels = [(k, np.eye(4), np.eye(4), numbers) for k in (3, 9)]
+    fig = method_figures.pipeline_figure(np.zeros((8, 8, 3)), channels, np.eye(4), "cat")
+    texts = [t.get_text() for ax in fig.axes for t in ax.texts]
+    assert texts == [f"{v:.2f}" for _ in channels for v in numbers.values()]
+    assert [ax.get_ylabel() for ax in fig.axes if ax.get_ylabel()] == ["$A_{3}$", "$A_{9}$"]
+
+
+def test_boxes_are_drawn_on_one_line_of_a_panel():
+    fig, axes = plt.subplots(2, 3)
+    method_figures.draw_boxes(fig, 1, 3, [(1, 2, 5, 8)])
+    assert [len(ax.patches) for ax in axes.flat] == [0, 0, 0, 1, 1, 1]
+    assert axes[1, 0].patches[0].get_bbox().bounds == (1, 2, 4, 6)
