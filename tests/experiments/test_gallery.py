@@ -103,9 +103,9 @@ def test_what_was_measured_is_not_measured_again(kept, monkeypatch):
     first = gallery.photographs("scenes_resnet", "full", ["grad_cam"], kept)
     real, asked = gallery.measure, []
 
-    def counted(model, pictures, classes, methods, step):
+    def counted(model, pictures, classes, methods, *settings):
         asked.append((classes, methods))
-        return real(model, pictures, classes, methods, step)
+        return real(model, pictures, classes, methods, *settings)
 
     monkeypatch.setattr(gallery, "measure", counted)
     both = gallery.photographs("scenes_resnet", "full", ["layer_cam", "grad_cam"], kept)
@@ -115,6 +115,18 @@ def test_what_was_measured_is_not_measured_again(kept, monkeypatch):
     again = gallery.photographs("scenes_resnet", "cached", ["grad_cam"], kept)
     assert list(again["class_name"]) == ["disc", "ring"]
     assert len(asked) == 2
+
+
+def test_rows_go_on_in_the_precision_that_they_were_begun_in(kept):
+    gallery.photographs("scenes_resnet", "full", ["grad_cam"], kept, curves=False)
+    path = rows_path("photographs", "scenes_resnet", "gallery")
+    rows, settings = gallery.read_rows(path)
+    assert settings["precision"] == "bfloat16"
+    del settings["precision"]  # as rows of before say it: float32
+    gallery.write_rows(rows, path, settings)
+    both = gallery.photographs("scenes_resnet", "full", ["grad_cam", "layer_cam"], kept, curves=False)
+    assert gallery.read_rows(path)[1] == settings
+    assert len(both) == 2 * len(rows)
 
 
 def test_maps_without_curves_are_enough_where_none_are_wanted(kept):
