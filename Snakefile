@@ -27,7 +27,7 @@ def trainings(keys):
     from campanion.training.grid import cells, tables_of  # only here: importing PyTorch takes seconds
 
     chosen = cells(config.get("scale"), tables) if (tables := tables_of(keys)) else []
-    return [os.path.relpath(cell.checkpoint) for cell in chosen if not cell.missing_data]
+    return [os.path.relpath(c.checkpoint) for c in chosen if not c.missing_data and (c.weights_here or not c.done)]
 
 
 def scale(wildcards):

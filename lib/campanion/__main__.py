@@ -189,6 +189,16 @@ def maps(checkpoint: str, out: Path, method: str | None, limit: int | None, devi
 
 
 @trained.command()
+@click.argument("checkpoint")
+@_DEVICE
+def keep(checkpoint: str, device: str) -> None:
+    """Copy a finished training into the repository: its card, and its weights or, of large ones, its maps."""
+    from campanion.experiments.learned import keep as copy
+
+    print("\n".join(str(file) for file in copy(checkpoint, device)))
+
+
+@trained.command()
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
 @click.option("--threshold", type=float, default=127, show_default=True, help="Of 0 to 255.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from unittest.mock import patch
@@ -13,6 +15,7 @@ import torch
 from campanion import paths
 from campanion.__main__ import main
 from campanion.errors import MissingData
+from campanion.experiments import learned
 from campanion.models import build_model
 from campanion.training.cell import Cell, longest, read_grid
 from campanion.training.checkpoint import write_history
@@ -250,3 +253,32 @@ def test_the_longest_trainings_that_can_answer_are_taken(monkeypatch: pytest.Mon
     assert longest([whole, brief]) == [brief]  # two of ABN's alone
     done.add(whole[5].name)
     assert longest([whole, brief]) == [whole]
+
+
+def test_of_large_weights_card_and_maps_are_kept(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMPANION_ROOT", str(out))
+    monkeypatch.setenv("CAMPANION_OUT", str(out / "out"))
+    monkeypatch.setenv("CAMPANION_RESULTS", str(out / "results"))
+    cell = tiny(out, attention="lfi")
+    train_cells([cell])
+    (own,) = learned.finished([cell.checkpoint])
+    maps, ids, side = learned.learned_maps(own)
+    shown = learned.maps_to_show([own])
+    monkeypatch.setattr(learned, "SMALL", 0)
+    kept = learned.keep(cell.checkpoint)
+    assert [file.relative_to(out).as_posix() for file in kept] == [
+        "data/checkpoints/tiny.json", "data/checkpoints/tiny.md", "results/maps/tiny.safetensors",
+    ]  # fmt: skip
+    assert (cell.done, cell.weights_here) == (True, True)
+    for folder in (cell.config.place, out / "out" / "maps"):
+        shutil.rmtree(folder)
+    assert (cell.done, cell.weights_here, cell.images) == (True, False, 0)
+    train_cells([cell])
+    assert not cell.config.place.exists()  # it was not trained again
+    (known,) = learned.finished([cell.card])
+    again, others, size = learned.learned_maps(known)
+    assert torch.equal(again, maps)
+    assert (others, size) == (ids, side)
+    assert learned.maps_to_show([known]) == shown
+    with pytest.raises(MissingData, match="There is no"):
+        learned.learned_maps(replace(known, sha256="of another training"))

@@ -98,7 +98,7 @@ def correctness(group: Sequence[Cell], data: str, model: str, device: str | torc
     path = rows_path(data, model, ROWS)
     rows, settings = read_rows(path) if path.exists() else (pd.DataFrame(), {"checkpoints": {}})
     known = settings["checkpoints"]
-    wanted = {cell.name: read_card(cell.checkpoint)["sha256"] for cell in group}
+    wanted = {cell.name: read_card(cell.card)["sha256"] for cell in group}
     parts = [rows[rows["cell"] == name] for name in known if name not in wanted or known[name] == wanted[name]]
     fresh = [cell for cell in group if known.get(cell.name) != wanted[cell.name]]
     if fresh:
@@ -179,7 +179,7 @@ def _run(group: Sequence[Cell], mode: str, device: str) -> dict:
     model, data = MODELS.get(config.network, config.network), DATA.get(config.data_name, config.data_name)
     rows = correctness(group, data, model, device)
     by_cell = rows.pivot(index="image", columns="cell", values="correct")
-    cards = {cell.name: read_card(cell.checkpoint) for cell in group}
+    cards = {cell.name: read_card(cell.card) for cell in group}
     errors: dict[str, dict[int, np.ndarray]] = {}
     trained = []
     for cell in sorted(group, key=lambda cell: list(named).index(cell.method)):

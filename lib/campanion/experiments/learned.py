@@ -18,12 +18,14 @@ from campanion.data.scenes import scene
 from campanion.experiments.mapfiles import read_maps, save_maps
 from campanion.inference import eval_mode
 from campanion.models.load import load_trained, read_card, weights_of
+from campanion.paths import write_whole
 from campanion.progress import track
 from campanion.training.batches import Draw, normalise
 from campanion.training.parts import Part, evaluate, open_part
 from campanion.training.settings import Config, config_of_card
 
 LEARNED = {"lfi": "lfi_cam", "abn": "abn"}
+SMALL = 2_000_000  # bytes of weights that are committed
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,12 @@ class Trained:
 def finished(checkpoints: Iterable[str | Path]) -> list[Trained]:
     """Those of ``checkpoints`` that are there and learn a map of their own, by method, learning rate and seed.
 
+    Of a ``.json`` alone the maps are known that are committed (:func:`learned_maps`).
+
     Raises:
         ValueError: they are of several data sets or networks, or of several forms of LFI-CAM.
     """
-    found = [_read(path) for path in map(weights_of, checkpoints) if path.is_file()]
+    found = [_read(Path(path)) for path in checkpoints if Path(path).is_file()]
     found = [network for network in found if network.method in LEARNED.values()]
     for what, values in (
         ("data sets", {n.data for n in found}),
@@ -73,7 +77,7 @@ def _read(path: Path) -> Trained:
     network = facts["network"]
     attention = network["attention"]
     return Trained(
-        path,
+        weights_of(path),
         facts["name"],
         LEARNED.get(attention, "none"),
         set_name(facts["data"]["name"], facts["input"]["size"]),
@@ -141,22 +145,59 @@ def maps_of(
 def learned_maps(network: Trained, limit: int | None = None, device: str = "cpu") -> tuple[Tensor, list[str], int]:
     """Maps [N, h, w] as the network makes them, ids of the test pictures, and the side that they are enlarged to.
 
-    They are kept in ``out/maps``, and read from there while checkpoint and pictures are the same.
+    They are kept in ``out/maps``, and read from there while checkpoint and pictures are the same; those of networks
+    whose weights are not in the repository are committed in ``data/results/maps``.
+
+    Raises:
+        MissingData: the weights are not here, and neither are the maps.
     """
-    config = config_of(network.path, limit)
-    file = paths.out_dir() / "maps" / f"{network.name}.safetensors"
+    maps, about = _kept(network, limit, device)
+    return maps, about["ids"], about["size"]
+
+
+def _kept(network: Trained, limit: int | None, device: str) -> tuple[Tensor, dict]:
+    """The file of a network's maps: those of the test pictures, and in its header those of pictures to show."""
+    config = config_of(network.path.with_suffix(".json"), limit)
     known = {"sha256": network.sha256, "limit": limit, "size": config.pixels}
-    if file.is_file():
-        maps, about = read_maps(file)
-        if {key: about.get(key) for key in known} == known:
-            return maps, about["ids"], config.pixels
-    part = open_part(config, "test", device)
-    model = load_trained(network.path, device)
+    for folder in (maps_dir(), paths.out_dir() / "maps"):
+        if (file := folder / f"{network.name}.safetensors").is_file():
+            maps, about = read_maps(file)
+            if {key: about.get(key) for key in known} == known and "shown" in about:
+                return maps, about
+    part, model = open_part(config, "test", device), load_trained(network.path, device)
     with eval_mode(model):
         batches = _batches(part, model, 250, f"maps of {network.name}", device)
-        found = [model.attention_map(images).float().cpu() for images in batches]
-    save_maps(torch.cat(found), part.ids, known, file)
-    return torch.cat(found), list(part.ids), config.pixels
+        maps = torch.cat([model.attention_map(images).float().cpu() for images in batches])
+        known["shown"] = {}
+        for name, picture in pictures_to_show(network.data).items():
+            (shown,) = model.attention_map(model.preprocess(picture)[None].to(device))
+            known["shown"][name] = [[round(v, 4) for v in row] for row in shown.tolist()]
+    save_maps(maps, part.ids, known, file)
+    return maps, known | {"ids": list(part.ids)}
+
+
+def maps_dir() -> Path:
+    """Where maps of networks are committed whose weights are too large for it."""
+    return paths.results_dir() / "maps"
+
+
+def keep(path: str | Path, device: str = "cpu") -> list[Path]:
+    """Copy a finished training to where it is committed; returns the files.
+
+    Its card in any case; the weights where they have at most :data:`SMALL` bytes, else the learned maps of all test
+    pictures, which is what LFI-CAM's Fig. 6 needs of it.
+    """
+    path = weights_of(path)
+    network, small = _read(path), path.stat().st_size <= SMALL
+    copied = [path.with_suffix(suffix) for suffix in (".json", ".md", *[".safetensors"] * small)]
+    for file in copied:
+        write_whole(paths.checkpoints_dir() / file.name, file.read_bytes())
+    files = [paths.checkpoints_dir() / file.name for file in copied]
+    if not small and network.method in LEARNED.values():
+        maps, about = _kept(network, None, device)
+        files.append(maps_dir() / f"{network.name}.safetensors")
+        save_maps(maps, about.pop("ids"), about, files[-1])
+    return files
 
 
 def _batches(part: Part, network: nn.Module, size: int, what: str, device: str) -> Iterator[Tensor]:
@@ -167,15 +208,14 @@ def _batches(part: Part, network: nn.Module, size: int, what: str, device: str) 
         yield normalise(pixels.to(device), mean, std)
 
 
-@torch.no_grad()
-def maps_to_show(networks: Sequence[Trained], device: str = "cpu") -> dict[str, dict[str, list]]:
+def maps_to_show(
+    networks: Sequence[Trained], limit: int | None = None, device: str = "cpu"
+) -> dict[str, dict[str, list]]:
     """Maps [h, w] of pictures that may be shown, rounded, by picture and network: see :func:`pictures_to_show`."""
     found: dict[str, dict[str, list]] = {}
     for network in networks:
-        model = load_trained(network.path, device)
-        for name, picture in pictures_to_show(network.data).items():
-            maps = model.attention_map(model.preprocess(picture)[None].to(device))
-            found.setdefault(name, {})[network.name] = [[round(v, 4) for v in row] for row in maps[0].tolist()]
+        for name, shown in _kept(network, limit, device)[1]["shown"].items():
+            found.setdefault(name, {})[network.name] = shown
     return found
 
 

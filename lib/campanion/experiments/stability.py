@@ -153,7 +153,7 @@ def method_rows(
         "base": base.name,
         "matrix": _matrix(pairs, "iou", [n.name for n in networks], 100.0).tolist(),
         "curves": {kind: (scale * curve).tolist() for kind, curve in curves.items()} if with_base else {},
-        "shown": maps_to_show(networks, device),
+        "shown": maps_to_show(networks, limit, device),
     }
     return pd.concat(rows, ignore_index=True), pairs, extra
 
@@ -254,8 +254,7 @@ def _runs(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> l
 def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> dict | None:
     """The run of one data set and network; None where there is nothing to compare yet."""
     start = time.monotonic()
-    done = [cell.checkpoint for cell in cells if cell.done]
-    networks = finished(done)
+    networks = finished(cell.checkpoint if cell.weights_here else cell.card for cell in cells if cell.done)
     parts, extra = [], {}
     for method in sorted({n.method for n in networks}):
         own = [n for n in networks if n.method == method]
@@ -264,7 +263,7 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
             parts.append(measured)
     if not parts:
         return None
-    learned = [n for n in networks if n.method == "lfi_cam"]
+    learned = [n for n in networks if n.method == "lfi_cam" and n.path.is_file()]
     few = min(limit or POST_HOC_IMAGES, QUICK_POST_HOC if mode == "quick" else POST_HOC_IMAGES)
     for method in POST_HOC if len(learned) > 1 else ():
         parts.append(method_rows([replace(n, method=method) for n in learned], few, device)[:2])

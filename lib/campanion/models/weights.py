@@ -104,15 +104,15 @@ def weights_of(path: str | Path) -> Path:
 
 
 def read_card(path: str | Path) -> dict:
-    """The facts beside the checkpoint ``path`` (``.safetensors`` or the ``.json`` itself).
+    """The facts beside the checkpoint ``path`` (``.safetensors``), or in the ``.json``, which may be there alone.
 
     Raises:
         MissingData: checkpoint or facts are not there.
         ValueError: the facts cannot be read.
     """
-    path = weights_of(path)
-    facts = path.with_suffix(".json")
-    for file in (path, facts):
+    weights = weights_of(path)
+    facts = weights.with_suffix(".json")
+    for file in (facts,) if Path(path) == facts else (weights, facts):
         if not file.is_file():
             raise MissingData(f"There is no {file}: `python -m campanion train CONFIG` writes it.")
     try:

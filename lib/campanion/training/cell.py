@@ -52,16 +52,27 @@ class Cell:
         return committed if committed.is_file() else self.config.place / f"{self.name}.safetensors"
 
     @property
+    def card(self) -> Path:
+        """The card of the training: committed, alone where the weights are too large for it, or beside the weights."""
+        committed = paths.checkpoints_dir() / f"{self.name}.json"
+        return committed if committed.is_file() else self.checkpoint.with_suffix(".json")
+
+    @property
+    def weights_here(self) -> bool:
+        """Is the checkpoint there, with its card?"""
+        return self.checkpoint.is_file() and self.checkpoint.with_suffix(".json").is_file()
+
+    @property
     def done(self) -> bool:
-        """Is the checkpoint there?
+        """Is the training finished: is its checkpoint there, or its card committed?
 
         Raises:
             ValueError: it is there, but was trained with other settings; names them.
         """
-        if not (self.checkpoint.is_file() and self.checkpoint.with_suffix(".json").is_file()):
+        if not (self.weights_here or (self.card.parent == paths.checkpoints_dir() and self.card.is_file())):
             return False
-        if changed := difference(read_card(self.checkpoint)["settings"], self.config.settled()):
-            raise ValueError(f"{self.checkpoint} was trained with other settings ({changed}): delete or rename it.")
+        if changed := difference(read_card(self.card)["settings"], self.config.settled()):
+            raise ValueError(f"{self.card} was trained with other settings ({changed}): delete or rename it.")
         return True
 
     @property
