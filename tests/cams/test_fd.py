@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from campanion import explain
-from campanion.cams.fd import similarity_groups, switching_score
+from campanion.cams.fd import cosines, similarity_groups, switching_score
 from campanion.game.game import ChannelGame
 from nets import CHANNELS, masked_logits, net, pictures
 from torch import nn
@@ -159,3 +159,18 @@ def test_options_are_checked() -> None:
     ):
         with pytest.raises(ValueError, match=sentence):
             explain(model, images, 1, "fd_cam", **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("percentile", [0.5, 5.0, 40.0])
+def test_thresholds_are_the_quantiles_of_each_row(dtype: torch.dtype, percentile: float) -> None:
+    """Beside torch.quantile, with ties and for groups of one channel."""
+    generator = torch.Generator().manual_seed(3)
+    activations = torch.randn(2, 40, 3, 3, generator=generator).relu().to(dtype)
+    activations[0, 5] = activations[0, 7]
+    cosine = cosines(activations)
+    tau = torch.quantile(cosine.double(), 1 - percentile / 100, dim=2, keepdim=True)
+    decided = (cosine.double() - tau).abs() > 1e-6 if dtype != torch.bfloat16 else (cosine.double() - tau).abs() > 1e-2
+    found = similarity_groups(activations, percentile)
+    assert torch.equal(found[decided], (cosine > tau)[decided])
+    assert decided.float().mean() > 0.8

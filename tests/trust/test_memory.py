@@ -91,7 +91,11 @@ def test_a_patched_forward_is_run_and_not_copied() -> None:
 
 @pytest.mark.parametrize(("side", "at_once"), [(24, 16), (224, 16), (448, 4), (1024, 1), (4000, 1)])
 def test_pixels_are_counted_and_not_pictures(side: int, at_once: int) -> None:
-    assert pictures_at_once(torch.empty(1, 1).expand(1, 3, side, side)) == at_once
+    images = torch.empty(1, 1).expand(1, 3, side, side)
+    assert pictures_at_once(images) == at_once
+    few, many = nn.Linear(1000, 1000, device="meta"), nn.Linear(10_000, 10_000, device="meta")
+    assert pictures_at_once(images, many) == at_once
+    assert pictures_at_once(images, few) == max(1, 6 * at_once // 16)
 
 
 class Counting(nn.Module):

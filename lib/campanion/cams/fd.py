@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,12 +71,24 @@ def similarity_groups(activations: Tensor, percentile: float = 5.0, percentile_o
         raise ValueError(f"percentile must lie between 0 and 100, not {percentile}.")
     cosine = cosines(activations)
     ranked = cosine if percentile_of == "channel" else cosine.flatten(1).unsqueeze(1)
-    # torch.quantile sorts every row in full and refuses large inputs: the few largest are enough.
     count = ranked.shape[2]
     place = (1 - percentile / 100) * (count - 1)
-    top = ranked.topk(count - int(place), dim=2).values
-    lower, upper = top[..., -1:], top[..., -2:-1] if top.shape[2] > 1 else top[..., -1:]
+    lower, upper = _neighbours(ranked, int(place))
     return cosine > torch.lerp(lower, upper, place - int(place))
+
+
+def _neighbours(values: Tensor, place: int) -> tuple[Tensor, Tensor]:
+    """The ``place``-th smallest of each row of ``values`` [B, R, N], from 0, and the next larger one: [B, R, 1] each.
+
+    torch.quantile sorts every row in full and refuses large inputs.
+    """
+    if values.device.type != "cpu" or values.dtype not in (torch.float32, torch.float64):
+        lower, *more = values.topk(values.shape[2] - place, dim=2).values.flip(2).split(1, 2)
+        return lower, more[0] if more else lower
+    # NumPy selects with vector instructions, in a half to a fifth of PyTorch's time.
+    parts = (torch.from_numpy(np.partition(image.detach().numpy(), place, axis=-1)) for image in values)
+    largest = torch.stack([part[:, place:] for part in parts])
+    return largest[..., :1], largest[..., min(1, largest.shape[2] - 1) :].amin(2, keepdim=True)
 
 
 def switching_score(

@@ -42,7 +42,7 @@ def _channel_logits(game: ChannelGame) -> list[tuple[Tensor, Tensor]]:
         live = activation.flatten(1).amax(1) > activation.flatten(1).amin(1)
         logits = [
             game.network(_seen(image, min_max_map(upsample(some, image.shape[-2:]))[0]))
-            for some in activation[live].split(pictures_at_once(image))
+            for some in activation[live].split(pictures_at_once(image, game.parts.model))
         ]
         found.append((live, torch.cat(logits or [game.logits[:0]])))
     return found
@@ -74,7 +74,7 @@ def group_cam(game: ChannelGame, target: Tensor, *, groups: Count = 32) -> Tenso
         rows = []
         for b, c in enumerate(target.tolist()):
             logits, constant = [game.network(blurred[b : b + 1])], []
-            for some in chunks[b].split(pictures_at_once(game.images)):
+            for some in chunks[b].split(pictures_at_once(game.images, game.parts.model)):
                 masks, empty = min_max_map(upsample(some, game.images.shape[-2:]))
                 logits.append(game.network(_seen(game.images[b], masks, blurred[b])))
                 constant.append(empty)
@@ -107,7 +107,7 @@ def rise(
     generator = generator or torch.Generator().manual_seed(0)
     height, width = game.images.shape[-2:]
     high, wide = -(-height // cells), -(-width // cells)
-    at_once = pictures_at_once(game.images)
+    at_once = pictures_at_once(game.images, game.parts.model)
     dtype = game.images.dtype if game.images.dtype == torch.float64 else torch.float32
     total = torch.zeros(len(target), height, width, dtype=dtype, device=target.device)
     for start in range(0, masks, _DRAWN):

@@ -155,13 +155,20 @@ def _weighted(name: str, step: Step) -> nn.Module | None:
         norm.running_mean, norm.running_var = mean, given["running_var"]
         return _with(norm, weight, bias) if (weight is None) == (bias is None) else None
     if name == "linear":
-        return _with(nn.Linear(weight.shape[1], len(weight), bias is not None, device="meta"), weight, bias)
+        return _with(_bare(nn.Linear, weight.shape[1], len(weight), bias is not None), weight, bias)
     groups, size = given.get("groups", 1), tuple(weight.shape[2:])
     if len(step.before) != 4:
         return None
-    conv = nn.Conv2d(weight.shape[1] * groups, len(weight), size, given.get("stride", 1), given.get("padding", 0),
-                     given.get("dilation", 1), groups, bias is not None, device="meta")  # fmt: skip
+    conv = _bare(nn.Conv2d, weight.shape[1] * groups, len(weight), size, given.get("stride", 1),
+                 given.get("padding", 0), given.get("dilation", 1), groups, bias is not None)  # fmt: skip
     return _with(conv, weight, bias)
+
+
+def _bare(kind: type[nn.Module], *options: object) -> nn.Module:
+    """A module whose weights are replaced at once: none are drawn, which takes a millisecond even without memory."""
+    module = type(kind.__name__, (kind,), {"reset_parameters": lambda _self: None})(*options, device="meta")
+    module.__class__ = kind  # which captum's rules go by
+    return module
 
 
 def _with(module: nn.Module, weight: Tensor | None, bias: Tensor | None) -> nn.Module:

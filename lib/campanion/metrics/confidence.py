@@ -78,7 +78,7 @@ def confidence(
             function from logits [N, C] to [N, C]. None: ``model.activation``, also of the network inside wrappers;
             without one a softmax, and a sigmoid of one logit. The score of a target's function is taken as it is.
         score: a name of an activation, as an older word for it; not ``"logit"``: a ratio of logits means nothing.
-        batch_size: pictures a forward; None for what suits the device and the pictures' size
+        batch_size: pictures a forward; None for what suits the device, the network and the pictures' size
             (:func:`campanion.inference.pictures_at_once`).
 
     Returns:
@@ -93,10 +93,10 @@ def confidence(
         >>> result.summary()  # {"IIC": ..., "AD": ..., "ADD": ...} in percent
     """
     stacked, classes = check(images, maps, targets, batch_size)
-    batch_size = batch_size or pictures_at_once(images)
     if score == "logit":
         raise ValueError("score must be 'softmax' or 'sigmoid' here: drops are proportions of a probability.")
     scorer = Scorer(model, targets, activation, score)
+    batch_size = batch_size or pictures_at_once(images, scorer.network)
     low, high = stacked.min().item(), stacked.max().item()
     # Interpolation leaves rounding beside 0 and 1; anything more is a map that was not normalised.
     if low < -1e-4 or high > 1 + 1e-4:

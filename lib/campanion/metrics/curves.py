@@ -81,7 +81,7 @@ def insertion_deletion(
             the picture in (0, 1) (0.025 for LIFT-CAM: the i-th point is at the whole number nearest i step HW).
         baseline: where insertion starts. ``"blur"``: RISE's blur, 11 x 11, sigma 5, zero padding; ``"blur51"``:
             Group-CAM's, 51 x 51, sigma 50, reflected at the border; ``"zero"``. Deletion always ends in zeros.
-        batch_size: pictures a forward; None for what suits the device and the pictures' size
+        batch_size: pictures a forward; None for what suits the device, the network and the pictures' size
             (:func:`campanion.inference.pictures_at_once`).
         activation: how logits become probabilities: ``"softmax"``, ``"sigmoid"`` (several labels; one logit) or a
             function from logits [N, C] to [N, C]. None: ``model.activation``, also of the network inside wrappers;
@@ -100,11 +100,11 @@ def insertion_deletion(
         >>> curves.insertion.mean(), curves.deletion.mean(), curves.overall.mean()
     """
     stacked, classes = check(images, maps, targets, batch_size)
-    batch_size = batch_size or pictures_at_once(images)
     channels, height, width = images.shape[1:]
     counts = _counts(step, height * width)
     start = _start(images, baseline)
     scorer = Scorer(model, targets, activation, score)
+    batch_size = batch_size or pictures_at_once(images, scorer.network)
     ranks = _ranks(stacked, batch_size)
     number, points = stacked.shape[1], len(counts)
     jobs = _jobs(counts, number, one_end=start is None, device=images.device)
