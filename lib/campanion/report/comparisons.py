@@ -234,7 +234,8 @@ def _legend(fig: Figure, runs: Sequence[Mapping], more: Sequence[mpl.lines.Line2
                          label=f"{networks.name(r['model'])}, {networks.data(r['data'])}, N = {r['provenance']['n']:,}")
         for i, r in enumerate(runs)
     ]  # fmt: skip
-    fig.legend(handles=[*marks, *more], loc="outside lower center", ncols=3, fontsize=6.5)
+    columns = 3 if fig.get_figwidth() > 6.5 else 2
+    fig.legend(handles=[*marks, *more], loc="outside lower center", ncols=columns, fontsize=6.5)
 
 
 def _printed(
