@@ -22,7 +22,8 @@ from PIL import Image
 
 pytestmark = pytest.mark.browser
 
-BOOKS = ("00_start_here", "40_explore")
+KNOBS = "30_lift_fig1_fig2_idea"
+BOOKS = ("00_start_here", KNOBS, "40_explore")
 PATIENCE = 120_000  # milliseconds: a busy machine may take a minute to import torch
 BAD = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
 # Every cell in the page whether in view or not, and no question about news.
@@ -192,3 +193,18 @@ def test_the_explorer_answers(page, lab, tmp_path):
     assert page.locator(BAD).count() == 0
     page.get_by_role("button", name="save PNG, PDF, NPZ").click()
     page.get_by_text("mine.jpg_scenes_vgg_").wait_for()
+
+
+def test_the_knobs_of_a_notebook_turn(page, lab):
+    run_all(page, lab, KNOBS)
+    page.locator("img.widget-image").scroll_into_view_if_needed()
+    seen = [picture(page)]
+    for turn in (
+        lambda: page.locator(".widget-dropdown", has_text="order").locator("select").select_option("smallest first"),
+        lambda: page.locator(".widget-slider", has_text="kept").locator(".noUi-handle").press("ArrowRight"),
+    ):
+        turn()
+        until(page, lambda: picture(page) not in seen)
+        seen.append(picture(page))
+    assert page.locator(BAD).count() == 0
+    shoot(page, "30_knobs_turned")
