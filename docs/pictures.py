@@ -1,7 +1,7 @@
 """``python docs/pictures.py``: the pictures of the README, from committed rows of maps.
 
-``figures/readme_maps.webp`` is drawn from ``data/results/rows``, ``readme_lines.webp`` by the README's own code (which
-needs the weights), ``readme_page.webp`` is the page of :mod:`maps_page` in Chromium, a screenshot for each step.
+``docs/images/maps.webp`` is drawn from ``data/results/rows``, ``lines.webp`` by the README's own code (which
+needs the weights), ``page.webp`` is the page of :mod:`maps_page` in Chromium, a screenshot for each step.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from campanion.experiments import gallery
 from campanion.report import figures, networks
 from PIL import Image
 
+IMAGES = Path(__file__).parent / "images"
 MODEL = "voc_vgg16"
 METHODS = ("grad_cam", "grad_cam_pp", "ablation_cam", "lift_cam", "shap_cam:orderings=100", "fd_cam")
 PLACES = {"dog + chelsea": ("dog", "cat"), "horse": ("horse",)}
@@ -49,7 +50,7 @@ def maps() -> None:
     with plt.rc_context(figures.STYLE):
         fig.savefig(file, dpi=150)
     plt.close(fig)
-    _keep(file, "readme_maps")
+    _keep(file, "maps")
 
 
 def lines() -> None:
@@ -59,7 +60,7 @@ def lines() -> None:
     )
     with tempfile.TemporaryDirectory() as folder, chdir(paths.root()):
         exec(code.group(1).replace("herd.png", f"{folder}/herd.png"), {})
-        _keep(Path(folder) / "herd.png", "readme_lines")
+        _keep(Path(folder) / "herd.png", "lines")
 
 
 def page() -> None:
@@ -83,17 +84,17 @@ def page() -> None:
         browser.close()
     first, *others = frames
     look = {"quality": 70, "method": 6, "loop": 0}
-    first.save(paths.figures_dir() / "readme_page.webp", save_all=True, append_images=others, duration=times, **look)
+    first.save(IMAGES / "page.webp", save_all=True, append_images=others, duration=times, **look)
 
 
 def _keep(file: Path | io.BytesIO, name: str) -> None:
     """A WebP alone: nobody prints the README, and a clone should stay small."""
     with Image.open(file) as image:
-        image.convert("RGB").save(paths.figures_dir() / f"{name}.webp", quality=88, method=6)
+        image.convert("RGB").save(IMAGES / f"{name}.webp", quality=88, method=6)
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
     for make in (maps, lines, page):
         make()
-    print(f"{networks.name(MODEL)}: {paths.figures_dir()}/readme_*")
+    print(f"{networks.name(MODEL)}: {IMAGES}")

@@ -28,7 +28,7 @@ def blocks(language: str) -> list[str]:
 
 def test_it_is_short_and_begins_with_question_picture_findings_and_commands():
     assert len(TEXT.splitlines()) <= 150
-    order = ("Are they?**", "readme_maps.webp", "<!-- found:begin", "git clone --depth 1", "PIP_EXTRA_INDEX_URL",
+    order = ("Are they?**", "docs/images/maps.webp", "<!-- found:begin", "git clone --depth 1", "PIP_EXTRA_INDEX_URL",
              "99_scoreboard.png", "<!-- notebooks:begin")  # fmt: skip
     places = [TEXT.index(part) for part in order]
     assert places == sorted(places)
@@ -36,7 +36,7 @@ def test_it_is_short_and_begins_with_question_picture_findings_and_commands():
 
 
 def test_its_pictures_are_there_and_no_larger_than_a_page_deserves():
-    files = [ROOT / name for name in re.findall(r"\]\((figures/[^)]+)\)", TEXT)]
+    files = [ROOT / name for name in re.findall(r"\]\(((?:figures|docs/images)/[^)]+)\)", TEXT)]
     assert len(files) >= 4
     for file in files:
         with Image.open(file) as image:
@@ -76,6 +76,6 @@ def test_its_code_makes_its_picture(monkeypatch, tmp_path):
     for method, maps in gallery.stacked(kept).items():
         assert torch.allclose(made["e"].maps[method], maps, atol=0.02)
     ours = picture(Image.open(tmp_path / "herd.png").convert("RGB"))
-    shown = picture(Image.open(ROOT / "figures" / "readme_lines.webp").convert("RGB"))
+    shown = picture(Image.open(ROOT / "docs" / "images" / "lines.webp").convert("RGB"))
     assert ours.shape == shown.shape
     assert abs(ours - shown).mean() < 0.03
