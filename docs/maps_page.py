@@ -24,7 +24,7 @@ from campanion.results.rows import read_rows, rows_path
 
 NETWORKS = ("voc_vgg16", "voc_mlp", "resnet50", "resnet18")  # those whose rows are here are offered
 NAMES = (*ANIMALS, "dog + cat", "dog + chelsea", "grace hopper")
-FIRST = ("dog + chelsea", ("grad_cam", "score_cam", "lift_cam", "fd_cam"))  # shown when the page opens
+FIRST = ("dog + cat", ("grad_cam", "score_cam", "lift_cam", "fd_cam"))  # shown when the page opens
 SIDE = 420  # pixels of a photograph's longer side
 PIXELS = 28  # cells of the side of a kept map of pixels: more would make the page large
 PALETTES = {"papers' (jet)": "jet", "viridis": "viridis", "magma": "magma"}

@@ -23,12 +23,12 @@ from PIL import Image
 
 IMAGES = Path(__file__).parent / "images"
 MODEL = "voc_vgg16"
-METHODS = ("grad_cam", "grad_cam_pp", "ablation_cam", "lift_cam", "shap_cam:orderings=100", "fd_cam")
-PLACES = {"dog + chelsea": ("dog", "cat"), "horse": ("horse",)}
-TITLES = {"shap_cam:orderings=100": "SHAP-CAM", "grad_cam_pp": "Grad‑CAM++"}
+METHODS = ("grad_cam", "score_cam", "ablation_cam", "lift_cam", "shap_cam:orderings=100", "fd_cam")
+PLACES = {"dog + cat": ("dog", "cat"), "horse": ("horse",)}
+TITLES = {"shap_cam:orderings=100": "SHAP-CAM", "ablation_cam": "Ablation‑CAM"}
 #: Steps of the animation: what is clicked or chosen, and how long the frame stays, in milliseconds.
 STEPS = (
-    ("#photographs button[data-value='dog + chelsea']", 900),
+    ("#photographs button[data-value='dog + cat']", 900),
     ("#classes button[data-value='dog']", 1600),
     ("#classes button[data-value='cat']", 1600),
     ("#methods input[value='grad_cam_pp']", 1200),
