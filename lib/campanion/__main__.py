@@ -89,12 +89,7 @@ def reproduce(command: str, targets: Sequence[str], cores: int | None, dry: bool
             from campanion.training.commands import grid
 
             grid.callback(full["scale"], (), tables, None, run_missing=False)
-    status = workflow.run_snakemake(command, keys, cores=cores, dry=dry, **full)
-    if status == 0 and not dry:
-        from campanion.report.heads import closing
-
-        print(closing())
-    return status
+    return workflow.run_snakemake(command, keys, cores=cores, dry=dry, **full)
 
 
 @campanion.command()
@@ -218,11 +213,15 @@ def iou(first: Path, second: Path, threshold: float, variant: str) -> None:
 
 
 @campanion.command()
-def scoreboard() -> None:
+@click.option("--write", "target", type=click.Path(path_type=Path), help="Replace the scoreboard in this file.")
+@click.option("--check", "checked", type=click.Path(path_type=Path), help="Fail if this file's scoreboard is old.")
+def scoreboard(target: Path | None, checked: Path | None) -> int:
     """Print every claim of the papers with its verdict."""
-    from campanion.report.scoreboard import committed, plain
+    from campanion.report.scoreboard import update
 
-    print(plain(committed()))
+    if target and checked:
+        raise ValueError("Give --write or --check, not both.")
+    return update(target or checked, write=checked is None)
 
 
 @campanion.command()

@@ -13,7 +13,7 @@ from campanion.data import open_dataset
 from campanion.data.questions import (
     ANSWERS,
     TYPES,
-    Pictures,
+    QuestionImages,
     SceneQuestions,
     commonest,
     scene_questions,
@@ -111,7 +111,7 @@ def test_samples(many: SceneQuestions) -> None:
     assert many.class_names == ANSWERS
     drawn = scene(int(sample.question.picture.split("-")[1]))
     assert np.array_equal(np.asarray(sample.image), np.asarray(drawn.image))
-    pictures = Pictures(many.only([0, 1, 5]))
+    pictures = QuestionImages(many.only([0, 1, 5]))
     assert pictures.ids == list(dict.fromkeys(many.questions[i].picture for i in (0, 1, 5)))
     assert many.only([0, 1, 5]).card.startswith("3 of ")
 
@@ -187,7 +187,7 @@ def test_the_real_sample() -> None:
     if not data.card.startswith("a sample"):
         pytest.skip("CAMPANION_DATA has all of VQA v2")
     assert len(data) == 102
-    assert len(Pictures(data)) == 67
+    assert len(QuestionImages(data)) == 67
     assert Counter(q.type for q in data.questions) == {"number": 36, "yes/no": 33, "other": 33}
     for question in data.questions:
         assert len(question.answers) == 10

@@ -10,7 +10,7 @@ from campanion import explain, load_model, metrics
 from campanion.data.scenes import scene
 from campanion.errors import MissingResult
 from campanion.experiments import gallery
-from campanion.results.rows import read_rows, rows_path
+from campanion.results.rows import read_rows, rows_path, write_rows
 
 METHODS = ("grad_cam", "fd_cam:bias=0")
 
@@ -120,12 +120,12 @@ def test_what_was_measured_is_not_measured_again(kept, monkeypatch):
 def test_rows_go_on_in_the_precision_that_they_were_begun_in(kept):
     gallery.photographs("scenes_resnet", "full", ["grad_cam"], kept, curves=False)
     path = rows_path("photographs", "scenes_resnet", "gallery")
-    rows, settings = gallery.read_rows(path)
+    rows, settings = read_rows(path)
     assert settings["precision"] == "bfloat16"
     del settings["precision"]  # as rows of before say it: float32
-    gallery.write_rows(rows, path, settings)
+    write_rows(rows, path, settings)
     both = gallery.photographs("scenes_resnet", "full", ["grad_cam", "layer_cam"], kept, curves=False)
-    assert gallery.read_rows(path)[1] == settings
+    assert read_rows(path)[1] == settings
     assert len(both) == 2 * len(rows)
 
 
@@ -137,14 +137,14 @@ def test_maps_without_curves_are_enough_where_none_are_wanted(kept):
     both = gallery.photographs("scenes_resnet", "full", ["grad_cam"], kept)
     assert both["insertion"].notna().all()
     assert list(both["pixels"]) == list(plain["pixels"])
-    assert len(gallery.read_rows(rows_path("photographs", "scenes_resnet", "gallery"))[0]) == len(both)
+    assert len(read_rows(rows_path("photographs", "scenes_resnet", "gallery"))[0]) == len(both)
 
 
 def test_other_weights_are_measured_anew(kept):
     gallery.photographs("scenes_resnet", "full", ["grad_cam"], kept)
     path = rows_path("photographs", "scenes_resnet", "gallery")
     rows, settings = read_rows(path)
-    gallery.write_rows(rows.assign(overall=9.0), path, settings | {"weights_sha256": "other"})
+    write_rows(rows.assign(overall=9.0), path, settings | {"weights_sha256": "other"})
     assert (gallery.photographs("scenes_resnet", "full", ["grad_cam"], kept)["overall"] < 1.1).all()
 
 

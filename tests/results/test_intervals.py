@@ -30,8 +30,8 @@ def test_over_pictures_the_interval_is_that_of_the_bootstrap() -> None:
     for found, expected in ((combine([(1, a)]), mean), (combine([(1, a), (-1, b)]), difference)):
         assert found["mean"] == pytest.approx(expected["mean"])
         width = expected["high"] - expected["low"]
-        assert found["low_pictures"] == pytest.approx(expected["low"], abs=0.05 * width)
-        assert found["high_pictures"] == pytest.approx(expected["high"], abs=0.05 * width)
+        assert found["low_images"] == pytest.approx(expected["low"], abs=0.05 * width)
+        assert found["high_images"] == pytest.approx(expected["high"], abs=0.05 * width)
 
 
 def test_trainings_alone_give_welchs_interval() -> None:
@@ -40,7 +40,7 @@ def test_trainings_alone_give_welchs_interval() -> None:
     expected = stats.ttest_ind(a[:, 0], b[:, 0], equal_var=False).confidence_interval()
     found = combine([(1, a), (-1, b)])
     assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
-    assert found["low_pictures"] == pytest.approx(found["high_pictures"])
+    assert found["low_images"] == pytest.approx(found["high_images"])
     single = combine([(1, a)])
     expected = stats.ttest_1samp(a[:, 0], 0).confidence_interval()
     assert (single["low"], single["high"]) == pytest.approx((expected.low, expected.high))
@@ -59,7 +59,7 @@ def test_the_interval_of_both_covers_the_truth_about_as_often_as_it_says() -> No
 def test_two_trainings_give_no_interval() -> None:
     found = combine([(1, errors(1, [0.1, 0.2])), (-1, errors(2, [0.1, 0.2, 0.15]))])
     assert np.isnan([found["low"], found["high"]]).all()
-    assert np.isfinite([found["mean"], found["low_pictures"]]).all()
+    assert np.isfinite([found["mean"], found["low_images"]]).all()
 
 
 # BCG vaccine trials (Colditz et al. 1994, dat.bcg of the R package metafor): ill and well, vaccinated and not

@@ -16,8 +16,8 @@ from campanion.errors import MissingData
 from campanion.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from campanion.training.batches import (
     Draw,
-    MemoryPictures,
-    StreamedPictures,
+    MemoryImages,
+    StreamedImages,
     augment,
     draw,
     normalise,
@@ -106,7 +106,7 @@ def test_processes_share_a_batch_without_changing_it() -> None:
 def test_memory_is_what_preprocess_does(folder: Path) -> None:
     data = open_folder(folder, "pets", "train")
     preprocess = Preprocess(24, IMAGENET_MEAN, IMAGENET_STD)
-    pictures = MemoryPictures(data, 24, indices=[2, 0, 1])
+    pictures = MemoryImages(data, 24, indices=[2, 0, 1])
     (pixels,) = pictures.batches([Draw(torch.tensor([0, 1, 2]))])
     images = normalise(pixels, IMAGENET_MEAN, IMAGENET_STD)
     assert images.is_contiguous(memory_format=torch.channels_last)
@@ -116,7 +116,7 @@ def test_memory_is_what_preprocess_does(folder: Path) -> None:
 def test_streamed_pictures_are_those_in_memory(folder: Path) -> None:
     data = open_folder(folder, "pets", "train")
     draws = [draw(torch.tensor(i), "shift_flip", 24, generator()) for i in ([0, 1], [2, 1], [0], [2])]
-    memory, streamed = (kind(data, 24, [1, 2, 0], threads=2) for kind in (MemoryPictures, StreamedPictures))
+    memory, streamed = (kind(data, 24, [1, 2, 0], threads=2) for kind in (MemoryImages, StreamedImages))
     for one, other in zip(memory.batches(draws), streamed.batches(draws), strict=True):
         assert torch.equal(one, other)
     boxes = [Draw(torch.tensor([0]), boxes=torch.tensor([[0.2, 0.0, 1.0, 0.5]]), mirrored=torch.tensor([True]))]

@@ -93,6 +93,20 @@ def test_killed_and_continued_ends_with_the_same_weights(tmp_path: Path, tiny: d
     assert facts["accuracy"] == other["accuracy"]
 
 
+def test_a_run_that_is_older_than_a_setting_resumes_with_its_default(tmp_path: Path, tiny: dict) -> None:
+    config = make_config({**tiny, "epochs": 1})
+    facts, state = train_config(config), load_state(config.place)
+    settled = json.loads(state["settled"])
+    for young in ("recipe.optimiser", "init", "held_out", "fin"):
+        del settled[young]
+    save_state(config.place, {**state, "settled": json.dumps(settled)})
+    assert train_config(config)["sha256"] == facts["sha256"]
+    assert len(read_history(config.place)) == 1
+    save_state(config.place, {**state, "settled": json.dumps({**settled, "recipe.optimiser": "adamw"})})
+    with pytest.raises(ValueError, match=r"recipe\.optimiser was 'adamw', now 'sgd'"):
+        train_config(config)
+
+
 def test_two_processes_give_the_losses_of_one_with_the_doubled_batch(tmp_path: Path, tiny: dict) -> None:
     # Batch norm sees the pictures of its own process only, and dropout is drawn in each: without both it is exact.
     tiny["options"] = {**TINY["options"], "batch_norm": False, "dropout": 0.0}

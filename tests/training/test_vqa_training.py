@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from campanion.data.questions import Pictures, SceneQuestions
+from campanion.data.questions import QuestionImages, SceneQuestions
 from campanion.errors import MissingData, MissingResult
 from campanion.experiments import vqa as vqa_study
 from campanion.experiments.runner import per_image
@@ -51,7 +51,7 @@ def test_pairs_name_picture_text_and_answer() -> None:
         assert pairs.texts[text] == question.text
         assert pairs.pictures.ids[picture] == question.picture
         assert answer == label
-    assert pairs.pictures.ids == Pictures(data).ids
+    assert pairs.pictures.ids == QuestionImages(data).ids
 
 
 def test_accuracy_by_type() -> None:

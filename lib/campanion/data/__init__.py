@@ -1,4 +1,4 @@
-"""Data sets: one registry, one kind of sample, readers for real pictures and generated scenes."""
+"""Data sets: one registry, one kind of sample, readers for real images and generated scenes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sets of pictures with one label each, to train on: CIFAR, STL-10, Imagenette, cats and dogs, any folder.
+"""Sets of images with one label each, to train on: CIFAR, STL-10, Imagenette, cats and dogs, any folder.
 
 ============================  ==================================================================================
 layout                        where below the data folder
@@ -37,16 +37,16 @@ IMAGENETTE_NAMES = tuple(IMAGENET_NAMES[CLASS_OF_WNID[wnid]] for wnid in _IMAGEN
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
-class Pictures(Dataset):
-    """Pictures with one label each.
+class LabelledImages(Dataset):
+    """Images with one label each.
 
     Args:
         name: of the set.
         card: source and licence; the count is added.
         class_names: one per class index.
-        ids: one per picture, the same wherever the set lies.
-        labels: class index of each picture.
-        read: opens the picture at an index.
+        ids: one per image, the same wherever the set lies.
+        labels: class index of each image.
+        read: opens the image at an index.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class Pictures(Dataset):
         return Sample(self.ids[index], self._read(index), self.labels[index])
 
 
-def open_cifar10(root: Path, split: str | None = None) -> Pictures:
-    """CIFAR-10's ``"train"`` (50,000) or ``"test"`` pictures (10,000, the default); the original before a JPEG copy.
+def open_cifar10(root: Path, split: str | None = None) -> LabelledImages:
+    """CIFAR-10's ``"train"`` (50,000) or ``"test"`` images (10,000, the default); the original before a JPEG copy.
 
     Raises:
         MissingData: it is not below ``root``.
@@ -84,12 +84,12 @@ def open_cifar10(root: Path, split: str | None = None) -> Pictures:
     raise _missing("CIFAR-10", "cifar10", packed.parent)
 
 
-def open_cifar100(root: Path, split: str | None = None) -> Pictures:
+def open_cifar100(root: Path, split: str | None = None) -> LabelledImages:
     """CIFAR-100, as :func:`open_cifar10`."""
     return _cifar("cifar100", tv.CIFAR100, root, _checked(split))
 
 
-def _cifar(name: str, kind: type[tv.CIFAR10], root: Path, split: str) -> Pictures:
+def _cifar(name: str, kind: type[tv.CIFAR10], root: Path, split: str) -> LabelledImages:
     folder = root / name
     if not (folder / kind.base_folder).is_dir():
         raise _missing(kind.__name__, name, folder)
@@ -102,8 +102,8 @@ def _cifar(name: str, kind: type[tv.CIFAR10], root: Path, split: str) -> Picture
     return _in_memory(name, title, data.classes, split, data.data, data.targets)
 
 
-def open_stl10(root: Path, split: str | None = None) -> Pictures:
-    """STL-10's labelled pictures: ``"train"`` (5,000) or ``"test"`` (8,000, the default).
+def open_stl10(root: Path, split: str | None = None) -> LabelledImages:
+    """STL-10's labelled images: ``"train"`` (5,000) or ``"test"`` (8,000, the default).
 
     Raises:
         MissingData: it is not below ``root``.
@@ -121,13 +121,13 @@ def open_stl10(root: Path, split: str | None = None) -> Pictures:
 
 def _in_memory(
     name: str, card: str, class_names: Sequence[str], split: str, pixels: np.ndarray, labels: Sequence[int]
-) -> Pictures:
+) -> LabelledImages:
     ids = [f"{split}-{i:05d}" for i in range(len(pixels))]
-    return Pictures(name, card, class_names, ids, labels, lambda i: Image.fromarray(pixels[i]))
+    return LabelledImages(name, card, class_names, ids, labels, lambda i: Image.fromarray(pixels[i]))
 
 
-def read_packed(file: Path, split: str, name: str, class_names: Sequence[str], card: str) -> Pictures:
-    """Pictures that lie as JPEG bytes behind each other in one ``.npz``, from ``offsets[i]`` to ``offsets[i + 1]``.
+def read_packed(file: Path, split: str, name: str, class_names: Sequence[str], card: str) -> LabelledImages:
+    """Images that lie as JPEG bytes behind each other in one ``.npz``, from ``offsets[i]`` to ``offsets[i + 1]``.
 
     Raises:
         ValueError: the file cannot be read or its parts do not fit together; names it.
@@ -148,11 +148,11 @@ def read_packed(file: Path, split: str, name: str, class_names: Sequence[str], c
         return open_picture(picture)
 
     ids = [f"{split}-{i:05d}" for i in range(len(labels))]
-    return Pictures(name, card, class_names, ids, labels, read)
+    return LabelledImages(name, card, class_names, ids, labels, read)
 
 
-def open_imagenette(root: Path, split: str | None = None) -> Pictures:
-    """Imagenette's ``"train"`` or ``"test"`` pictures (its ``val``; the default); the full set before a 96 px sample.
+def open_imagenette(root: Path, split: str | None = None) -> LabelledImages:
+    """Imagenette's ``"train"`` or ``"test"`` images (its ``val``; the default); the full set before a 96 px sample.
 
     Raises:
         MissingData: it is not below ``root``.
@@ -172,24 +172,24 @@ def open_imagenette(root: Path, split: str | None = None) -> Pictures:
     raise _missing("Imagenette", "imagenette", root / "imagenette")
 
 
-def open_cats_dogs(root: Path, split: str | None = None) -> Pictures:
+def open_cats_dogs(root: Path, split: str | None = None) -> LabelledImages:
     """Kaggle's cats and dogs: ``"train"`` or ``"test"`` (the default)."""
     if not (root / "cats-dogs").is_dir():
         raise _missing("Cats and dogs", "cats-dogs", root / "cats-dogs")
     return read_folder(root / "cats-dogs", _checked(split), "cats-dogs", "Kaggle cats and dogs")
 
 
-def open_folder(root: Path, path: str, split: str | None = None) -> Pictures:
+def open_folder(root: Path, path: str, split: str | None = None) -> LabelledImages:
     """Any folder ``PATH/{train,val|test}/CLASS/*.jpg``, such as ImageNet's; PATH may be relative to the data folder."""
     place = root / Path(path).expanduser()
     return read_folder(place, _checked(split), place.name, f"folder {place.name}")
 
 
-def read_folder(place: Path, split: str, name: str, source: str) -> Pictures:
+def read_folder(place: Path, split: str, name: str, source: str) -> LabelledImages:
     """One split of a folder that holds a folder for each class; classes are in alphabetical order.
 
     ``"test"`` is ``PLACE/test`` or else ``PLACE/val``. Class names come from ``train`` where it is there, so that
-    a class without test pictures keeps its index.
+    a class without test images keeps its index.
 
     Raises:
         MissingData: the split is not there or has no pictures.
@@ -208,7 +208,7 @@ def read_folder(place: Path, split: str, name: str, source: str) -> Pictures:
         raise MissingData(f"There are no pictures in class folders under {folder}.")
     ids = [p.relative_to(folder).as_posix() for p in paths]
     labels = [names.index(i.split("/", 1)[0]) for i in ids]
-    return Pictures(name, f"{source}, {split}", names, ids, labels, lambda i: open_picture(paths[i]))
+    return LabelledImages(name, f"{source}, {split}", names, ids, labels, lambda i: open_picture(paths[i]))
 
 
 def _class_folders(folder: Path) -> list[str]:

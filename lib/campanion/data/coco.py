@@ -1,9 +1,9 @@
-"""COCO's validation pictures with boxes of 80 categories, or of the 20 that COCO shares with Pascal VOC.
+"""COCO's validation images with boxes of 80 categories, or of the 20 that COCO shares with Pascal VOC.
 
 Two layouts are read below ``coco`` of the data folder:
 
 - ``val2017/*.jpg`` with ``annotations/instances_val2017.json`` (torchvision's CocoDetection), likewise ``val2014``;
-- ``annotations.json`` beside ``images/``, a sample of val2017 as a list of pictures: image, width, height and objects
+- ``annotations.json`` beside ``images/``, a sample of val2017 as a list of images: image, width, height and objects
   (name, box_xyxy in pixels of that width and height, iscrowd).
 
 Categories are numbered 0-79 without COCO's gaps, in the order of its ids. ``Object.difficult`` is COCO's iscrowd.
@@ -38,7 +38,7 @@ VOC_CLASS: dict[int, int] = {
     if _VOC_NAME.get(name, name) in voc.CLASS_NAMES
 }
 
-# File name of a picture, its annotated size (width, height), its objects.
+# File name of an image, its annotated size (width, height), its objects.
 Row = tuple[str, tuple[int, int], list[Object]]
 
 
@@ -60,7 +60,7 @@ def open_coco(root: Path, split: str | None = None, year: int = 2017) -> Coco:
         year: 2017 or 2014.
 
     Raises:
-        MissingData: neither layout is there, or pictures are missing from it.
+        MissingData: neither layout is there, or images are missing from it.
         ValueError: another split, or annotations that cannot be read (named).
 
     >>> open_coco(Path("data")).class_names[0]
@@ -77,7 +77,7 @@ open_coco_2014 = partial(open_coco, year=2014)
 
 
 def open_coco_voc(root: Path, split: str | None = None) -> Coco:
-    """COCO's pictures that show any of the 20 classes shared with VOC, labelled with those, in VOC's order.
+    """COCO's images that show any of the 20 classes shared with VOC, labelled with those, in VOC's order.
 
     A classifier of VOC's classes can be evaluated on it. All other objects are left out; crowds stay, as difficult.
 
@@ -86,7 +86,7 @@ def open_coco_voc(root: Path, split: str | None = None) -> Coco:
         split: ``"val2017"`` (the default) or ``"val2014"``.
 
     Raises:
-        MissingData: the pictures or annotations are not there.
+        MissingData: the images or annotations are not there.
         ValueError: another split, or annotations that cannot be read (named).
 
     >>> open_coco_voc(Path("data")).class_names[14]
@@ -105,7 +105,7 @@ def open_coco_voc(root: Path, split: str | None = None) -> Coco:
 
 
 def _read(root: Path, year: int) -> tuple[Path, list[Row], str]:
-    """Folder of the pictures, their rows, and the words for the card."""
+    """Folder of the images, their rows, and the words for the card."""
     base = root / "coco"
     pictures, instances = base / f"val{year}", base / "annotations" / f"instances_val{year}.json"
     if pictures.is_dir() and instances.is_file():

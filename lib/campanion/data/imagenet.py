@@ -1,8 +1,8 @@
-"""ImageNet's validation pictures with class labels and boxes: the ILSVRC2012 folder, or a compact sample of it.
+"""ImageNet's validation images with class labels and boxes: the ILSVRC2012 folder, or a compact sample of it.
 
 Two layouts are read below the data folder:
 
-- ``ILSVRC2012/val/<wnid>/*.JPEG`` (torchvision's and ImageFolder's), or all pictures flat in ``ILSVRC2012/val`` with
+- ``ILSVRC2012/val/<wnid>/*.JPEG`` (torchvision's and ImageFolder's), or all images flat in ``ILSVRC2012/val`` with
   the devkit's ``ILSVRC2012_validation_ground_truth.txt`` and ``meta.mat``; boxes: ``ILSVRC2012/val_boxes/val/*.xml``;
 - ``imagenet-val/labels.csv`` beside ``imagenet-val/images/``: image, class_index, width, height, boxes_xyxy (JSON).
 """
@@ -50,7 +50,7 @@ def open_imagenet_val(root: Path, split: str | None = None) -> ImageNetVal:
         split: ``None`` or ``"val"``.
 
     Raises:
-        MissingData: neither layout is there, or pictures or labels are missing from it.
+        MissingData: neither layout is there, or images or labels are missing from it.
         ValueError: another split, or a label file that cannot be read (named).
 
     >>> open_imagenet_val(Path("data"))[0].label
@@ -144,7 +144,7 @@ def _labels_of_flat_folder(folder: Path, paths: list[Path], xml_folder: Path | N
 
 
 def _labels_of_devkit(devkit: Path, paths: list[Path]) -> list[int]:
-    """Line n of the ground truth holds the devkit's own class number of picture n; ``meta.mat`` translates it."""
+    """Line n of the ground truth holds the devkit's own class number of image n; ``meta.mat`` translates it."""
     from scipy.io import loadmat
 
     synsets = loadmat(devkit / "meta.mat", squeeze_me=True)["synsets"]

@@ -78,7 +78,7 @@ def photograph(name: str) -> Image.Image:
 
         with get_sample_data("grace_hopper.jpg") as file:
             return open_picture(file.read())
-    import skimage.data  # takes a while, for five of the pictures
+    import skimage.data  # takes a while, for five of the images
 
     return Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
 
@@ -129,7 +129,7 @@ def sources() -> str:
 
 
 def _cropped(picture: Image.Image) -> Image.Image:
-    """The middle of a picture in the proportions of a cell, scaled to it."""
+    """The middle of an image in the proportions of a cell, scaled to it."""
     width = min(picture.width, picture.height * _CELL[0] / _CELL[1])
     left = (picture.width - width) / 2
     return picture.resize(_CELL, Image.Resampling.LANCZOS, box=(left, 0, left + width, picture.height))

@@ -1,6 +1,6 @@
-"""Questions about pictures, and those about generated scenes: a picture, a question, an answer.
+"""Questions about images, and those about generated scenes: an image, a question, an answer.
 
-A set of questions is a data set whose samples are pairs of a picture and a question; its classes are the answers.
+A set of questions is a data set whose samples are pairs of an image and a question; its classes are the answers.
 Those about scenes follow from the scenes' own tables of attributes:
 
 ========  =====================================================  =============================  =======
@@ -15,7 +15,7 @@ position  is the disc / the red object / the largest object on   left, right, to
 ========  =====================================================  =============================  =======
 
 An object is asked about only where the words fit no other: by its kind or colour where no other object of the scene
-shares it, by its half of the picture where no other object has its centre there. Nothing near the middle is asked about
+shares it, by its half of the image where no other object has its centre there. Nothing near the middle is asked about
 by its side. Kinds, colours, numbers and places of a scene are drawn evenly, so that no answer of a type is commoner
 than the others, and the question alone tells nothing of its answer.
 """
@@ -43,14 +43,14 @@ TYPES: tuple[str, ...] = ("colour", "kind", "count", "position")
 ANSWERS: tuple[str, ...] = (*COLOURS, *SHAPES, *NUMBERS, *SIDES)
 #: Seed of the test scenes on which the trained network is measured; nothing about it was chosen by looking at them.
 HELD_OUT_SEED = 1
-#: How far from the middle (in sides of the picture) a centre must lie for its side to be asked.
+#: How far from the middle (in sides of the image) a centre must lie for its side to be asked.
 MARGIN = 0.1
 _WORDS = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a picture. ``answers`` are those that people gave; ``answer`` is the commonest of them."""
+    """A question about an image. ``answers`` are those that people gave; ``answer`` is the commonest of them."""
 
     id: str
     picture: str
@@ -62,13 +62,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Asked(Sample):
-    """A picture with a question; ``label`` is the answer's class, None where the answer is not among the classes."""
+    """An image with a question; ``label`` is the answer's class, None where the answer is not among the classes."""
 
     question: Question | None = field(default=None, compare=False)
 
 
 class QuestionSet(Dataset):
-    """Pairs of a picture and a question; ``questions`` [i] belongs to sample i, ``class_names`` are the answers.
+    """Pairs of an image and a question; ``questions`` [i] belongs to sample i, ``class_names`` are the answers.
 
     Readers define :meth:`picture`.
     """
@@ -89,7 +89,7 @@ class QuestionSet(Dataset):
 
     @abstractmethod
     def picture(self, name: str) -> Sample:
-        """The picture that questions name as their ``picture``."""
+        """The image that questions name as their ``picture``."""
 
     def __getitem__(self, index: int) -> Asked:
         index = range(len(self))[index]
@@ -98,8 +98,8 @@ class QuestionSet(Dataset):
         return Asked(question.id, shown.image, self.labels[index], shown.objects, question)
 
 
-class Pictures(Dataset):
-    """The distinct pictures of a set of questions, in the order in which they are first asked about."""
+class QuestionImages(Dataset):
+    """The distinct images of a set of questions, in the order in which they are first asked about."""
 
     class_names = ()
 
@@ -196,7 +196,7 @@ def _side(at: float, low: str, high: str) -> str | None:
 
 
 def _by_half(rows: Sequence[Attributes]) -> list[tuple[str, Attributes]]:
-    """The objects that are alone in a half of the picture, with none in doubt, as "the object on the left"."""
+    """The objects that are alone in a half of the image, with none in doubt, as "the object on the left"."""
     found = []
     for axis, low, high in ((0, "left", "right"), (1, "top", "bottom")):
         sides = [_side(row.centre[axis], low, high) for row in rows]
@@ -207,7 +207,7 @@ def _by_half(rows: Sequence[Attributes]) -> list[tuple[str, Attributes]]:
 
 
 def _which_side(name: str, row: Attributes) -> list[tuple[str, str]]:
-    """The questions on which side of the picture an object lies."""
+    """The questions on which side of the image an object lies."""
     across, down = _side(row.centre[0], "left", "right"), _side(row.centre[1], "top", "bottom")
     asked = ((f"is {name} on the left or on the right", across), (f"is {name} at the top or at the bottom", down))
     return [(text, side) for text, side in asked if side]

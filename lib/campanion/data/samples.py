@@ -1,4 +1,4 @@
-"""What every data set hands out: pictures with labels, boxes and masks, in an order that is the same for everyone."""
+"""What every data set hands out: images with labels, boxes and masks, in an order that is the same for everyone."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Object:
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture and what is known of it; ``label`` is None in sets that only list objects."""
+    """An image and what is known of it; ``label`` is None in sets that only list objects."""
 
     id: str
     image: Image.Image = field(compare=False, repr=False)
@@ -57,7 +57,7 @@ class Sample:
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """The distinct classes in the picture, sorted."""
+        """The distinct classes in the image, sorted."""
         own = set() if self.label is None else {self.label}
         return tuple(sorted(own | {o.label for o in self.objects}))
 
@@ -80,14 +80,14 @@ class Dataset(ABC):
     card: str  # source, licence and count, for provenance lines
     class_names: tuple[str, ...]
     ids: list[str]  # one per sample, unique, the same wherever the set lies
-    labels: list[int | None]  # class index per sample, known without opening the picture
+    labels: list[int | None]  # class index per sample, known without opening the image
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @abstractmethod
     def __getitem__(self, index: int) -> Sample:
-        """The sample at ``index``; raises ``ValueError`` naming the file when the picture cannot be read."""
+        """The sample at ``index``; raises ``ValueError`` naming the file when the image cannot be read."""
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
@@ -96,7 +96,7 @@ class Dataset(ABC):
         """A fixed permutation: a run over the first N is contained in every longer run.
 
         Samples are sorted by the SHA-256 of ``seed:id``, so the order depends on no library's random stream, and a
-        folder with only some of the pictures visits those in the same order as the whole set does.
+        folder with only some of the images visits those in the same order as the whole set does.
         """
         return sorted(range(len(self)), key=lambda i: hashlib.sha256(f"{seed}:{self.ids[i]}".encode()).digest())
 
@@ -162,7 +162,7 @@ def check_present(folder: Path, names: Sequence[str], listed: Path) -> None:
 
 
 def fit_box(box: Box, drawn_on: tuple[int, int], size: tuple[int, int]) -> Box:
-    """Scale a box to a picture that was resized after annotation, and keep it inside the picture.
+    """Scale a box to an image that was resized after annotation, and keep it inside the image.
 
     Sizes are (width, height) in pixels.
 

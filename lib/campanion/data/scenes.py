@@ -19,7 +19,7 @@ from campanion.data.shapes import SHAPES, reach, signed_distance
 from campanion.data.textures import GROUNDS, TEXTURES, ground_texture, object_texture
 from campanion.errors import unknown
 
-#: Raised whenever the picture of a seed changes; the trained networks name the version that they saw.
+#: Raised whenever the image of a seed changes; the trained networks name the version that they saw.
 VERSION = 1
 #: Class names of the scenes: the ten shapes.
 CLASS_NAMES: tuple[str, ...] = SHAPES
@@ -43,7 +43,7 @@ COLOURS: tuple[str, ...] = tuple(_PALETTE)
 
 @dataclass(frozen=True)
 class Attributes:
-    """One row of a scene's table: what its object is, and where. Lengths are fractions of the picture's side."""
+    """One row of a scene's table: what its object is, and where. Lengths are fractions of the image's side."""
 
     kind: str
     colour: str
@@ -66,7 +66,7 @@ def scene(seed: int, size: int = 64, n_objects: int | None = None) -> Scene:
 
     Args:
         seed: any whole number from 0 up.
-        size: side of the picture in pixels (at least 16); the same scene at every size.
+        size: side of the image in pixels (at least 16); the same scene at every size.
         n_objects: 1 to 3; None draws it. Objects hardly overlap; the largest has about twice the area of any other.
 
     Returns:
@@ -139,7 +139,7 @@ def _layout(rng: np.random.Generator, n_objects: int | None) -> tuple[Attributes
 
 
 def _places(rng: np.random.Generator, radii: NDArray[np.float64]) -> list[tuple[float, float]] | None:
-    """Centres inside the picture whose circles overlap little, or None after 30 tries for one of them."""
+    """Centres inside the image whose circles overlap little, or None after 30 tries for one of them."""
     places: list[tuple[float, float]] = []
     for radius in radii:
         margin = min(0.95 * radius + 0.01, 0.5)
@@ -211,7 +211,7 @@ class SceneDataset(Dataset):
     Args:
         n: number of scenes.
         seed: draws another set of scenes (0 up to 2**31).
-        size: side of the pictures in pixels.
+        size: side of the images in pixels.
         split: ``"train"`` or ``"test"``.
         single: one object in every scene, instead of one to three.
 

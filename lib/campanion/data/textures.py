@@ -1,6 +1,6 @@
 """Textures of the generated scenes: patterns in 0..1 that keep their look at any resolution.
 
-Each pattern is softened over about one pixel, so that a small picture shows no moiré.
+Each pattern is softened over about one pixel, so that a small image shows no moiré.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _spline(cells: int, size: int) -> Array:
 def noise(rng: np.random.Generator, size: int, roughness: float) -> Array:
     """Smooth noise [size, size], mean 0 and variance 1 over many draws: octaves, each ``roughness`` times the last.
 
-    Octaves too fine for ``size`` are drawn but left out, so that the picture is the same at every size.
+    Octaves too fine for ``size`` are drawn but left out, so that the image is the same at every size.
     """
     total, power = np.zeros((size, size)), 0.0
     for level, cells in enumerate(_OCTAVES):

@@ -1,15 +1,15 @@
-"""Pascal VOC 2007: pictures with boxes of 20 classes; the devkit's folder, or a compact sample of it.
+"""Pascal VOC 2007: images with boxes of 20 classes; the devkit's folder, or a compact sample of it.
 
 Two layouts are read below ``voc2007`` of the data folder:
 
 - ``VOCdevkit/VOC2007`` (torchvision's): ``ImageSets/Main/<split>.txt``, ``Annotations/*.xml``, ``JPEGImages/*.jpg``;
-- ``annotations.json`` beside ``JPEGImages/``, a list of pictures: image, split (train or val), width, height, objects
+- ``annotations.json`` beside ``JPEGImages/``, a list of images: image, split (train or val), width, height, objects
   (name, box_xyxy in pixels of that width and height) and difficult_only, the classes all of whose objects in the
-  picture are difficult.
+  image are difficult.
 
 What ``Object.difficult`` means: in the devkit, the object's own mark. The sample keeps marks for classes, not for
 objects: the objects of a difficult_only class are difficult, and all others are taken as not difficult, even where
-the devkit marks some of them. Which classes are surely in a picture, and which are left out of an evaluation, is the
+the devkit marks some of them. Which classes are surely in an image, and which are left out of an evaluation, is the
 same in both.
 """
 
@@ -49,7 +49,7 @@ def open_voc2007(root: Path, split: str | None = None) -> VOC2007:
             on which results are published, and ``"val"`` of a sample, which has no test pictures.
 
     Raises:
-        MissingData: neither layout is there, or its pictures, annotations or split are missing.
+        MissingData: neither layout is there, or its images, annotations or split are missing.
         ValueError: another split, or annotations that cannot be read (named).
 
     >>> open_voc2007(Path("data"), "val").class_names[14]
@@ -68,7 +68,7 @@ def open_voc2007(root: Path, split: str | None = None) -> VOC2007:
 
 
 def read_devkit(folder: Path, split: str) -> VOC2007:
-    """Read one split of ``VOCdevkit/VOC2007``; annotations are read with each picture."""
+    """Read one split of ``VOCdevkit/VOC2007``; annotations are read with each image."""
     _check_split(split, ("train", "val", "trainval", "test"))
     listed = folder / "ImageSets" / "Main" / f"{split}.txt"
     if not listed.is_file():

@@ -1,9 +1,9 @@
-"""VQA v2: questions and ten people's answers about COCO pictures, in the official files or as a compact sample.
+"""VQA v2: questions and ten people's answers about COCO images, in the official files or as a compact sample.
 
 Two layouts are read below the data folder:
 
 - ``vqa/v2_OpenEnded_mscoco_<split>2014_questions.json`` and ``vqa/v2_mscoco_<split>2014_annotations.json`` with the
-  pictures ``coco/<split>2014/COCO_<split>2014_<id>.jpg``; splits ``train`` and ``val``;
+  images ``coco/<split>2014/COCO_<split>2014_<id>.jpg``; splits ``train`` and ``val``;
 - ``vqa/questions.json``, a list of objects with ``image``, ``question_id``, ``question``, ``answer``, ``answer_type``
   and ``answers``, beside ``vqa/images/``; a part of ``val``.
 
@@ -41,7 +41,7 @@ class VQAv2(QuestionSet):
         self.card = f"{source}: {len(self):,} questions on {pictures:,} pictures; CC BY 4.0, pictures: Flickr users'"
 
     def picture(self, name: str) -> Sample:
-        """The COCO picture of this name."""
+        """The COCO image of this name."""
         return Sample(name, open_picture(self._path(name), rotate=False))
 
 
@@ -55,7 +55,7 @@ def open_vqa(root: Path, split: str | None = None, answers: Sequence[str] | None
 
     Raises:
         ValueError: unknown split, or a damaged file (named).
-        MissingData: the questions or their pictures are not there; says how to get them.
+        MissingData: the questions or their images are not there; says how to get them.
 
     Example:
         >>> data = open_vqa(data_dir(), answers=model.class_names)

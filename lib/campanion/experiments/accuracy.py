@@ -1,8 +1,8 @@
 """Notebooks 11, 12 and 13: top-1 errors of the grid's finished trainings, with intervals.
 
-A training's errors are known picture by picture. The error of a method is the mean over its trainings (seeds) and over
-pictures; its interval counts both sources of chance (:mod:`campanion.results.statistics`). With one training, what a
-second would have given is not known: its error has an interval over pictures alone, and its differences have none.
+A training's errors are known image by image. The error of a method is the mean over its trainings (seeds) and over
+images; its interval counts both sources of chance (:mod:`campanion.results.statistics`). With one training, what a
+second would have given is not known: its error has an interval over images alone, and its differences have none.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ import torch
 from scipy import stats
 
 from campanion.errors import MissingResult
+from campanion.experiments.learned import batches_of
 from campanion.experiments.runner import pick_device, result_of
 from campanion.experiments.sizes import size_runs
 from campanion.models.load import load_trained, read_card
-from campanion.progress import track
 from campanion.results import provenance
 from campanion.results.rows import read_rows, rows_path, write_rows
 from campanion.results.statistics import combine
 from campanion.results.store import make_run
-from campanion.training.batches import Draw, normalise
 from campanion.training.cell import Cell, by_network, longest
 from campanion.training.grid import STANDS_IN, cells, default_scale, train_cells, with_stand_ins
 from campanion.training.parts import Part, open_part
 
-BATCH = 250  # as in training.evaluate: generation table3 looks at all pictures of a batch
+BATCH = 250  # as in training.evaluate: generation table3 looks at all images of a batch
 ROWS = "accuracy"
 #: Our names of what the paper calls otherwise.
 MODELS = {"resnext29_8x64d": "resnext29"}
@@ -81,17 +80,15 @@ def not_run(result: Mapping, table: str) -> list[str]:
 
 @torch.no_grad()
 def correct_of(cell: Cell, part: Part, device: str | torch.device = "cpu") -> np.ndarray:
-    """Whether the finished training is right about each picture of ``part``, bool [N]; its file's weights, float32."""
+    """Whether the finished training is right about each image of ``part``, bool [N]; its file's weights, float32."""
     network = load_trained(cell.checkpoint, device)
-    mean, std = network.preprocess.mean, network.preprocess.std
-    batches = torch.arange(len(part.labels)).split(BATCH)
-    shown = track(part.pictures.batches(map(Draw, batches)), cell.name, total=len(batches), unit="batch")
-    found = [network(normalise(pixels.to(device), mean, std)).argmax(1).cpu() for pixels in shown]
+    batches = batches_of(part, network, BATCH, cell.name, device)
+    found = [network(images).argmax(1).cpu() for images in batches]
     return (torch.cat(found) == part.labels.cpu()).numpy()
 
 
 def correctness(group: Sequence[Cell], data: str, model: str, device: str | torch.device = "cpu") -> pd.DataFrame:
-    """One row per cell and test picture: ``cell``, ``image``, ``correct``; cells that were tested before are read.
+    """One row per cell and test image: ``cell``, ``image``, ``correct``; cells that were tested before are read.
 
     The rows are kept in ``data/results/rows/accuracy_DATA_MODEL.parquet`` with the SHA-256 of each checkpoint.
     """
@@ -115,12 +112,12 @@ def summary(errors: Mapping[str, Mapping[int, np.ndarray]]) -> tuple[list[dict],
     """Rows, differences and the rest of a result.
 
     Args:
-        errors: of each method, by seed: error of each picture in per cent (0 or 100), [N], pictures in the same order.
+        errors: of each method, by seed: error of each image in per cent (0 or 100), [N], images in the same order.
 
     Returns:
         Rows of ``top1_error`` (``sd``: over trainings); differences of every pair of methods; and a dictionary:
-        ``pictures``, the differences with intervals over pictures alone; ``per_seed``, the same for trainings of one
-        seed, which share the order of the pictures and their augmentations; ``detectable``, one number per difference.
+        ``pictures``, the differences with intervals over images alone; ``per_seed``, the same for trainings of one
+        seed, which share the order of the images and their augmentations; ``detectable``, one number per difference.
     """
     rows, differences, pictures, per_seed, least = [], [], [], [], []
     for method, seeds in errors.items():
@@ -131,7 +128,7 @@ def summary(errors: Mapping[str, Mapping[int, np.ndarray]]) -> tuple[list[dict],
             row |= {"low": max(0.0, found["low"]), "high": min(100.0, found["high"])}
             row["sd"] = float(stacked.mean(1).std(ddof=1))
         else:
-            row |= {"low": found["low_pictures"], "high": found["high_pictures"], "note": ONE}
+            row |= {"low": found["low_images"], "high": found["high_images"], "note": ONE}
         rows.append(row)
     for other, one in combinations(errors, 2):
         arms = [(1, np.stack(list(errors[one].values()))), (-1, np.stack(list(errors[other].values())))]
@@ -139,11 +136,11 @@ def summary(errors: Mapping[str, Mapping[int, np.ndarray]]) -> tuple[list[dict],
         head = {"method": one, "reference": other, "metric": "top1_error", "mean": found["mean"]}
         head["n"] = arms[0][1].shape[1]
         differences.append({**head, "low": found["low"], "high": found["high"]})
-        pictures.append({**head, "low": found["low_pictures"], "high": found["high_pictures"]})
+        pictures.append({**head, "low": found["low_images"], "high": found["high_images"]})
         least.append(detectable(*(values for _, values in arms)))
         for seed in sorted(set(errors[one]) & set(errors[other])):
             found = combine([(1, errors[one][seed][None]), (-1, errors[other][seed][None])])
-            bounds = {"low": found["low_pictures"], "high": found["high_pictures"]}
+            bounds = {"low": found["low_images"], "high": found["high_images"]}
             per_seed.append({**head, "seed": seed, "mean": found["mean"], **bounds})
     return rows, differences, {"pictures": pictures, "per_seed": per_seed, "detectable": least}
 
@@ -190,7 +187,7 @@ def _run(group: Sequence[Cell], mode: str, device: str) -> dict:
         facts = {"name": cell.name, "scale": cell.scale, "method": method}
         facts["generation"] = generation if cell.config.attention == "lfi" else None
         facts |= {"lr": numbers.lr, "seed": cell.config.seed, "epochs": numbers.epochs}
-        facts |= {"error": own["mean"], "low": own["low_pictures"], "high": own["high_pictures"]}
+        facts |= {"error": own["mean"], "low": own["low_images"], "high": own["high_images"]}
         facts["parameters"] = card["parameters"] / 1e6
         trained.append(facts | {name: card[name] for name in ("minutes", "device", "sha256")})
     found, differences, extra = summary(errors)

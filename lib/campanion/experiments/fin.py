@@ -1,10 +1,10 @@
 """Notebook 16: what LFI-CAM's Feature Importance Network is worth, to the accuracy and to the map.
 
-The paper's Fig. 5 shows pictures of the mean feature map of a network without FIN, of one with FIN, and the map that
+The paper's Fig. 5 shows images of the mean feature map of a network without FIN, of one with FIN, and the map that
 FIN weighs. Here networks that differ in nothing but FIN are measured: trained, frozen as it was initialised, absent
 (the map is then the mean feature map), and generation ``table3``, in which no gradient reaches it.
 
-Of each network, on the same pictures: the error; the insertion and deletion of three maps (:data:`MAPS`) for its
+Of each network, on the same images: the error; the insertion and deletion of three maps (:data:`MAPS`) for its
 predicted class; ``iou_with_mean``, the IoU of its map and its mean feature map at half height (per cent), which is 100
 where the weights change nothing; and ``unevenness``, the standard deviation of the weights w over their mean.
 """
@@ -23,10 +23,9 @@ from campanion import metrics
 from campanion.cams.explain import explain
 from campanion.cams.maps import min_max_map, upsample
 from campanion.data import Dataset, Sample, open_dataset
-from campanion.errors import MissingData
 from campanion.experiments.accuracy import correct_of
 from campanion.experiments.accuracy import summary as accuracy_summary
-from campanion.experiments.learned import config_of, set_name
+from campanion.experiments.learned import SEED, config_of, grid_runs, range_of, set_name
 from campanion.experiments.runner import Question, per_image, pick_device, result_of
 from campanion.experiments.subject import Subject
 from campanion.models.lfi import LFICAM
@@ -35,14 +34,13 @@ from campanion.results import provenance
 from campanion.results.rows import rows_path, write_rows
 from campanion.results.statistics import paired, summarise
 from campanion.results.store import make_run
-from campanion.training.cell import Cell, by_network, longest
+from campanion.training.cell import Cell
 from campanion.training.parts import SCENES, open_part
 
 #: L of eq. 9, the mean feature map (L with equal weights), and Grad-CAM of the same network.
 MAPS = ("lfi_cam", "mean_features", "grad_cam")
 STEP = 1 / 28
 QUICK_PICTURES = 200  # of which a quick run takes the error
-SEED = 0
 
 
 def own_maps(network: LFICAM, images: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -109,27 +107,24 @@ def fin_study(
         mode: ``"cached"`` reads the committed result; ``"quick"`` and ``"full"`` measure the networks of ``cells``.
         cells: trainings with LFI-CAM, from :func:`campanion.training.grid.cells`, a run for each data set and network;
             those that are not done yet are named in the run's ``extra["missing"]``.
-        limit: pictures whose maps are measured (None: all; quick: 24 at most); the error is over all test pictures.
+        limit: images whose maps are measured (None: all; quick: 24 at most); the error is over all test pictures.
 
     Raises:
         MissingResult: cached, and there is no result.
         MissingData: none of the cells is done.
         ValueError: unknown mode.
     """
-    return result_of(notebook, mode, lambda: _runs(mode, cells, limit, pick_device(device)))
-
-
-def _runs(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> list[dict]:
     most = QUESTION.quick_images
     limit = min(limit or most, most) if mode == "quick" else limit
-    groups = longest(by_network(cell for cell in cells if cell.config.attention == "lfi"))
-    runs = [run for group in groups if (run := _run(mode, group, limit, device))]
-    if not runs:
-        raise MissingData(
-            "None of these networks is trained: `python -m campanion grid --table fig5` lists them, and "
-            "trains them with `--run`."
-        )
-    return runs
+    learned = (cell for cell in cells if cell.config.attention == "lfi")
+    lacking = (
+        "None of these networks is trained: `python -m campanion grid --table fig5` lists them, and "
+        "trains them with `--run`."
+    )
+    device = pick_device(device)
+    return result_of(
+        notebook, mode, lambda: grid_runs(learned, lambda group: _run(mode, group, limit, device), lacking)
+    )
 
 
 def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> dict | None:
@@ -152,11 +147,7 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
     settings["checkpoints"] = {cell.name: read_card(cell.checkpoint)["sha256"] for cell in done}
     write_rows(pictures, rows_path(name, config.network, "fin"), settings)
     top1 = [100 - own.mean() for seeds in wrong.values() for own in seeds.values()]
-    weights = {
-        "name": f"of {len(done)} trainings of {config.network}",
-        "accuracy": f"top-1 {min(top1):.1f} to {max(top1):.1f} % on {len(own):,} test images",
-    }
-    minutes = (time.monotonic() - start) / 60
+    weights, minutes = range_of(top1, config.network, f"{len(own):,} test images"), (time.monotonic() - start) / 60
     record = provenance.collect(mode, name, pictures["image"].nunique(), weights, device, minutes, SEED, settings)
     extra = {
         "networks": {cell.method: cell.name for cell in explained},

@@ -26,8 +26,9 @@ from campanion.models import load_model
 from campanion.outputs import class_indices, probabilities
 from campanion.pictures import percent
 from campanion.progress import track
-from campanion.results.rows import read_rows, rows_path, write_rows
+from campanion.results.rows import complete_rows, read_rows, rows_path
 
+_KEY = ("image", "class_name", "method")
 CURVES = ("insertion_curve", "deletion_curve")
 STEP = 1 / 28  # of the curves: FD-CAM's 3.6 % of the pixels
 
@@ -40,14 +41,14 @@ def measure(
     step: int | float | None = STEP,
     precision: str = "float32",
 ) -> pd.DataFrame:
-    """Explain every class of every picture by every method.
+    """Explain every class of every image by every method.
 
     Args:
         model: from :func:`campanion.load_model`; its ``class_names`` name the classes.
-        pictures: by name.
-        classes: names of the classes to explain, by the picture's name.
+        pictures: images, by name.
+        classes: names of the classes to explain, by the image's name.
         methods: as :func:`campanion.cams.methods.parse` reads them.
-        step: of insertion (from a blurred picture) and deletion (to zeros), see
+        step: of insertion (from a blurred image) and deletion (to zeros), see
             :func:`campanion.metrics.insertion_deletion`; None leaves the curves out.
         precision: of the masked images' forward passes, see :func:`campanion.inference.fast`.
 
@@ -55,10 +56,10 @@ def measure(
         Rows image, class_name, target, method, probability, rank (1 is the predicted class), variation (mean absolute
         difference between neighbouring pixels of the map in 0..1 at the input's size), height, width, pixels (of the
         map, see :func:`stacked`), insertion, deletion, overall, the two curves, and seconds (the method's share of the
-        wall time of its picture and class).
+        wall time of its image and class).
 
     Raises:
-        ValueError: a picture without classes, a class that the model does not have, or an unknown method; before any
+        ValueError: an image without classes, a class that the model does not have, or an unknown method; before any
             work.
 
     >>> rows = measure(model, {"chelsea": photograph("chelsea")}, PHOTOGRAPHS, ["grad_cam", "fd_cam"])
@@ -123,51 +124,43 @@ def photographs(
     if mode == "full":
         network = load_model(model, device=device)
         settings = {"model": model, "weights_sha256": network.weights["sha256"], "step": STEP}
-        kept, old = read_rows(path) if path.exists() else (None, {"precision": "bfloat16"})
-        precision = old.get("precision", "float32")  # rows that were begun in one are continued in it
+        begun = read_rows(path)[1] if path.exists() else {"precision": "bfloat16"}
+        precision = begun.get("precision", "float32")  # rows that were begun in one are continued in it
         settings |= {"precision": precision} if precision != "float32" else {}
-        kept = kept if old == settings else None
-        for name in track(classes, f"{model} on photographs", unit="picture"):
-            for one in classes[name]:
-                todo = _missing(kept, name, one, methods, curves)
-                if todo:
-                    step = STEP if curves else None
-                    new = measure(network, {name: pictures[name]}, {name: [one]}, todo, step, precision)
-                    kept = new if kept is None else pd.concat([_without(kept, new), new], ignore_index=True)
-                    write_rows(kept, path, settings)
+        step = STEP if curves else None
+
+        def of_class(unit: tuple[str, str], kept: pd.DataFrame) -> pd.DataFrame | None:
+            name, shown = unit
+            todo = _missing(kept, name, shown, methods, curves)
+            return measure(network, {name: pictures[name]}, {name: [shown]}, todo, step, precision) if todo else None
+
+        units = [(name, shown) for name in classes for shown in classes[name]]
+        complete_rows(path, settings, _KEY, track(units, f"{model} on photographs", unit="class"), of_class)
     kept = read_rows(path)[0]
-    places = [(name, one, m) for name in classes for one in classes[name] for m in methods]
-    for name, one, m in places:
-        if _missing(kept, name, one, [m], curves):
-            raise MissingResult(f"{path} has no map of {one} in {name} by {m}: make it with `./reproduce.sh full`.")
-    return kept.set_index(["image", "class_name", "method"], drop=False).loc[places].reset_index(drop=True)
+    places = [(name, shown, m) for name in classes for shown in classes[name] for m in methods]
+    for name, shown, m in places:
+        if _missing(kept, name, shown, [m], curves):
+            raise MissingResult(f"{path} has no map of {shown} in {name} by {m}: make it with `./reproduce.sh full`.")
+    return kept.set_index(list(_KEY), drop=False).loc[places].reset_index(drop=True)
 
 
-def _missing(kept: pd.DataFrame | None, name: str, one: str, methods: Sequence[str], curves: bool) -> list[str]:
-    """Those of ``methods`` that ``kept`` lacks for class ``one`` of image ``name``, or whose curves it lacks."""
-    if kept is None:
-        return list(methods)
-    there = (kept["image"] == name) & (kept["class_name"] == one)
+def _missing(kept: pd.DataFrame, name: str, shown: str, methods: Sequence[str], curves: bool) -> list[str]:
+    """The ``methods`` still missing for a class of an image: without a map, or without curves where they are wanted."""
+    there = (kept["image"] == name) & (kept["class_name"] == shown)
     if curves:
         there &= kept["insertion"].notna() if "insertion" in kept else False
     done = set(kept[there]["method"])
     return [m for m in methods if m not in done]
 
 
-def _without(kept: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """``kept`` less the maps that ``new`` has again, with their curves."""
-    key = ["image", "class_name", "method"]
-    return kept[~pd.MultiIndex.from_frame(kept[key]).isin(pd.MultiIndex.from_frame(new[key]))]
-
-
 def captions(rows: pd.DataFrame) -> list[str]:
-    """``"tripod 88 %"`` for each picture and class of ``rows``, in their order."""
-    one = rows.drop_duplicates(["image", "target"])
-    return [f"{r.class_name} {percent(r.probability)}" for r in one.itertuples()]
+    """``"tripod 88 %"`` for each image and class of ``rows``, in their order."""
+    shown = rows.drop_duplicates(["image", "target"])
+    return [f"{r.class_name} {percent(r.probability)}" for r in shown.itertuples()]
 
 
 def _indices(model: nn.Module, name: str, classes: Mapping[str, Sequence[str]]) -> list[int]:
-    """Indices of the classes of picture ``name``; of two classes of one name (ImageNet's cranes) the first."""
+    """Indices of the classes of image ``name``; of two classes of one name (ImageNet's cranes) the first."""
     if not classes.get(name):
         raise ValueError(f"Say which classes of the picture {name!r} are to be explained.")
     strange = [c for c in classes[name] if c not in model.class_names]

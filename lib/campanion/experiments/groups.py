@@ -44,7 +44,7 @@ def nominal_size(channels: int, percentile: float) -> int:
 
 
 def group_statistics(activations: Tensor, percentile: float = 5.0, rule: str = "channel") -> dict[str, float]:
-    """What the groups of one picture look like.
+    """What the groups of one image look like.
 
     Args:
         activations: [1, K, h, w] of the target layer.
@@ -59,7 +59,7 @@ def group_statistics(activations: Tensor, percentile: float = 5.0, rule: str = "
         that no channel defines is NaN.
 
     Raises:
-        ValueError: not one picture, or a percentile or rule that :func:`similarity_groups` refuses.
+        ValueError: not one image, or a percentile or rule that :func:`similarity_groups` refuses.
 
     >>> group_statistics(game.activations)["size_median"]
     26.0
@@ -92,7 +92,7 @@ def group_statistics(activations: Tensor, percentile: float = 5.0, rule: str = "
 
 
 def cosine_histogram(activations: Tensor, percentile: float = 5.0) -> dict[str, list[float]]:
-    """Shares of pairs of live channels of one picture by cosine, in :data:`BINS` bins of 0..1, that sum to 1.
+    """Shares of pairs of live channels of one image by cosine, in :data:`BINS` bins of 0..1, that sum to 1.
 
     ``all``: every ordered pair; ``group``: a channel and another member of its group.
     """
@@ -213,7 +213,7 @@ def photograph_examples(model: str, mode: str, name: str = "chelsea", device: st
 
 
 def examples(game: ChannelGame, channels: int = 3, members: int = 4) -> pd.DataFrame:
-    """Channels of one picture with the most similar members of their groups, as Fig. 3 shows them.
+    """Channels of one image with the most similar members of their groups, as Fig. 3 shows them.
 
     The channels are those that add most to the predicted class by the switching score, each outside the groups of those
     before it. (The paper does not say how it chose its three.)

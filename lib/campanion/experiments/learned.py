@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,22 +15,25 @@ from campanion.cams import explain
 from campanion.cams.maps import min_max_map, upsample
 from campanion.data.photographs import photograph
 from campanion.data.scenes import scene
+from campanion.errors import MissingData
 from campanion.experiments.mapfiles import read_maps, save_maps
 from campanion.inference import eval_mode
 from campanion.models.load import load_trained, read_card, weights_of
 from campanion.paths import write_whole
 from campanion.progress import track
 from campanion.training.batches import Draw, normalise
+from campanion.training.cell import Cell, by_network, longest
 from campanion.training.parts import Part, evaluate, open_part
 from campanion.training.settings import Config, config_of_card
 
+SEED = 0  # of what a study of trainings draws
 LEARNED = {"lfi": "lfi_cam", "abn": "abn"}
 SMALL = 2_000_000  # bytes of weights that are committed
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished checkpoint: what map it learned to make, what tells it from its likes, its accuracy on test pictures.
+    """A finished checkpoint: what map it learned to make, what tells it from its likes, its accuracy on test images.
 
     ``form`` is LFI-CAM's generation and what became of its FIN.
     """
@@ -90,13 +93,31 @@ def _read(path: Path) -> Trained:
     )
 
 
+def grid_runs(cells: Iterable[Cell], measure: Callable[[list[Cell]], dict | None], lacking: str) -> list[dict]:
+    """The runs of a result, one for each data set and network of ``cells``, of the longest trainings that can answer.
+
+    Raises:
+        MissingData: ``measure`` makes none; says ``lacking``.
+    """
+    runs = [run for group in longest(by_network(cells)) if (run := measure(group)) is not None]
+    if not runs:
+        raise MissingData(lacking)
+    return runs
+
+
+def range_of(top1: Sequence[float], network: str, tested: str) -> dict[str, object]:
+    """Several trainings of a network in the place of a provenance's weights: their number and their accuracies."""
+    spread = f"top-1 {min(top1):.1f} to {max(top1):.1f} % on {tested}"
+    return {"name": f"of {len(top1)} trainings of {network}", "accuracy": spread}
+
+
 def set_name(data: str, size: int) -> str:
     """Name of a data set in results: Imagenette goes with the size at which it is given, as in ``imagenette96``."""
     return f"{data}{size}" if data == "imagenette" else data
 
 
 def config_of(path: str | Path, limit: int | None = None) -> Config:
-    """Settings that open the test pictures of a checkpoint; ``limit`` takes so many in the set's fixed order.
+    """Settings that open the test images of a checkpoint; ``limit`` takes so many in the set's fixed order.
 
     Raises:
         MissingData: there is no such checkpoint.
@@ -105,7 +126,7 @@ def config_of(path: str | Path, limit: int | None = None) -> Config:
 
 
 def accuracy(path: str | Path, limit: int | None = None, device: str = "cpu") -> dict[str, float]:
-    """``top1``, ``loss`` and ``n`` of a checkpoint on the test pictures of the set that it was trained on.
+    """``top1``, ``loss`` and ``n`` of a checkpoint on the test images of the set that it was trained on.
 
     Example:
         >>> accuracy("data/checkpoints/imagenette_vgg.safetensors")["top1"]
@@ -118,13 +139,13 @@ def accuracy(path: str | Path, limit: int | None = None, device: str = "cpu") ->
 def maps_of(
     path: str | Path, method: str | None = None, limit: int | None = None, batch: int = 50, device: str = "cpu"
 ) -> tuple[Tensor, list[str], str]:
-    """The map of each test picture in 0..1, [N, H, W], for the predicted class; the pictures' labels; the method.
+    """The map of each test image in 0..1, [N, H, W], for the predicted class; the images' ids; the method.
 
     Args:
         path: of the checkpoint.
         method: of :data:`campanion.METHODS`; None: the network's own learned map.
-        limit: so many pictures in the set's fixed order.
-        batch: pictures at a time.
+        limit: so many images in the set's fixed order.
+        batch: images at a time.
         device: where the network runs.
 
     Raises:
@@ -136,16 +157,15 @@ def maps_of(
         raise ValueError(f"{config.network} learns no map of its own: name a method, such as method='grad_cam'.")
     network: nn.Module = load_trained(path, device)
     part = open_part(config, "test", device)
-    batches = _batches(part, network, batch, f"maps of {method}", device)
+    batches = batches_of(part, network, batch, f"maps of {method}", device)
     found = [explain(network, images, methods=(method,)).maps[method] for images in batches]
     return torch.cat(found).cpu().float(), list(part.ids), method
 
 
-@torch.no_grad()
 def learned_maps(network: Trained, limit: int | None = None, device: str = "cpu") -> tuple[Tensor, list[str], int]:
-    """Maps [N, h, w] as the network makes them, ids of the test pictures, and the side that they are enlarged to.
+    """Maps [N, h, w] as the network makes them, ids of the test images, and the side that they are enlarged to.
 
-    They are kept in ``out/maps``, and read from there while checkpoint and pictures are the same; those of networks
+    They are kept in ``out/maps``, and read from there while checkpoint and images are the same; those of networks
     whose weights are not in the repository are committed in ``data/results/maps``.
 
     Raises:
@@ -155,8 +175,9 @@ def learned_maps(network: Trained, limit: int | None = None, device: str = "cpu"
     return maps, about["ids"], about["size"]
 
 
+@torch.no_grad()
 def _kept(network: Trained, limit: int | None, device: str) -> tuple[Tensor, dict]:
-    """The file of a network's maps: those of the test pictures, and in its header those of pictures to show."""
+    """The file of a network's maps: those of the test images, and in its header those of images to show."""
     config = config_of(network.path.with_suffix(".json"), limit)
     known = {"sha256": network.sha256, "limit": limit, "size": config.pixels}
     for folder in (maps_dir(), paths.out_dir() / "maps"):
@@ -166,7 +187,7 @@ def _kept(network: Trained, limit: int | None, device: str) -> tuple[Tensor, dic
                 return maps, about
     part, model = open_part(config, "test", device), load_trained(network.path, device)
     with eval_mode(model):
-        batches = _batches(part, model, 250, f"maps of {network.name}", device)
+        batches = batches_of(part, model, 250, f"maps of {network.name}", device)
         maps = torch.cat([model.attention_map(images).float().cpu() for images in batches])
         known["shown"] = {}
         for name, picture in pictures_to_show(network.data).items():
@@ -185,7 +206,7 @@ def keep(path: str | Path, device: str = "cpu") -> list[Path]:
     """Copy a finished training to where it is committed; returns the files.
 
     Its card in any case; the weights where they have at most :data:`SMALL` bytes, else the learned maps of all test
-    pictures, which is what LFI-CAM's Fig. 6 needs of it.
+    images, which is what LFI-CAM's Fig. 6 needs of it.
     """
     path = weights_of(path)
     network, small = _read(path), path.stat().st_size <= SMALL
@@ -200,7 +221,7 @@ def keep(path: str | Path, device: str = "cpu") -> list[Path]:
     return files
 
 
-def _batches(part: Part, network: nn.Module, size: int, what: str, device: str) -> Iterator[Tensor]:
+def batches_of(part: Part, network: nn.Module, size: int, what: str, device: str | torch.device) -> Iterator[Tensor]:
     """The test images as the network takes them, ``size`` at a time."""
     draws = [Draw(indices) for indices in torch.arange(len(part.labels)).split(size)]
     mean, std = network.preprocess.mean, network.preprocess.std
@@ -211,7 +232,7 @@ def _batches(part: Part, network: nn.Module, size: int, what: str, device: str) 
 def maps_to_show(
     networks: Sequence[Trained], limit: int | None = None, device: str = "cpu"
 ) -> dict[str, dict[str, list]]:
-    """Maps [h, w] of pictures that may be shown, rounded, by picture and network: see :func:`pictures_to_show`."""
+    """Maps [h, w] of images that may be shown, rounded, by image and network: see :func:`pictures_to_show`."""
     found: dict[str, dict[str, list]] = {}
     for network in networks:
         for name, shown in _kept(network, limit, device)[1]["shown"].items():

@@ -23,7 +23,7 @@ LARGEST = 112  # side in pixels of a map kept in a row: more than a small image 
 
 
 def save_maps(maps: Tensor, ids: Sequence[str], about: dict[str, object], path: str | Path) -> None:
-    """Write maps [N, H, W] with the ids of their pictures, and what made them, as one ``.safetensors`` file."""
+    """Write maps [N, H, W] with the ids of their images, and what made them, as one ``.safetensors`` file."""
     header = json.dumps({"ids": list(ids), **about})
     write_whole(Path(path), save({"maps": maps.contiguous()}, metadata={"about": header}))
 
@@ -46,10 +46,10 @@ def read_maps(path: str | Path) -> tuple[Tensor, dict[str, object]]:
 
 
 def iou_of(a: str | Path, b: str | Path, threshold: float = 127, variant: str = "paper") -> Tensor:
-    """IoU [N] of the maps of two files, pictures matched by their id.
+    """IoU [N] of the maps of two files, images matched by their id.
 
     Args:
-        a, b: files of :func:`save_maps`, of the same pictures in any order.
+        a, b: files of :func:`save_maps`, of the same images in any order.
         threshold: of 0..255, as the paper counts.
         variant: of :func:`campanion.metrics.stability_iou`.
 
@@ -68,7 +68,7 @@ def iou_of(a: str | Path, b: str | Path, threshold: float = 127, variant: str = 
 def stacked(rows: pd.DataFrame, size: tuple[int, int] = (224, 224)) -> dict[str, Tensor]:
     """The maps of rows of :func:`measure`, by method: [B, H, W] of ``size`` in 0..1, in the order of the rows.
 
-    They are enlarged and normalised as :func:`campanion.explain` does it. A map as large as the picture was kept at
+    They are enlarged and normalised as :func:`campanion.explain` does it. A map as large as the image was kept at
     :data:`LARGEST` pixels a side.
     """
     return {

@@ -14,7 +14,7 @@ LIFT_EXTRA = ("lift_cam", "lrp_cam", "lime_cam")
 
 LAST_POOLING = "pool5"  # VGG's name for it
 
-#: What each picture costs little for, and what forwards hundreds of masked pictures: runs of their own, over fewer.
+#: What each image costs little for, and what forwards hundreds of masked images: runs of their own, over fewer.
 FD_CHEAP = ("grad_cam", "grad_cam_pp", "xgrad_cam", "ablation_cam", "layer_cam", "fd_cam")
 LIFT_CHEAP = ("grad_cam", "grad_cam_pp", "ablation_cam", "xgrad_cam:lift", "lift_cam", "xgrad_cam")
 MASKED = ("score_cam", "group_cam")
@@ -34,9 +34,9 @@ class Protocol:
         step: of insertion and deletion, as a fraction of the pixels; 1/28 is FD-CAM's 3.6 %, 1792 of 224 x 224 pixels.
         baseline: of insertion, see :func:`campanion.metrics.insertion_deletion`.
         seed: of the order of the images and of the orderings of channels.
-        precision: of the masked pictures' forwards, see :func:`campanion.inference.fast`.
+        precision: of the masked images' forwards, see :func:`campanion.inference.fast`.
         confidence: the precision of the three forwards behind IIC, AD and ADD, where it is another. They are few, and
-            bfloat16 moves a single picture by up to 12 points of ADD.
+            bfloat16 moves a single image by up to 12 points of ADD.
         layer: the target layer, by default the model's own; :data:`LAST_POOLING` stands for the network's last
             max pooling, whatever its name.
     """
@@ -99,7 +99,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "lift_pool5": Protocol(curves=(), compared=(*LIFT_METHODS, "xgrad_cam"), layer=LAST_POOLING),
     # What the authors' repository has beside the paper's six, on the same images
     "lift_extra": Protocol(curves=(), compared=LIFT_EXTRA),
-    # For a network whose forwards are dear (VGG16): the same tables in pieces, each over as many pictures as there is
+    # For a network whose forwards are dear (VGG16): the same tables in pieces, each over as many images as there is
     # time for. FD-CAM Tables I, III and IV; what Table I has beside; LIFT-CAM Tables 2, 3 and 5; what they have beside;
     # Table 4
     "fd_tables": Protocol(curves=(*FD_CHEAP, *(m for m in FD_ABLATION if m != "fd_cam")), compared=(), orderings=0),

@@ -118,8 +118,8 @@ def machine_line(results: Mapping) -> str:
 def method_table(results: Mapping) -> pd.DataFrame:
     """One row per network, batch and method of ours.
 
-    Columns: ``seconds`` a picture (median), ``forwards`` (what the call costs in forward passes of the same
-    batch), ``gflop`` a picture (convolutions and matrix products that were done), ``share`` of the rate of a large
+    Columns: ``seconds`` an image (median), ``forwards`` (what the call costs in forward passes of the same
+    batch), ``gflop`` an image (convolutions and matrix products that were done), ``share`` of the rate of a large
     matrix product in per cent, ``mb`` beyond what was held before the call.
     """
     entries, clock, rows = results["methods"], _clock(results), []
@@ -207,7 +207,7 @@ def left_out(results: Mapping) -> pd.DataFrame:
 
 
 def curves_table(results: Mapping) -> pd.DataFrame:
-    """Insertion and deletion by each library: seconds, pictures scored, milliseconds a scored picture, its ratio."""
+    """Insertion and deletion by each library: seconds, images scored, milliseconds a scored image, its ratio."""
     (entry,), clock = results["metrics"].values(), _clock(results)
     frame = pd.DataFrame(
         [
@@ -237,7 +237,7 @@ def exponents(results: Mapping) -> pd.DataFrame:
 
 
 def memory_table(results: Mapping) -> pd.DataFrame:
-    """Most memory of a whole process by the number of pictures explained, or of orderings drawn."""
+    """Most memory of a whole process by the number of images explained, or of orderings drawn."""
     rows = [
         {"what": name.partition("/")[2], "count": count, "mb": mb, "seconds": seconds}
         for name, entry in results["memory"].items()
@@ -247,11 +247,11 @@ def memory_table(results: Mapping) -> pd.DataFrame:
 
 
 def tradeoff(faithfulness: Mapping, results: Mapping) -> pd.DataFrame:
-    """Insertion - deletion and seconds a picture of every method that has both, by network.
+    """Insertion - deletion and seconds an image of every method that has both, by network.
 
     Args:
         faithfulness: a result (:mod:`campanion.results`) with the metric ``overall``.
-        results: the benchmarks; a method's seconds are those from picture to map, one picture at a time.
+        results: the benchmarks; a method's seconds are those from image to map, one image at a time.
     """
     rows = []
     for run in faithfulness["runs"]:

@@ -36,15 +36,17 @@ import torch
 from torch import Tensor
 
 from campanion.cams.maps import min_max_map
-from campanion.errors import MissingData
 from campanion.experiments.learned import (
     LEARNED,
+    SEED,
     Trained,
     enlarged,
     finished,
+    grid_runs,
     learned_maps,
     maps_of,
     maps_to_show,
+    range_of,
 )
 from campanion.experiments.runner import pick_device, result_of
 from campanion.metrics.stability import independent_iou, stability_iou
@@ -53,7 +55,7 @@ from campanion.results import provenance
 from campanion.results.pairs import Pairs, over_networks
 from campanion.results.rows import rows_path, write_rows
 from campanion.results.store import make_run
-from campanion.training.cell import Cell, by_network, longest
+from campanion.training.cell import Cell
 
 PAPER = 127  # of 255: "reasonably high temperature", section 4.4
 THRESHOLDS = tuple(range(15, 256, 16))  # 127 is among them
@@ -66,17 +68,16 @@ QUICK_PICTURES = 200
 #: Maps made afterwards of the networks that learn LFI-CAM's: are they as stable over the same trainings?
 POST_HOC = ("grad_cam", "score_cam")
 POST_HOC_IMAGES, QUICK_POST_HOC = 300, 10  # Score-CAM takes a forward pass for each channel
-SEED = 0  # of which other picture a picture is compared with
 
 
 def others(count: int, seed: int = 0) -> Tensor:
-    """For each of ``count`` pictures another one: a random ring through all of them.
+    """For each of ``count`` images another one: a random ring through all of them.
 
     Raises:
-        ValueError: there is no other picture.
+        ValueError: there is no other image.
     """
     if count < 2:
-        raise ValueError("One picture has no other to be compared with: take at least two.")
+        raise ValueError("One image has no other to be compared with: take at least two.")
     ring = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     other = torch.empty_like(ring)
     other[ring] = ring.roll(1)
@@ -229,26 +230,23 @@ def stability_study(
         mode: ``"cached"`` reads the committed result; ``"quick"`` and ``"full"`` measure the networks of ``cells``.
         cells: trainings, from :func:`campanion.training.grid.cells`: one run for each data set and network of which two
             can be compared; those that are not done yet are named in the run's ``extra["missing"]``.
-        limit: test pictures in the set's fixed order (None: all; quick: 200).
+        limit: test images in the set's fixed order (None: all; quick: 200).
 
     Raises:
         MissingResult: cached, and there is no result.
         MissingData: no two of the cells that are done can be compared.
         ValueError: unknown mode, or see :func:`campanion.experiments.learned.finished`.
     """
-    return result_of(notebook, mode, lambda: _runs(mode, cells, limit, pick_device(device)))
-
-
-def _runs(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> list[dict]:
     limit = (limit or QUICK_PICTURES) if mode == "quick" else limit
-    groups = longest(by_network(cell for cell in cells if cell.config.attention is not None))
-    runs = [run for group in groups if (run := _run(mode, group, limit, device))]
-    if not runs:
-        raise MissingData(
-            "There are no two trained networks to compare: `python -m campanion grid --table fig6` lists what "
-            "is missing, and trains it with `--run`."
-        )
-    return runs
+    attentive = (cell for cell in cells if cell.config.attention is not None)
+    lacking = (
+        "There are no two trained networks to compare: `python -m campanion grid --table fig6` lists what "
+        "is missing, and trains it with `--run`."
+    )
+    device = pick_device(device)
+    return result_of(
+        notebook, mode, lambda: grid_runs(attentive, lambda group: _run(mode, group, limit, device), lacking)
+    )
 
 
 def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> dict | None:
@@ -275,9 +273,7 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
     kept = rows.round(dict.fromkeys(METRICS, 2)).astype(dict.fromkeys(METRICS, "float32"))
     kept = kept.astype({"image": "category", "method": "category"})
     write_rows(kept, rows_path(data, network, "stability"), settings)
-    least, most = (100 * f(n.top1 for n in networks) for f in (min, max))
-    weights = {"name": f"of {len(networks)} trainings of {network}"}
-    weights["accuracy"] = f"top-1 {least:.1f} to {most:.1f} % on the test pictures"
+    weights = range_of([100 * n.top1 for n in networks], network, "the test pictures")
     minutes = (time.monotonic() - start) / 60
     record = provenance.collect(mode, data, rows["image"].nunique(), weights, device, minutes, SEED, settings)
     beside = {

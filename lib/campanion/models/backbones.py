@@ -4,7 +4,7 @@ Parameter names are torchvision's, so that its weights load into the ImageNet fo
 LFI-CAM's generations (:mod:`campanion.models.lfi`) differ from a plain one:
 
 =================  =================================================================================================
-``plain``          as published (He et al.); a 224-pixel picture gives 7x7 maps
+``plain``          as published (He et al.); a 224-pixel image gives 7x7 maps
 ``last_stride1``   the last stage does not stride: 14x14 maps
 ``stem_stride1``   the first convolution does not stride: 14x14 maps, four times the multiply-adds everywhere
 ``three_stages``   the last stage is replaced by three that do not stride, of the width before it, its own, and the

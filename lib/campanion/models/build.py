@@ -82,7 +82,7 @@ def build_model(
             the basic form, so that their "ResNet110" has 164 layers.
         fin: of LFI-CAM: ``"trained"``, ``"frozen"`` or ``"none"`` (:class:`campanion.models.lfi.LFICAM`).
         class_names: C names (default: the numbers).
-        preprocess: PIL picture -> tensor, with ``mean`` and ``std``; default: 224 pixels and ImageNet's statistics, or
+        preprocess: PIL image -> tensor, with ``mean`` and ``std``; default: 224 pixels and ImageNet's statistics, or
             32 pixels and CIFAR-10's, by stem.
         seed: of the initialisation.
 

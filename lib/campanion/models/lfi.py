@@ -11,7 +11,7 @@ source            repository, 2021-03-05   repository, since 2021-06-05      eq.
 sizes match       the paper's Table 3      the supplement's Table 1          the supplement's Table 1
 F, ImageNet stem  14x14: the last stage    14x14: the first convolution      14x14: the last stage does not stride
                   becomes three            does not stride
-gray (eq. 5)      mean of the normalised   mean of the normalised colours    luma of the picture in 0..1
+gray (eq. 5)      mean of the normalised   mean of the normalised colours    luma of the image in 0..1
                   colours
 Down (eq. 5)      bilinear, aliased        bilinear, aliased                 mean over each cell
 s (eq. 6)         (F - min) /              (F - min) / (max - min); a        (F - min) / (max - min); a constant
@@ -21,13 +21,13 @@ FIN (eq. 7)       four 1x1 convolutions,   four 3x3 convolutions, N each,    fou
                   2N, 2N, N, N, ReLU       ReLU after each (CIFAR stem:      each
                   after 2nd and 4th        after 2nd and 4th)
 softmax over N    no                       yes                               yes (the supplement's output layer)
-L to 0..1 over    the whole batch          each picture                      each picture
+L to 0..1 over    the whole batch          each image                        each image
 constant L        left as it is            left as it is                     becomes 0
 gradient          none through L: FIN      through L                         through L
                   stays as initialised
 ================  =======================  ================================  ========================================
 
-In ``table3`` a picture's logits depend on the pictures beside it in the batch, in training and in evaluation.
+In ``table3`` an image's logits depend on the images beside it in the batch, in training and in evaluation.
 The paper does not say how ResNet gives maps of 14x14 (section 3.2); ``paper`` takes the cheapest change that does.
 """
 
@@ -62,7 +62,7 @@ class Generation:
         relu_after: which of FIN's four batch norms (counted from 1) a ReLU follows, for the ImageNet stem.
         relu_after_cifar: the same for the CIFAR stem.
         softmax: over the N scores.
-        luma: gray picture from the colours in 0..1, and its average over cells; else mean and aliased bilinear.
+        luma: gray image from the colours in 0..1, and its average over cells; else mean and aliased bilinear.
         margin: added to max - min in s.
         constant_channel: what s makes of a constant positive channel, 0 or 1.
         keep_constant_map: a constant L stays as it is; else it becomes 0.
@@ -149,7 +149,7 @@ class LFICAM(Network):
     """A backbone whose last feature maps F are weighed by what a Feature Importance Network thinks of them.
 
     =========  =====================================================  =================================
-    eq. 5      I~ = Down(rgb2gray(I))                                 gray picture at the maps' size
+    eq. 5      I~ = Down(rgb2gray(I))                                 gray image at the maps' size
     eq. 6      M_k = I~ * s(F_k)                                      masked images, s: min-max to 0..1
     eq. 7, 8   w = FIN(M)                                             :class:`FIN`
     eq. 9      L = ReLU(sum_k w_k F_k)                                the map: of no class in particular
@@ -161,7 +161,7 @@ class LFICAM(Network):
 
     ``explain`` weighs F' (the layer ``attended``) by default: these are the channels that the classifier reads, and
     switching one off leaves the attention as it is. With ``layer="backbone.layer4"`` (``backbone.target_layer``) it
-    weighs F: without a channel, FIN sees another picture and the attention changes too. There every coalition is
+    weighs F: without a channel, FIN sees another image and the attention changes too. There every coalition is
     a forward pass of the network, and methods that need a cut head (LIFT-CAM) are refused.
 
     Args:
@@ -169,7 +169,7 @@ class LFICAM(Network):
         generation: ``"paper"``, ``"published"`` or ``"table3"``; the table in the module's head.
         mean, std: of the colours, by which the images given to the network were normalised (for gray in ``"paper"``).
         fin: ``"trained"``; or, to see what the learned importance is worth, ``"frozen"`` (FIN's parameters stay as they
-            were initialised; its batch norms still follow the pictures) or ``"none"`` (no FIN: w_k = 1 / N, so that L
+            were initialised; its batch norms still follow the images) or ``"none"`` (no FIN: w_k = 1 / N, so that L
             is the mean feature map).
 
     Raises:

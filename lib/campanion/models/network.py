@@ -4,7 +4,7 @@
 ``network(images)``           logits [B, C]
 ``network.loss(images, y)``   (loss, logits): the network's own loss, one term or two, and the logits for the accuracy
 ``network.attention_map(x)``  the learned map [B, h, w]; LFI-CAM and ABN only
-``network.preprocess``        PIL picture -> [3, H, W]; its ``mean`` and ``std`` are those that training must use
+``network.preprocess``        PIL image -> [3, H, W]; its ``mean`` and ``std`` are those that training must use
 ``network.target_layer``      dotted name of the layer that :func:`campanion.explain` weighs
 ``network.class_names``       a list of C names
 ``network.weights``           facts of the weights: name, origin, sha256, as :func:`campanion.load_model` has them
@@ -39,7 +39,7 @@ class Network(nn.Module):
         """Cross-entropy (a scalar) and logits [B, C].
 
         Args:
-            images: preprocessed pictures [B, 3, H, W].
+            images: preprocessed images [B, 3, H, W].
             targets: class indices [B], or probabilities [B, C] (as mixing augmentations give them).
         """
         logits = self(images)

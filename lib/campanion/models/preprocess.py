@@ -18,7 +18,7 @@ CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """PIL picture -> [3, H, W]: the whole picture squashed to ``size`` x ``size`` (as the papers do), normalised."""
+    """PIL image -> [3, H, W]: the whole image squashed to ``size`` x ``size`` (as the papers do), normalised."""
 
     size: int
     mean: tuple[float, float, float]
@@ -32,6 +32,6 @@ class Preprocess:
         return T.normalize(T.to_tensor(T.resize(upright, [self.size, self.size], antialias=True)), self.mean, self.std)
 
     def invert(self, image: Tensor) -> Tensor:
-        """The picture [..., 3, H, W] in 0..1 of a preprocessed tensor, for showing it."""
+        """The image [..., 3, H, W] in 0..1 of a preprocessed tensor, for showing it."""
         mean, std = (torch.tensor(v, device=image.device).view(3, 1, 1) for v in (self.mean, self.std))
         return (image * std + mean).clamp(0, 1)

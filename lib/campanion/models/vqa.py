@@ -168,7 +168,7 @@ class VQA(nn.Module):
         return self.classifier(self.picture(images) * self.question(tokens))
 
 
-class Asked(nn.Module):
+class FixedQuestion(nn.Module):
     """A :class:`VQA` network with its question fixed; made by :func:`with_question`."""
 
     activation = "softmax"
@@ -189,7 +189,7 @@ class Asked(nn.Module):
         return self.answer(self.picture(images))
 
 
-def with_question(model: VQA, question: str) -> Asked:
+def with_question(model: VQA, question: str) -> FixedQuestion:
     """``model`` as a network of the image alone, which shares its weights: what :func:`campanion.explain` takes.
 
     Raises:
@@ -202,7 +202,7 @@ def with_question(model: VQA, question: str) -> Asked:
     tokens = model.encode([question])
     with torch.no_grad(), eval_mode(model.question):
         vector = model.question(tokens)
-    return Asked(model, vector).train(model.training)
+    return FixedQuestion(model, vector).train(model.training)
 
 
 def build_vqa(design: Design, cnn_weights: str | Path | None = "auto", seed: int = 0, device: str = "cpu") -> VQA:

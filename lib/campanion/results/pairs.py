@@ -16,10 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-LEVEL = 0.95
-LEAST = 3  # networks that an interval needs
+from campanion.results.statistics import LEAST, with_intervals
 
 
 @dataclass(frozen=True)
@@ -65,21 +63,11 @@ def over_networks(arms: Sequence[tuple[int, Pairs]]) -> dict[str, float]:
         arms: (sign, pairs) of each method: one for a mean, two for a difference, over the same N images.
 
     Returns:
-        ``mean``; ``low``, ``high`` over images and networks (NaN where a method has fewer than three networks);
-        ``low_images``, ``high_images`` over images alone.
+        See :func:`~campanion.results.statistics.with_intervals`; ``low`` and ``high`` are NaN where a method has fewer
+        than three networks.
 
     >>> over_networks([(1, lfi_cam), (-1, abn)])["low"]
     """
-    each = sum(sign * pairs.images for sign, pairs in arms)
     mean = float(sum(sign * pairs.values[pairs.there].mean() for sign, pairs in arms))
-    images = float(each.var(ddof=1)) / len(each)
     networks = [(pairs.variance, pairs.networks - 1) for _, pairs in arms]
-    total, spread = images + sum(v for v, _ in networks), sum(v**2 / max(f, 1) for v, f in networks)
-    low, high = _around(mean, total, total**2 / spread if spread > 0 else np.inf)
-    low_images, high_images = _around(mean, images, np.inf)
-    return {"mean": mean, "low": low, "high": high, "low_images": low_images, "high_images": high_images}
-
-
-def _around(mean: float, variance: float, freedom: float) -> tuple[float, float]:
-    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * variance**0.5
-    return float(mean - half), float(mean + half)
+    return with_intervals(mean, sum(sign * pairs.images for sign, pairs in arms), networks)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -219,6 +220,30 @@ def read_rows(path: str | Path) -> tuple[pd.DataFrame, dict]:
         raise MissingResult(f"No per-image rows at {path}: make them with `./reproduce.sh full`.")
     table = pq.read_table(path)
     return table.to_pandas(), json.loads(table.schema.metadata[b"campanion"])
+
+
+def complete_rows(
+    path: Path,
+    settings: Mapping[str, object],
+    key: Sequence[str],
+    units: Iterable[Any],
+    measure: Callable[[Any, pd.DataFrame], pd.DataFrame | None],
+) -> None:
+    """Add to the committed rows of ``path`` what is missing, and write them after each unit; resumable.
+
+    Args:
+        settings: rows that were made with others are forgotten.
+        key: columns that name a row; a new row replaces the one before.
+        units: what is measured in one go.
+        measure: of a unit and the rows that are kept, the new rows; None where nothing is missing.
+    """
+    kept, old = read_rows(path) if path.exists() else (pd.DataFrame(columns=list(key)), None)
+    kept = kept if old == settings else pd.DataFrame(columns=list(key))
+    for unit in units:
+        if (new := measure(unit, kept)) is not None:
+            known = kept.set_index(list(key)).index.isin(new.set_index(list(key)).index)
+            kept = new if kept.empty else pd.concat([kept[~known], new], ignore_index=True)
+            write_rows(kept, path, settings)
 
 
 def _dump(value: object, sort_keys: bool = False) -> str:

@@ -202,25 +202,35 @@ def combine(arms: Sequence[tuple[int, np.ndarray]]) -> dict[str, float]:
         arms: (sign, values [S, N]) of each method: one for a mean, two for a difference, over the same N images.
 
     Returns:
-        ``mean``; ``low``, ``high`` over images and trainings (NaN where a method has fewer than three
-        trainings); ``low_pictures``,
-        ``high_pictures`` over images alone.
+        See :func:`with_intervals`; ``low`` and ``high`` are NaN where a method has fewer than three trainings.
 
     >>> combine([(1, plain), (-1, abn)])["mean"]
     """
     each = sum(sign * values.mean(0) for sign, values in arms)
-    n, mean = len(each), float(each.mean())
-    pictures = float(each.var(ddof=1)) / n
     trainings = [
-        (values.mean(1).var(ddof=1) / len(values), len(values) - 1) for _, values in arms if len(values) >= LEAST
+        (values.mean(1).var(ddof=1) / len(values) if len(values) >= LEAST else np.nan, len(values) - 1)
+        for _, values in arms
     ]
-    low, high = np.nan, np.nan
-    if len(trainings) == len(arms):
-        total = pictures + sum(variance for variance, _ in trainings)
-        spread = sum(variance**2 / freedom for variance, freedom in trainings)
-        low, high = _around(mean, total, total**2 / spread if spread > 0 else np.inf)
-    low_pictures, high_pictures = _around(mean, pictures, np.inf)
-    return {"mean": mean, "low": low, "high": high, "low_pictures": low_pictures, "high_pictures": high_pictures}
+    return with_intervals(float(each.mean()), each, trainings)
+
+
+def with_intervals(mean: float, images: np.ndarray, others: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """A mean over images whose variance has a second source (trainings, networks), with both intervals.
+
+    Args:
+        mean: the mean.
+        images: [N], the value of each image.
+        others: variance of the mean and degrees of freedom of each method's second source; NaN where not known.
+
+    Returns:
+        ``mean``; ``low``, ``high`` over both; ``low_images``, ``high_images`` over images alone.
+    """
+    variance = float(images.var(ddof=1)) / len(images)
+    total = variance + sum(v for v, _ in others)
+    spread = sum(v**2 / max(freedom, 1) for v, freedom in others)
+    low, high = _around(mean, total, total**2 / spread if spread > 0 else np.inf)
+    low_images, high_images = _around(mean, variance, np.inf)
+    return {"mean": mean, "low": low, "high": high, "low_images": low_images, "high_images": high_images}
 
 
 def random_effects(values: Sequence[float], errors: Sequence[float]) -> dict[str, float]:

@@ -38,7 +38,7 @@ class Draw:
         indices: [B].
         padding: zeros on each side before a shift, in pixels.
         shifts: [B, 2], the crop's corner (row, column) in the padded image, 0 .. 2 ``padding``.
-        boxes: [B, 4], the crop (x0, y0, x1, y1) as fractions of the picture's sides.
+        boxes: [B, 4], the crop (x0, y0, x1, y1) as fractions of the image's sides.
         mirrored: bool [B].
     """
 
@@ -137,54 +137,24 @@ def smooth(labels: Tensor, classes: int, smoothing: float) -> Tensor:
     return F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
 
 
-def read_picture(picture: Image.Image, size: int, box: Sequence[float] | None = None) -> np.ndarray:
+def read_image(image: Image.Image, size: int, box: Sequence[float] | None = None) -> np.ndarray:
     """uint8 [size, size, 3]: the image, or the part ``box`` (fractions of its sides), squashed to a square."""
     if box is not None:
-        box = tuple(b * side for b, side in zip(box, picture.size * 2, strict=True))
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
+        box = tuple(b * side for b, side in zip(box, image.size * 2, strict=True))
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
 
 
-class MemoryPictures:
-    """All images of ``data`` as uint8 [N, size, size, 3], on ``device``.
+class StreamedImages:
+    """Images of ``data`` that are decoded whenever they are needed, by worker processes, for sets beyond the memory.
+
+    A random part is cut from the image at its full resolution.
 
     Args:
         data: with a label for each image.
         size: side in pixels.
         indices: those of the images to keep, in this order; None keeps all.
-        device: where the bytes lie: on a GPU, a batch never waits for the CPU.
-        threads: that decode; Pillow decodes and resizes in parallel.
-    """
-
-    def __init__(
-        self,
-        data: Dataset,
-        size: int,
-        indices: Sequence[int] | None = None,
-        device: str | torch.device = "cpu",
-        threads: int = 1,
-    ) -> None:
-        indices = range(len(data)) if indices is None else indices
-        pixels = np.empty((len(indices), size, size, 3), dtype=np.uint8)
-        with ThreadPoolExecutor(threads) as pool:
-            read = pool.map(lambda i: read_picture(data[i].image, size), indices)
-            for i, picture in enumerate(track(read, f"read {data.name}", total=len(indices), unit="picture")):
-                pixels[i] = picture
-        self.pixels = torch.from_numpy(pixels).to(device)
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def batches(self, draws: Iterable[Draw]) -> Iterator[Tensor]:
-        """Augmented images [B, H, W, 3] in 0..255 of each draw."""
-        for drawn in draws:
-            yield augment(self.pixels[drawn.indices.to(self.pixels.device)], drawn)
-
-
-class StreamedPictures(torch.utils.data.Dataset):
-    """Images of ``data`` that are decoded whenever they are needed, by worker processes, for sets beyond the memory.
-
-    The arguments are those of :class:`MemoryPictures`; ``threads`` is the number of workers. A random part is cut from
-    the image at its full resolution.
+        device: where the batches go.
+        threads: that decode.
     """
 
     def __init__(
@@ -203,14 +173,32 @@ class StreamedPictures(torch.utils.data.Dataset):
 
     def __getitem__(self, place: tuple[int, Sequence[float] | None]) -> np.ndarray:
         """uint8 [size, size, 3]: image ``place[0]``, or the part ``place[1]`` of it."""
-        return read_picture(self.data[self.indices[place[0]]].image, self.size, place[1])
+        return read_image(self.data[self.indices[place[0]]].image, self.size, place[1])
 
     def batches(self, draws: Iterable[Draw]) -> Iterator[Tensor]:
-        """As :meth:`MemoryPictures.batches`."""
+        """Augmented images [B, H, W, 3] in 0..255 of each draw."""
         ahead, drawn = tee(draws)
         loader = DataLoader(self, batch_sampler=map(_places, ahead), num_workers=self.threads, collate_fn=_stacked)
         for pixels, d in zip(loader, drawn, strict=True):
             yield augment(pixels.to(self.device), replace(d, boxes=None))
+
+
+class MemoryImages(StreamedImages):
+    """All images as uint8 ``pixels`` [N, size, size, 3] on ``device``: on a GPU, a batch never waits for the CPU."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **options)
+        pixels = np.empty((len(self), self.size, self.size, 3), dtype=np.uint8)
+        with ThreadPoolExecutor(self.threads) as pool:  # Pillow decodes and resizes in parallel
+            read = pool.map(lambda i: self[i, None], range(len(self)))
+            for i, image in enumerate(track(read, f"read {self.data.name}", total=len(self), unit="image")):
+                pixels[i] = image
+        self.pixels = torch.from_numpy(pixels).to(self.device)
+
+    def batches(self, draws: Iterable[Draw]) -> Iterator[Tensor]:
+        """As of :class:`StreamedImages`; a random part is cut from the image at ``size``."""
+        for drawn in draws:
+            yield augment(self.pixels[drawn.indices.to(self.pixels.device)], drawn)
 
 
 def _places(drawn: Draw) -> list[tuple[int, Sequence[float] | None]]:

@@ -90,7 +90,7 @@ class Cell:
 
     @property
     def images(self) -> int:
-        """Training pictures that the network still has to see, each time counted."""
+        """Training images that the network still has to see, each time counted."""
         if self.done:
             return 0
         epoch = self.config.limit or read_grid()["pictures"][self.config.data]

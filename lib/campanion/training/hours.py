@@ -1,4 +1,4 @@
-"""How long the missing cells of the grid will take, from pictures per second that were measured."""
+"""How long the missing cells of the grid will take, from images per second that were measured."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from campanion.training.cell import Cell, read_grid
 from campanion.training.grid import cells
 from campanion.training.settings import attention_of
 
-#: Network, method and side of the pictures: trainings that are alike in these are equally fast.
+#: Network, method and side of the images: trainings that are alike in these are equally fast.
 Kind = tuple[str, str, int]
-#: Pictures per second, and where the number is from.
+#: Images per second, and where the number is from.
 Speed = tuple[float, str]
 
 
@@ -29,7 +29,7 @@ def device_kind(cell: Cell) -> str:
 
 @cache
 def multiply_adds(network: str, method: str, size: int, classes: int = 10) -> float:
-    """Multiply-adds of convolutions and matrix products for one picture of a training step.
+    """Multiply-adds of convolutions and matrix products for one image of a training step.
 
     The backward pass costs twice the forward one, which is counted on tensors without storage.
 
@@ -75,7 +75,7 @@ def measured(device: str) -> dict[Kind, Speed]:
 
 
 def speed(kind: Kind, device: str, known: dict[Kind, Speed]) -> Speed:
-    """Training pictures per second of one process, and where the number is from.
+    """Training images per second of one process, and where the number is from.
 
     Measured on the same network, method and size; else told from all that were measured on such a device, by the
     multiply-adds of a step; else assumed, in words that say so.
@@ -133,7 +133,7 @@ def assumed_hours(scale: str, table: str, gpus: int = 8) -> pd.DataFrame:
 
     Returns:
         One row per training: ``network``, ``method``, ``size``, ``epochs``, ``multiply_adds`` (10^9 of a step, per
-        picture), ``gpu_hours`` and ``hours``.
+        image), ``gpu_hours`` and ``hours``.
     """
     rows = []
     for cell in cells(scale, table):

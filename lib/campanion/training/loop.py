@@ -99,7 +99,7 @@ class Run:
     def _order(self, epoch: int) -> tuple[Tensor, ...]:
         """The batches of an epoch, each over all processes.
 
-        A last batch with fewer than two pictures per process is left out: batch norm cannot be trained on one.
+        A last batch with fewer than two images per process is left out: batch norm cannot be trained on one.
         """
         generator = torch.Generator().manual_seed(seed_of(self.config.seed, epoch, 0))
         batches = torch.randperm(len(self.train.labels), generator=generator).split(self.recipe.batch)

@@ -1,4 +1,4 @@
-"""The pictures of a training run, and the accuracy of a network on them."""
+"""The images of a training run, and the accuracy of a network on them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from campanion import paths
 from campanion.data import Dataset, open_dataset
 from campanion.data.classification import open_folder
 from campanion.inference import eval_mode
-from campanion.training.batches import Draw, MemoryPictures, StreamedPictures, normalise
+from campanion.training.batches import Draw, MemoryImages, StreamedImages, normalise
 from campanion.training.settings import Config
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # takes seconds to import
 
-MEMORY = 8e9  # bytes of pictures that are kept without being asked
+MEMORY = 8e9  # bytes of images that are kept without being asked
 SCENES = {"train": 5000, "test": 1000}
 
 
 @dataclass(frozen=True)
 class Part:
-    """Training or test pictures with their labels [N], as a run uses them."""
+    """Training or test images with their labels [N], as a run uses them."""
 
-    pictures: MemoryPictures | StreamedPictures
+    pictures: MemoryImages | StreamedImages
     labels: Tensor
     ids: tuple[str, ...]
     card: str
@@ -35,7 +35,7 @@ class Part:
 
 
 def open_part(config: Config, split: str, device: str | torch.device = "cpu") -> Part:
-    """The pictures of ``split`` (``"train"`` or ``"test"``) that ``config`` asks for.
+    """The images of ``split`` (``"train"`` or ``"test"``) that ``config`` asks for.
 
     Raises:
         MissingData: the set is not there; says how to get it.
@@ -58,7 +58,7 @@ def open_part(config: Config, split: str, device: str | torch.device = "cpu") ->
     memory = config.memory
     if memory is None:
         memory = len(indices) * config.pixels**2 * 3 <= MEMORY
-    kind = MemoryPictures if memory else StreamedPictures
+    kind = MemoryImages if memory else StreamedImages
     pictures = kind(data, config.pixels, indices, device, config.threads)
     labels = torch.tensor([data.labels[i] for i in indices])
     used = "" if len(indices) == len(data) else f", {len(indices):,} of them"
@@ -73,8 +73,8 @@ def evaluate(network: nn.Module, part: Part, batch: int = 250, accelerator: Acce
     Args:
         network: with ``.preprocess``; on the accelerator's device.
         part: the pictures.
-        batch: pictures at a time in one process.
-        accelerator: of the run, which shares the pictures out and sets the precision; None: this process alone, fp32.
+        batch: images at a time in one process.
+        accelerator: of the run, which shares the images out and sets the precision; None: this process alone, fp32.
 
     Returns:
         ``top1`` in 0..1, ``loss``, ``n``.

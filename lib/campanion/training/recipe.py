@@ -9,10 +9,10 @@ batch                  128 at 32 pixels, 256 otherwise                 128 at 32
 SGD                    momentum 0.9                                    momentum 0.9, Nesterov
 weight decay           1e-4; 5e-4 at 32 pixels (the authors' code)     5e-4
 augmentation           padding 4 and random crop at 32 pixels, random  the same; a random part is at least 35 % of the
-                       resized crop otherwise; mirroring               picture; label smoothing 0.1 above 32 pixels
+                       resized crop otherwise; mirroring               image; label smoothing 0.1 above 32 pixels
 =====================  ==============================================  ==============================================
 
-``batch`` counts the pictures of a step over all processes: more machines change the time, not the recipe.
+``batch`` counts the images of a step over all processes: more machines change the time, not the recipe.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Recipe(Checked):
 
     Attributes:
         epochs: passes over the training pictures.
-        batch: pictures of a step, over all processes.
+        batch: images of a step, over all processes.
         lr: highest learning rate.
         schedule: ``"steps"`` (divided by 10 at ``drops``), ``"one_cycle"`` or ``"cosine"``.
         drops: shares of all steps.
@@ -54,7 +54,7 @@ class Recipe(Checked):
         weight_decay: of all parameters; AdamW's is decoupled from the gradient.
         label_smoothing: share of the target that is spread over all classes.
         augment: one of :data:`campanion.training.batches.AUGMENTATIONS`.
-        padding: of ``shift_flip``, as a share of the picture's side.
+        padding: of ``shift_flip``, as a share of the image's side.
         min_area: of ``resized_crop_flip``.
 
     Raises:
@@ -91,11 +91,11 @@ SETTINGS = tuple(Recipe.model_fields)
 
 
 def recipe(name: str, size: int, imagenet: bool = False, **changes: object) -> Recipe:
-    """The recipe called ``name`` for pictures of ``size`` pixels.
+    """The recipe called ``name`` for images of ``size`` pixels.
 
     Args:
         name: ``"paper"``, ``"short"`` or ``"fine_tune"``.
-        size: side of the pictures that the network is given.
+        size: side of the images that the network is given.
         imagenet: the set is ImageNet, for which the paper's epochs are 90.
         changes: of single numbers, such as ``epochs=90``.
 

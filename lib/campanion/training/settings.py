@@ -41,7 +41,7 @@ class Config(Checked):
         init: ``"random"``, or ``"imagenet"``: the layers that torchvision's network of this name has too start from its
             ImageNet weights (:func:`campanion.models.load.start_from_imagenet`).
         options: of the classes in :mod:`campanion.models.small`.
-        size: side of the pictures; default: the set's own, 224 where it has none.
+        size: side of the images; default: the set's own, 224 where it has none.
         recipe: ``"short"``, ``"paper"`` or ``"fine_tune"``; every number of ``recipes.Recipe`` may be set beside it.
         seed: of the initialisation, the order, the augmentations and dropout.
         limit, limit_test: train or test on so many images only (those that come first in the set's fixed order).
@@ -50,11 +50,11 @@ class Config(Checked):
         precision: ``"fp32"`` or ``"bf16"`` (automatic mixed precision).
         device: ``"auto"`` (a GPU if there is one) or ``"cpu"``.
         compile: ``torch.compile``, on a GPU only.
-        memory: all pictures as bytes in memory (True) or decoded when needed (False); None: in memory up to 8 GB.
-        threads: that decode pictures.
+        memory: all images as bytes in memory (True) or decoded when needed (False); None: in memory up to 8 GB.
+        threads: that decode images; worker processes where they are decoded when needed.
         tensorboard: write learning curves for TensorBoard; None: if it is installed.
         select: which epoch's weights are written in the end: ``"last"``, or ``"best_on_test"`` as the authors do, which
-            chooses by the pictures that the accuracy is then reported on.
+            chooses by the images that the accuracy is then reported on.
         name: of the run; default: data, network, attention, learning rate, seed and recipe.
         folder: where runs are kept; default ``out/training``.
         export: a folder that also gets the finished checkpoint, under the run's name.
@@ -109,7 +109,7 @@ class Config(Checked):
 
     @property
     def pixels(self) -> int:
-        """Side of the pictures that the network is given."""
+        """Side of the images that the network is given."""
         return self.size or SIZES.get(self.data, 224)
 
     @property

@@ -1,6 +1,6 @@
 """Train a multi-label head on Pascal VOC 2007: ``python -m campanion train voc_vgg16`` (``voc_mlp``, ``voc_linear``).
 
-The trunk, VGG16's or ResNet-18's with ImageNet weights, stays frozen, so its maps of the training pictures are computed
+The trunk, VGG16's or ResNet-18's with ImageNet weights, stays frozen, so its maps of the training images are computed
 once and kept in ``out/features``; the head is then trained on them in minutes on one thread of a CPU. The mean average
 precisions are measured on images that were never trained on, with the network as read back from the written file.
 """

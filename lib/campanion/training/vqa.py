@@ -61,7 +61,7 @@ def run(
 
     Raises:
         ValueError: unknown data, or too little of them; raised before any work.
-        MissingData: VQA v2, its pictures or the CNN's weights are not there.
+        MissingData: VQA v2, its images or the CNN's weights are not there.
     """
     if data not in DATA:
         raise ValueError(unknown("data to train on", data, DATA))

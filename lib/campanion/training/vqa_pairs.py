@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from campanion.data.questions import Pictures, QuestionSet
+from campanion.data.questions import QuestionImages, QuestionSet
 from campanion.data.vqa import vqa_accuracy
 from campanion.models.load import load_model
 from campanion.models.small import MEAN, SIZE, STD
 from campanion.models.vqa import VQA, last_linear
-from campanion.training.batches import MemoryPictures, normalise
+from campanion.training.batches import MemoryImages, normalise
 from campanion.training.features import features
 
 
@@ -25,12 +25,12 @@ class Pairs:
 
     texts: list[str]
     rows: Tensor
-    pictures: Pictures
+    pictures: QuestionImages
 
     @classmethod
     def of(cls, data: QuestionSet) -> Pairs:
-        """The pairs of ``data``, sorted by image as :class:`Pictures` lists them."""
-        pictures = Pictures(data)
+        """The pairs of ``data``, sorted by image as :class:`QuestionImages` lists them."""
+        pictures = QuestionImages(data)
         texts = sorted({q.text for q in data.questions})
         place = {name: i for i, name in enumerate(pictures.ids)}
         at = {text: i for i, text in enumerate(texts)}
@@ -61,9 +61,9 @@ def accuracy(data: QuestionSet, predicted: Tensor) -> dict[str, dict[str, float 
     return {name: {**part.drop(columns="type").mean().to_dict(), "n": len(part)} for name, part in groups.items()}
 
 
-def see_scenes(model: VQA, pictures: Pictures) -> Callable[[Tensor], Tensor]:
+def see_scenes(model: VQA, pictures: QuestionImages) -> Callable[[Tensor], Tensor]:
     """From indices of scenes to the network's vectors of them: all are drawn once, and the frozen stem is run once."""
-    cnn, pixels = model.picture.cnn, MemoryPictures(pictures, SIZE).pixels
+    cnn, pixels = model.picture.cnn, MemoryImages(pictures, SIZE).pixels
     device = next(model.parameters()).device
 
     def images(indices: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ def see_scenes(model: VQA, pictures: Pictures) -> Callable[[Tensor], Tensor]:
     return lambda i: F.normalize(cnn.read(stem[i].float(), images(i)), dim=1)
 
 
-def see_features(model: VQA, pictures: Pictures) -> Callable[[Tensor], Tensor]:
+def see_features(model: VQA, pictures: QuestionImages) -> Callable[[Tensor], Tensor]:
     """From indices to the vectors of images, by the last layer alone: the frozen rest was run once, features kept."""
     device = next(model.parameters()).device
     trunk = load_model(model.design.cnn, device=str(device))
