@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from campanion.data import open_dataset
@@ -40,6 +42,32 @@ def test_independent_changes_one_layer_with_the_same_weights(model):
     for name, network in alone.items():
         assert differing(model, network) == {name}
         assert network.get_submodule(name).weight.equal(cascade[name].get_submodule(name).weight)
+
+
+@pytest.mark.parametrize("order", ["cascading", "independent"])
+def test_what_is_not_drawn_is_shared_and_nothing_of_the_users_is_written(order):
+    """With a lock, which no copy takes, and a weight that a norm's hook computes into a plain attribute."""
+    first = nn.utils.weight_norm(nn.Conv2d(3, 4, 3))
+    net = nn.Sequential(first, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    net.lock = threading.Lock()
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before, weight = net(images), first.weight.clone()
+        for name, network in randomised(net, order):
+            assert not network(images).isnan().any()
+            for (n, p), q in zip(net.named_parameters(), network.parameters(), strict=True):
+                below = order == "cascading" and name == "0"
+                assert (p.data_ptr() == q.data_ptr()) != (n.startswith(f"{name}.") or below)
+    assert torch.equal(net(images), before)
+    assert torch.equal(first.weight, weight)
+    assert net.lock.acquire(blocking=False)
+
+
+def test_a_patched_forward_cannot_be_copied():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
+    net[0].forward = lambda x: x
+    with pytest.raises(ValueError, match="patched"):
+        next(randomised(net))
 
 
 def test_the_layers_are_those_that_quantus_randomises(model):

@@ -6,7 +6,6 @@ compared with the trained network's. A method whose maps stay as they were shows
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,6 +15,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from campanion.errors import unknown
+from campanion.inference import shared_copy
 
 ORDERS = ("cascading", "independent")
 
@@ -32,6 +32,7 @@ def learned_layers(model: nn.Module) -> list[str]:
 def randomised(model: nn.Module, order: str = "cascading", seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
     """Copies of ``model`` with weights drawn anew: the name of the layer reached, and the copy.
 
+    A copy is frozen, in eval mode, and shares with ``model`` every tensor that was not drawn: do not write to it.
     Weights and biases are drawn as the layer's own ``reset_parameters`` does. Batch norms keep what they have learned.
     The weights drawn for a layer are the same in both orders.
 
@@ -41,7 +42,7 @@ def randomised(model: nn.Module, order: str = "cascading", seed: int = 0) -> Ite
         seed: of the weights.
 
     Raises:
-        ValueError: unknown order, or a network without a convolution or linear layer.
+        ValueError: unknown order; a network without a convolution or linear layer, or one that cannot be copied.
 
     Example:
         >>> for layer, network in randomised(model):
@@ -52,14 +53,30 @@ def randomised(model: nn.Module, order: str = "cascading", seed: int = 0) -> Ite
     names = learned_layers(model)
     if not names:
         raise ValueError(f"{type(model).__name__} has no convolution or linear layer to randomise.")
-    changed = copy.deepcopy(model)
+    changed = model
     for i, name in enumerate(names):
-        if order == "independent" and i:
-            changed = copy.deepcopy(model)
+        changed = shared_copy(changed if order == "cascading" else model)
+        if changed is None:
+            raise ValueError(
+                "A module of this network is TorchScript or has a forward of its own (patched in), so that no copy of "
+                "it computes the same: randomise the network before it was patched."
+            )
+        layer = changed.get_submodule(name)
+        _own(layer)
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(seed + i)
-            changed.get_submodule(name).reset_parameters()
-        yield name, copy.deepcopy(changed) if order == "cascading" else changed
+            layer.reset_parameters()
+        yield name, changed
+
+
+def _own(layer: nn.Module) -> None:
+    """Give ``layer`` tensors of its own in place of those that it shares, also a weight that a norm's hook computes."""
+    for part in layer.modules():
+        for held in (part._parameters, part._buffers, part.__dict__):
+            for name, value in held.items():
+                if isinstance(value, Tensor):
+                    own = value.detach().clone()
+                    held[name] = nn.Parameter(own, requires_grad=False) if isinstance(value, nn.Parameter) else own
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
