@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
     "docs/**/*.md",
+    "docs/images/*.webp",
     "figures/99_scoreboard.png",
     "notebooks/[0-9][0-9]_*.ipynb",
     "data/README.md",

@@ -1,7 +1,7 @@
 """``python docs/maps_page.py FILE``: one HTML file with ready-made maps of the free photographs, to choose from.
 
 It holds photographs, maps and code, needs no network and no Python, and works from a file and on a phone. The maps are
-the committed rows ``data/results/rows/gallery_photographs_<network>.parquet``.
+the committed rows ``data/results/rows/{gallery,maps}_photographs_<network>.parquet``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from campanion.results.rows import read_rows, rows_path
 
 NETWORKS = ("voc_vgg16", "voc_mlp", "resnet50", "resnet18")  # those whose rows are here are offered
 NAMES = (*ANIMALS, "dog + cat", "dog + chelsea", "grace hopper")
-FIRST = ("dog + chelsea", ("grad_cam", "score_cam", "lift_cam", "fd_cam"))  # shown when the page opens
+FIRST = ("dog + cat", ("grad_cam", "score_cam", "lift_cam", "fd_cam"))  # shown when the page opens
 SIDE = 420  # pixels of a photograph's longer side
 PIXELS = 28  # cells of the side of a kept map of pixels: more would make the page large
 PALETTES = {"papers' (jet)": "jet", "viridis": "viridis", "magma": "magma"}
@@ -41,7 +41,7 @@ def write(path: Path) -> Path:
 
 def contents() -> dict[str, object]:
     """What the page's code reads: photographs, palettes and, by network, photograph, class and method, the maps."""
-    rows = {name: _rows(name) for name in NETWORKS if rows_path("photographs", name, "gallery").exists()}
+    rows = {name: rows_of(name) for name in NETWORKS if rows_path("photographs", name, "gallery").exists()}
     rows = {name: found for name, found in rows.items() if len(found)}
     return {
         "photographs": {name: _webp(name) for name in NAMES if any(name in set(r["image"]) for r in rows.values())},
@@ -57,9 +57,12 @@ def _label(method: str) -> str:
     return "XGrad-CAM (LIFT-CAM's eq. 10)" if method == "xgrad_cam:lift" else label(method.partition(":orderings")[0])
 
 
-def _rows(model: str) -> pd.DataFrame:
-    rows, _ = read_rows(rows_path("photographs", model, "gallery"))
-    return rows[rows["image"].isin(NAMES)]
+def rows_of(model: str) -> pd.DataFrame:
+    """What the galleries have of a network, and the maps that were made for this page alone."""
+    files = [rows_path("photographs", model, name) for name in ("gallery", "maps")]
+    rows = pd.concat([read_rows(f)[0] for f in files if f.exists()]).drop_duplicates(["image", "class_name", "method"])
+    # Of SHAP-CAM one form is offered: the page could not tell two apart by name.
+    return rows[rows["image"].isin(NAMES) & (rows["method"] != "shap_cam:orderings=10000")]
 
 
 def _maps(rows: pd.DataFrame) -> dict[str, dict[str, dict[str, object]]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 
 from campanion import paths
 from campanion.notebooks import find, keys
-from campanion.report.sentences import answer
+from campanion.report.sentences import answer, found
 from campanion.results import load_results
 from docutils import nodes
 from PIL import Image
@@ -18,29 +20,38 @@ from sphinx.util.docutils import SphinxDirective
 WIDE = 400  # pixels of a thumbnail
 #: Figures that show best what a notebook is about; elsewhere the first of its figures is taken.
 FIGURES = {
-    "20": "20_fd_fig1_fig6", "26": "26_fd_fig4", "36": "36_lift_fig3", "37": "37_lift_fig4", "40": "readme_page",
-    "42": "42_", "99": "99_",
+    "20": "figures/20_fd_fig1_fig6*.png", "26": "figures/26_fd_fig4*.png", "36": "figures/36_lift_fig3*.png",
+    "37": "figures/37_lift_fig4*.png", "40": "docs/images/page.webp",
 }  # fmt: skip
 
 
 class Cards(SphinxDirective):
-    """A card for each notebook, in reading order."""
+    """``{cards} notebooks``: a card for each notebook, in reading order; ``{cards} found``: one for each paper."""
+
+    required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         results = load_results(paths.root() / "data" / "results")
-        cards = []
-        for key in keys():
-            title = _title(key)
-            image = f'<img src="_thumbs/{key}.webp" alt="" loading="lazy">' if picture(key) else ""
-            text = f"<b>{escape(key[:2])} {escape(title)}</b><span>{escape(answer(key, results))}</span>"
-            cards.append(f'<a class="card" href="notebooks/{key}.html">{image}{text}</a>')
-        return [nodes.raw("", f'<div class="cards">{"".join(cards)}</div>', format="html")]
+        made = {"notebooks": _notebooks, "found": _found}[self.arguments[0]](results)
+        return [nodes.raw("", f'<div class="cards {self.arguments[0]}">{"".join(made)}</div>', format="html")]
+
+
+def _notebooks(results: Mapping[str, Mapping]) -> Iterator[str]:
+    for key in keys():
+        image = f'<img src="_thumbs/{key}.webp" alt="" loading="lazy">' if picture(key) else ""
+        text = f"<b>{escape(key[:2])} {escape(_title(key))}</b><span>{escape(answer(key, results))}</span>"
+        yield f'<a class="card" href="notebooks/{key}.html">{image}{text}</a>'
+
+
+def _found(results: Mapping[str, Mapping]) -> Iterator[str]:
+    for paper, text in found(results).items():
+        said = re.sub("[*](.+?)[*]", r"<i>\1</i>", escape(text))
+        yield f'<div class="card"><b>{paper}</b><span>{said}</span></div>'
 
 
 def picture(key: str) -> Path | None:
     """The figure that stands for a notebook, or None where it has none."""
-    start = FIGURES.get(key[:2], f"{key[:2]}_")
-    found = sorted(paths.root().glob(f"figures/{start}*.png")) + sorted(paths.root().glob(f"figures/{start}*.webp"))
+    found = sorted(paths.root().glob(FIGURES.get(key[:2], f"figures/{key[:2]}_*.png")))
     return found[0] if found else None
 
 

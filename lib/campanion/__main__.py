@@ -89,7 +89,12 @@ def reproduce(command: str, targets: Sequence[str], cores: int | None, dry: bool
             from campanion.training.commands import grid
 
             grid.callback(full["scale"], (), tables, None, run_missing=False)
-    return workflow.run_snakemake(command, keys, cores=cores, dry=dry, **full)
+    status = workflow.run_snakemake(command, keys, cores=cores, dry=dry, **full)
+    if status == 0 and not dry:
+        from campanion.report.heads import closing
+
+        print(closing())
+    return status
 
 
 @campanion.command()
@@ -213,15 +218,11 @@ def iou(first: Path, second: Path, threshold: float, variant: str) -> None:
 
 
 @campanion.command()
-@click.option("--write", "target", type=click.Path(path_type=Path), help="Replace the scoreboard in this file.")
-@click.option("--check", "checked", type=click.Path(path_type=Path), help="Fail if this file's scoreboard is old.")
-def scoreboard(target: Path | None, checked: Path | None) -> int:
+def scoreboard() -> None:
     """Print every claim of the papers with its verdict."""
-    from campanion.report.scoreboard import update
+    from campanion.report.scoreboard import committed, plain
 
-    if target and checked:
-        raise ValueError("Give --write or --check, not both.")
-    return update(target or checked, write=checked is None)
+    print(plain(committed()))
 
 
 @campanion.command()

@@ -129,3 +129,10 @@ def test_what_is_out_of_step_is_named_and_renewed(tmp_path, monkeypatch):
     assert "| [21](notebooks/21_fd_table1_faithfulness.ipynb) Title |" in readme
     assert readme.startswith("a\n")
     assert readme.endswith("\nz\n")
+
+
+def test_a_run_ends_with_what_was_found_in_few_lines():
+    lines = heads.closing().splitlines()
+    assert len(lines) < 27  # with what the workflow itself prints, below 30
+    assert max(map(len, lines)) <= 120
+    assert all(f"  {paper}: " in heads.closing() for paper in ("LIFT-CAM", "FD-CAM", "LFI-CAM"))

@@ -72,8 +72,7 @@ def test_the_readme_has_one_row_for_each_notebook() -> None:
     assert [link for _, link in rows] == keys()
 
 
-def test_the_readmes_scoreboard_is_made_from_the_results() -> None:
-    assert main(["scoreboard", "--check", str(ROOT / "README.md")]) == 0
+def test_the_answers_of_notebooks_and_readme_are_made_from_the_results() -> None:
     assert main(["answers", "--check"]) == 0
 
 

@@ -5,6 +5,7 @@ Nothing is decided here: :mod:`campanion.report.rule` does that, and the board o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from campanion.report import networks, words
@@ -25,6 +26,23 @@ def said(claim: str, results: Mapping[str, Mapping]) -> str:
     found = verdict(find_claim(claim), results)
     heard = [(run_name(a.model, a.data), a.judgement) for a in found.answers]
     return f"{decided(heard)}{absent(found)}" if heard else f"Not run.{absent(found)}"
+
+
+def tallied(claim: str, results: Mapping[str, Mapping]) -> str:
+    """The same in numbers: *Yes on 3 of 5 networks and data sets, cannot tell on 2.*"""
+    found = verdict(find_claim(claim), results)
+    heard, total = Counter(a.word for a in found.answers), len(found.answers)
+    parts = [f"{WORDS[word].lower()} on {heard[word]}" for word in (HOLDS, AGAINST, SAME, OPEN) if heard[word]]
+    if not parts:
+        return f"Not run.{absent(found)}"
+    if total == 1:
+        parts = [f"{WORDS[a.word]} on {run_name(a.model, a.data)}" for a in found.answers]
+    else:
+        of = f"all {total}" if len(parts) == 1 else f"{parts[0].rpartition(' ')[2]} of {total}"
+        parts[0] = f"{parts[0].rpartition(' ')[0]} {of} networks and data sets"
+    own = [f"in the paper's own setting {WORDS[a.word].lower()}" for a in found.answers if a.group == OWN and total > 1]
+    told = "; ".join([", ".join(parts), *own])
+    return f"{told[0].upper()}{told[1:]}.{absent(found)}"
 
 
 def decided(heard: Sequence[tuple[str, Judgement]]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,9 @@ import yaml
 
 from campanion import paths
 from campanion.report import sentences
+from campanion.report.scoreboard import counts
 from campanion.report.sentences import answer
+from campanion.report.verdicts import verdicts
 from campanion.results.store import load_results
 
 ANSWER = ("<!-- answer:begin -->", "<!-- answer:end -->")
@@ -50,8 +53,9 @@ def table(results: Mapping[str, Mapping]) -> str:
 
 def found(results: Mapping[str, Mapping]) -> str:
     """What was found of each paper, as a Markdown table of three rows."""
-    rows = [f"| **{paper}** | {text} |" for paper, text in sentences.found(results).items()]
-    return "\n".join(["| paper | what we found |", "|---|---|", *rows])
+    counted = {line[0]: dict(zip(counts([])[0], line, strict=True)) for line in counts(verdicts(results))[1:]}
+    rows = [f"| **{name}** | {text} | {_tally(counted[name])} |" for name, text in sentences.found(results).items()]
+    return "\n".join(["| paper | what we found | its claims |", "|---|---|---|", *rows])
 
 
 def update(write: bool) -> list[str]:
@@ -92,6 +96,13 @@ def update(write: bool) -> list[str]:
 def settings() -> dict[str, dict]:
     """The paper's own setting of each notebook: data, command, images and passes, or hours in words."""
     return yaml.safe_load((paths.papers_dir() / "own_settings.yml").read_text(encoding="utf-8"))
+
+
+def _tally(count: Mapping[str, str]) -> str:
+    """``19: 4 carry over, 9 do not``: claims in the paper's own setting first, where any was run there."""
+    words = (("reproduced", "reproduced"), ("not reproduced", "not reproduced"), ("carries over", "carry over"),
+             ("does not carry over", "do not carry over"))  # fmt: skip
+    return f"{count['claims']}: " + ", ".join(f"{count[word]} {shown}" for word, shown in words if count[word])
 
 
 def _hours(setting: Mapping) -> str:
@@ -138,6 +149,22 @@ def _notebooks() -> list[Path]:
 
 def _cells(path: Path) -> list[dict]:
     return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+def closing() -> str:
+    """What a run ends with: what was found of each paper, in the committed results, and where the rest is."""
+    told = sentences.found(load_results(paths.root() / "data" / "results"))
+    lines = ["", "What the committed results say (generated scenes answer no claim):"]
+    for paper, said in told.items():
+        lines.append(
+            textwrap.fill(f"{paper}: {said.replace('*', '')}", 110, initial_indent="  ", subsequent_indent="    ")
+        )
+    lines += [
+        "",
+        "`python -m campanion answers` has the answer of each notebook, `python -m campanion scoreboard` each claim.",
+        "Read on: notebooks/00_start_here.ipynb, notebooks/98_findings.ipynb, notebooks/99_scoreboard.ipynb.",
+    ]
+    return "\n".join(lines)
 
 
 def run(write: bool, check: bool) -> int:

@@ -1,30 +1,22 @@
-"""The scoreboard: every claim of the papers with what was found, made from claims.yml and the result files.
-
-``python -m campanion scoreboard --write README.md`` replaces what stands between the two marks in the file;
-``--check README.md`` fails if that is out of step with the results.
-"""
+"""The scoreboard: every claim of the papers with what was found, made from claims.yml and the result files."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from html import escape
-from pathlib import Path
 
 import pandas as pd
 
 from campanion import paths
-from campanion.errors import MissingData
 from campanion.report import words
 from campanion.report.papers import PAPERS
 from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME
 from campanion.report.verdicts import BY_EYE, GROUPS, NOT_RUN, OWN, Answer, Verdict, verdicts
 from campanion.results import load_results
 
-BEGIN, END = "<!-- scoreboard:begin -->", "<!-- scoreboard:end -->"
 SIGNS = {HOLDS: "✓", AGAINST: "✗", SAME: "≈", OPEN: "?", NOT_RUN: ""}
 _OWN_WORDS = ("reproduced", "not reproduced", SAME, OPEN, NOT_RUN)
 _ELSEWHERE = ("carries over", "does not carry over", SAME, OPEN, NOT_RUN)
@@ -42,10 +34,6 @@ _HEADS = (
 )
 _SITE_HEADS = ("Place", "Claim", "Answer", "Decided by", "Paper", "Ours [95 % interval]", "N", "Network and data",
                "Paper's value inside", "Power")  # fmt: skip
-COUNTED = (
-    "Columns 2 to 6 are about the paper's own network and data. *Carries over* counts claims that do so on every group "
-    "of other networks that can tell, *does not carry over* those that fail on one."
-)
 _CAPTION = "<caption>What the papers claim, and what was measured here (differences: above 0 is as claimed)</caption>"
 
 
@@ -103,15 +91,6 @@ def counts(found: Sequence[Verdict]) -> list[tuple[str, ...]]:
         numbers = [len(each), *(own[w] for w in _OWN_WORDS), *(others[w] for w in _ELSEWHERE[:2]), own[BY_EYE]]
         lines.append((name, *(str(n) if n else "" for n in numbers)))
     return [heads, *lines]
-
-
-def markdown(found: Sequence[Verdict]) -> str:
-    """The scoreboard for the README: the picture, and how many claims of each paper have each word."""
-    heads, *lines = counts(found)
-    rows = [f"| {' | '.join(cells)} |" for cells in lines]
-    head = f"| {' | '.join(heads)} |\n|---|{'---:|' * (len(heads) - 1)}"
-    picture = "[![Which claims hold, on which networks](figures/99_scoreboard.png)](notebooks/99_scoreboard.ipynb)"
-    return "\n".join([picture, "", head, *rows, "", COUNTED])
 
 
 def elsewhere(verdict: Verdict) -> str:
@@ -177,47 +156,6 @@ def site_table(found: Sequence[Verdict], notebooks: str = "notebooks") -> str:
             body.append(f'<tr><th scope="row">{link}</th>{"".join(map(_cell, shown))}</tr>')
     parts = f"{_CAPTION}{_header(_SITE_HEADS)}<tbody>{''.join(body)}</tbody>"
     return f'<table class="docutils scoreboard">{parts}</table>'
-
-
-def replace(text: str, board: str) -> str:
-    """``text`` with ``board`` between the two marks.
-
-    Raises:
-        ValueError: the marks are not there once each, in order.
-    """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"The file needs one line {BEGIN} and after it one line {END}: put them where the table goes.")
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{board}\n{END}{rest.split(END)[1]}"
-
-
-def update(path: Path | None = None, write: bool = True) -> int:
-    """Print the scoreboard, replace the one in the file ``path``, or say whether that is up to date.
-
-    Returns:
-        0, or 1 where the file is not up to date and ``write`` is False.
-
-    Raises:
-        MissingData: there is no such file.
-        ValueError: the file has no place for a scoreboard.
-    """
-    if path is None:
-        print(plain(committed()))
-        return 0
-    if not path.exists():
-        raise MissingData(f"There is no {path}: name the file that holds the line {BEGIN}.")
-    text = path.read_text(encoding="utf-8")
-    try:
-        new = replace(text, markdown(committed()))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if new != text and not write:
-        command = f"python -m campanion scoreboard --write {path}"
-        print(f"The scoreboard in {path} is out of step with data/results: run `{command}`.", file=sys.stderr)
-        return 1
-    if new != text:
-        path.write_text(new, encoding="utf-8")
-    return 0
 
 
 def _rows(verdict: Verdict) -> list[tuple]:

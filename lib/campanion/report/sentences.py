@@ -8,7 +8,7 @@ from statistics import median
 
 from campanion import paths
 from campanion.report import networks
-from campanion.report.answers import difference, joined, run_name, runs, said, span, value
+from campanion.report.answers import difference, joined, run_name, runs, said, span, tallied, value
 from campanion.report.claims import find_claim
 from campanion.report.papers import published
 from campanion.report.rule import HOLDS
@@ -94,13 +94,28 @@ def answer(key: str, results: Results) -> str:
 
 
 def found(results: Results) -> dict[str, str]:
-    """What was found of each paper, in two or three sentences, by the paper's name."""
-    told = {
-        "LIFT-CAM": ("32_lift_table2_shap_similarity", "33_lift_table3_faithfulness"),
-        "FD-CAM": ("21_fd_table1_faithfulness", "22_fd_table2_pointing_game"),
-        "LFI-CAM": ("13_lfi_table3_imagenet_size", "16_lfi_fig5_fin_effect"),
+    """What was found of each paper, in a few sentences, by the paper's name."""
+    questions = {
+        "LIFT-CAM": {
+            "lift_table2_best": "weights closest of six to the Shapley values?",
+            "lift_table3_most_cells": "best of six in most cells of its Table 3?",
+        },
+        "FD-CAM": {
+            "fd_table1_best_overall": "best insertion - deletion of eight?",
+            "fd_table2_best_pointing": "best pointing game of seven?",
+            "fd_table3_grouping": "do its groups of channels help?",
+        },
+        "LFI-CAM": {
+            "lfi_fig6_above_abn": "maps steadier than ABN's when the learning rate changes?",
+            "lfi_fin_lowers_error": "does its FIN lower the error?",
+        },
     }
-    return {paper: _once(" ".join(answer(key, results) for key in listed)) for paper, listed in told.items()}
+    told = {
+        paper: " ".join(f"*{q[0].upper()}{q[1:]}* {tallied(claim, results)}" for claim, q in each.items())
+        for paper, each in questions.items()
+    }
+    told["LFI-CAM"] = f"{_sizes(results)} {told['LFI-CAM']}"
+    return {paper: _once(text) for paper, text in told.items()}
 
 
 def says(key: str) -> Callable[[Callable], Callable]:
