@@ -143,15 +143,8 @@ def draw_figures(cores: int | None = None) -> int:
     start, wanted, failed = time.monotonic(), keys(), 0
 
     def draw(key: str) -> subprocess.CompletedProcess:
-        words = [
-            "notebooks",
-            "run",
-            key,
-            "--mode",
-            "cached",
-            "--output",
-            str(paths.out_dir() / "figures" / f"{key}.ipynb"),
-        ]
+        copy = paths.out_dir() / "figures" / f"{key}.ipynb"
+        words = ["notebooks", "run", key, "--mode", "cached", "--output", str(copy)]
         here = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run([sys.executable, "-m", "campanion", *words], env=here, capture_output=True, text=True)
 
