@@ -17,7 +17,7 @@ from campanion.report.layout import difference_rows, method_name
 from campanion.report.papers import paper_data, published
 from campanion.results.measures import DIRECTION, TITLES
 
-_MARKS = "osD^vPX<>"
+_MARKS = "osD^vPX<>" * 9  # more than anybody names networks
 
 
 def differences_figure(
@@ -32,9 +32,7 @@ def differences_figure(
 
     Args:
         runs: of a result; the first is drawn in black.
-        printed: paper and table whose own differences are drawn as rings, where they are of the run's data set, or of
-            the table's first.
-        width: in inches.
+        printed: paper and table whose own differences (of the first run's data set, or the table's first) are rings.
 
     >>> differences_figure(result["runs"], ["insertion", "deletion"], "fd_cam", FD_METHODS, ("fd", "table1"))
     """
@@ -212,8 +210,7 @@ def _marks(ax: Axes, rows: Sequence[tuple[int, Mapping]], i: int, count: int) ->
     y = np.array([j + 0.7 * ((i + 0.5) / count - 0.5) for j, _ in rows])
     mean, low, high = (np.array([r[k] for _, r in rows], dtype=float) for k in ("mean", "low", "high"))
     reach = np.nan_to_num(np.stack([mean - low, high - mean])).clip(0)
-    style = {"ms": 3.5, "lw": 1, "capsize": 1.5, "ls": "none", "color": _colour(i)}
-    ax.errorbar(mean, y, xerr=reach, fmt=_MARKS[i % len(_MARKS)], **style)
+    ax.errorbar(mean, y, xerr=reach, fmt=_MARKS[i], ms=3.5, lw=1, capsize=1.5, ls="none", color=_colour(i))
 
 
 def _colour(i: int) -> str:
@@ -230,7 +227,7 @@ def _names(axes: Sequence[Axes], methods: Sequence[str]) -> None:
 
 def _legend(fig: Figure, runs: Sequence[Mapping], more: Sequence[mpl.lines.Line2D] = ()) -> None:
     marks = [
-        mpl.lines.Line2D([], [], marker=_MARKS[i % len(_MARKS)], ms=4, ls="", color=_colour(i),
+        mpl.lines.Line2D([], [], marker=_MARKS[i], ms=4, ls="", color=_colour(i),
                          label=f"{networks.name(r['model'])}, {networks.data(r['data'])}, N = {r['provenance']['n']:,}")
         for i, r in enumerate(runs)
     ]  # fmt: skip

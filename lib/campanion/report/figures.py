@@ -140,7 +140,7 @@ def heatmap(
         lines = {"colors": "white", "linewidths": 0.8, "extent": extent, "origin": "upper"}
         ax.contour(values, [0.5], **lines)
         ax.set(xlim=extent[:2], ylim=extent[2:])
-    _bare(ax)
+    bare(ax)
     return drawn
 
 
@@ -191,7 +191,7 @@ def panel(
                 ax = fig.add_axes((left / width, 1 - (y + tall[i]) / height, side / width, tall[i] / height))
                 if name is None:
                     ax.imshow(image, aspect="auto")
-                    _bare(ax)
+                    bare(ax)
                 else:
                     heatmap(ax, image, maps[name][i], alpha, cmap)
                     ax.set_aspect("auto")
@@ -256,7 +256,8 @@ def _dots(ax: Axes, rows: object, labelled: bool) -> None:
     ax.grid(axis="y", lw=0.3)
 
 
-def _bare(ax: Axes) -> None:
+def bare(ax: Axes) -> None:
+    """Axes without ticks and frame."""
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
 

@@ -15,7 +15,7 @@ from campanion.report.tables import Table, table_per_run
 from campanion.results.measures import DIRECTION, TITLES, better
 
 ARROWS = {"higher": "\u2191", "lower": "\u2193"}
-_SIGNS = {"b": ("**", "**"), "i": ("*", "*"), "": ("", "")}
+_SIGNS = {"b": "**", "i": "*", "": ""}
 
 
 @dataclass(frozen=True, repr=False)
@@ -230,7 +230,7 @@ def _difference(found: Mapping | None, digits: int) -> tuple[str, str]:
 
 def _marked(cell: str | tuple[str, str]) -> str:
     text, mark = (cell, "") if isinstance(cell, str) else cell
-    return text.join(_SIGNS[mark])
+    return f"{_SIGNS[mark]}{text}{_SIGNS[mark]}"
 
 
 def _html(cell: str | tuple[str, str], column: int) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from campanion.cams.methods import label
-from campanion.report.figures import PALETTE, STYLE, heatmap, picture
+from campanion.report.figures import PALETTE, STYLE, bare, heatmap, picture
 
 PAPERS = "jet"  # the palette of the papers' own maps
 CURVES = ("insertion_curve", "deletion_curve")
@@ -46,7 +46,7 @@ def channel_panel(
             len(lines), 1 + most, figsize=(width, len(lines) * (tall + 0.3) + 0.3 * bool(title)), squeeze=False
         )
         for ax in axes.flat:
-            _bare(ax)
+            bare(ax)
         for row, (name, line) in zip(axes, lines.items(), strict=True):
             row[0].imshow(shown)
             row[0].set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
@@ -84,7 +84,7 @@ def curve_panel(
             part = rows[(rows["image"] == place.image) & (rows["target"] == place.target)].set_index("method")
             line[0].imshow(picture(images[place.image]))
             line[0].set_title(captions[i], fontsize=7)
-            _bare(line[0])
+            bare(line[0])
             for ax, method in zip(line[1:], shown, strict=False):
                 heatmap(ax, images[place.image], maps[method][i], cmap=PAPERS)
                 found = part.loc[method]
@@ -124,7 +124,7 @@ def pipeline_figure(
         grid = fig.add_gridspec(len(channels), 5, width_ratios=(1.5, 1, 1, 1.7, 1.5))
         first, last = (fig.add_subplot(grid[:, j]) for j in (0, 4))
         first.imshow(picture(image))
-        _bare(first)
+        bare(first)
         first.set_title("image", fontsize=8)
         heatmap(last, image, map, cmap=PAPERS)
         last.set_title("ReLU of the sum of\nw times the channels", fontsize=8)
@@ -134,7 +134,7 @@ def pipeline_figure(
             for j, shown in ((1, own), (2, group)):
                 ax = fig.add_subplot(grid[i, j])
                 ax.imshow(shown, cmap=PAPERS)
-                _bare(ax)
+                bare(ax)
                 if j == 1:
                     ax.set_ylabel(f"$A_{{{k}}}$", fontsize=8)
                 if i == 0:
@@ -153,8 +153,3 @@ def _numbers(ax: Axes, numbers: Mapping[str, float], reach: float) -> None:
     ax.set(xlim=(-0.6 * reach, 1.25 * reach), xticks=[])
     ax.tick_params(labelsize=6.5, length=0)
     ax.invert_yaxis()
-
-
-def _bare(ax: Axes) -> None:
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
