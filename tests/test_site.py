@@ -17,6 +17,8 @@ import pytest
 from campanion import METHODS
 from campanion.notebooks import keys
 from campanion.report.scoreboard import committed, frame
+from campanion.report.sentences import answer, found
+from campanion.results import load_results
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("sphinx", "myst_nb", "furo", "latex2mathml", "bs4")
@@ -116,6 +118,22 @@ def test_the_front_page_is_the_scoreboard_of_the_committed_results(pages):
     assert [row[4] for row in judged] == list(expected.printed)
     assert [row[5] for row in judged] == list(expected.measured)
     assert page.select_one("meta[name=viewport]")["content"].startswith("width=device-width")
+
+
+@needs_sphinx
+def test_the_front_page_shows_every_notebook_with_its_answer_and_leads_to_the_maps(site, pages):
+    page, results = pages[Path("index.html")], load_results(ROOT / "data" / "results")
+    cards = {card["href"]: card for card in page.select(".cards.notebooks a.card")}
+    assert list(cards) == [f"notebooks/{key}.html" for key in keys()]
+    for key in keys():
+        card = cards[f"notebooks/{key}.html"]
+        assert card.select_one("span").get_text() == answer(key, results)
+        assert all((site / image["src"]).is_file() for image in card.select("img"))
+    assert len(page.select(".cards.notebooks img")) > 25
+    told = [card.get_text() for card in page.select(".cards.found .card")]
+    assert told == [name + text.replace("*", "") for name, text in found(results).items()]
+    assert page.select_one("a[href='maps.html']")
+    assert "VGG16 of VOC" in (site / "maps.html").read_text("utf-8")
 
 
 @needs_sphinx

@@ -38,7 +38,11 @@ class Cards(SphinxDirective):
 
 def _notebooks(results: Mapping[str, Mapping]) -> Iterator[str]:
     for key in keys():
-        image = f'<img src="_thumbs/{key}.webp" alt="" loading="lazy">' if picture(key) else ""
+        image = (
+            f'<img src="_thumbs/{key}.webp" alt="A figure of notebook {key[:2]}: {escape(_title(key))}" loading="lazy">'
+            if picture(key)
+            else ""
+        )
         text = f"<b>{escape(key[:2])} {escape(_title(key))}</b><span>{escape(answer(key, results))}</span>"
         yield f'<a class="card" href="notebooks/{key}.html">{image}{text}</a>'
 

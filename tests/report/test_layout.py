@@ -97,3 +97,23 @@ def test_html_escapes_what_it_shows():
     for part in ("a &lt; b", "&lt;head&gt;", "<b>1 &lt; 2</b>", "c &amp; d"):
         assert part in html
     assert "**1 < 2**" in str(sheet)
+
+
+def test_a_network_of_ours_stands_for_one_printed_network_alone():
+    (run,) = load_result("11_lfi_table1_cifar")["runs"]
+    sheet = layout.as_printed("lfi", "table1", [run], stands={"resnet110": run["model"]})
+    heads, found = cells(sheet)
+    assert heads[1].startswith("Top-1 error (%)")
+    own = {r["method"]: r["mean"] for r in run["rows"] if r["metric"] == "top1_error"}
+    first = {"ResNet110": own["plain"], "ResNet110+ABN": own["abn"], "ResNet110+LFI-CAM": own["lfi_cam"]}
+    for name, mean in first.items():
+        said = found[name] if isinstance(found[name], str) else found[name][0]
+        assert f"/ {mean:.2f}" in said
+    assert not any("ResNeXt" in name for name in found)
+
+
+def test_a_counted_size_has_neither_width_nor_n():
+    listed = [r for r in load_result("13_lfi_table3_imagenet_size")["runs"] if r["model"] == "resnet50"]
+    heads, found = cells(layout.as_printed("lfi", "table3", listed, methods=("plain", "abn", "lfi_cam")))
+    assert "N =" not in heads[1]
+    assert found["ResNet50"][0] == "23.25 / 23.52"

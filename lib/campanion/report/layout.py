@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 
 import pandas as pd
@@ -102,6 +102,7 @@ def as_printed(
     methods: Sequence[str] | None = None,
     reference: str | None = None,
     titles: Mapping[str, str] | None = None,
+    stands: Mapping[str, str] | None = None,
 ) -> Sheet:
     """A printed table with ours beside each number: a row per method, the paper's columns, a block per network.
 
@@ -115,12 +116,15 @@ def as_printed(
         methods: rows to show; None shows those that the paper prints.
         reference: such as ``"fd_cam"``.
         titles: names of rows, by method, where they are not to be the printed ones.
+        stands: which of our networks stands for which printed one: ``{"resnet110": "resnet20"}``.
 
     >>> as_printed("fd", "table2", result["runs"], reference="fd_cam")
     """
     blocks: dict[str, list[tuple[Mapping, Table]]] = {}
     for run in runs:
-        (shown,) = table_per_run(paper, table, {"runs": [run]}).values()
+        (shown,) = table_per_run(paper, table, {"runs": [run]}, stands=stands).values()
+        if stands:  # the other printed networks have rows of the same methods
+            shown = replace(shown, frame=shown.frame[shown.frame["model"] == run["model"]])
         blocks.setdefault(run["model"], []).append((run, shown))
     foot = list(notes)
     for _, shown in (pair for pairs in blocks.values() for pair in pairs):
@@ -188,8 +192,9 @@ def _block(
             most = part["n"].max()
             if pd.isna(most):
                 continue
-            arrow = ARROWS[DIRECTION[metric]]
-            heads.append(f"{TITLES[metric]} {arrow}, {networks.data(run['data'])}, N = {int(most):,}")
+            exact = (part["low"] == part["high"]).any()  # a number of parameters is no mean over images
+            said = f"{TITLES[metric]} {ARROWS[DIRECTION[metric]]}, {networks.data(run['data'])}"
+            heads.append(said if exact else f"{said}, N = {int(most):,}")
             columns.append(_column(run, metric, part.set_index("method"), most, reference))
     return heads, [
         [titles.get(method, text), *(column.get(method, "-") for column in columns)] for method, text in names
@@ -210,7 +215,11 @@ def _column(
         if pd.isna(row["ours"]):
             cells[method] = f"{printed} / -"
             continue
-        half = "" if pd.isna(row["low"]) else f" \u00b1 {(row['high'] - row['low']) / 2:.{digits}f}"
+        half = (
+            ""
+            if pd.isna(row["low"]) or row["low"] == row["high"]
+            else f" \u00b1 {(row['high'] - row['low']) / 2:.{digits}f}"
+        )
         text = f"{printed} / {row['ours']:.{digits}f}{half}"
         if row["n"] < most:
             text += f" (N = {int(row['n']):,}"

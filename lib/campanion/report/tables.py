@@ -137,10 +137,13 @@ def paper_vs_ours(
     return Table(head, frame, tuple(notes), (*(f"Printed number: {m}" for m in dict.fromkeys(misprints)), *lines))
 
 
-def table_per_run(paper: str, table: str, result: Mapping, notes: Sequence[str] = ()) -> dict[str, Table]:
+def table_per_run(
+    paper: str, table: str, result: Mapping, notes: Sequence[str] = (), stands: Mapping[str, str] | None = None
+) -> dict[str, Table]:
     """A printed table beside each run of ``result``, by the run's name (``voc_mlp on voc2007``).
 
-    A run on data that the table does not have stands beside the first data set that it has, and its foot says so.
+    ``stands`` says which of our networks stands for which printed one. A run on data that the table does not have
+    stands beside the first data set that it has, and its foot says so.
 
     >>> table_per_run("lift", "table2", load_result("32_lift_table2_shap_similarity"))["squeezenet1_1 on imagenet-val"]
     """
@@ -152,7 +155,13 @@ def table_per_run(paper: str, table: str, result: Mapping, notes: Sequence[str] 
         if run["mode"] != "quick" and ours not in printed:
             own.append(f"measured on {run['data']}, which the paper's table does not have; beside it stands {column}.")
         shown[run_name(run)] = paper_vs_ours(
-            paper, table, {**result, "runs": [run]}, run["model"], {column: run["data"]}, own, columns=[column]
+            paper,
+            table,
+            {**result, "runs": [run]},
+            stands or run["model"],
+            {column: run["data"]},
+            own,
+            columns=[column],
         )
     return shown
 
