@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import random
 import resource
 import statistics
 import sys
@@ -58,6 +59,7 @@ def in_turn(
 ) -> dict[str, dict]:
     """Every side's times, memory and arithmetic; sides take turns, so that other work on the machine slows all.
 
+    The order is drawn anew for each round: what one call leaves in caches and allocator helps or hinders the next.
     The first call of each gives ``added_mb`` and ``gflop`` (:func:`first_call`) and is not timed, unless it takes more
     than :data:`LONG` seconds: then it is the only one. A library that cannot take the network goes into ``failed``,
     with its reason, where that is given; an error of campanion's is always raised.
@@ -72,8 +74,9 @@ def in_turn(
             failed[name] = f"fails: {str(error).partition(':')[0]}"
     times = {name: [once.pop("times")] if once["times"][0] > LONG else [] for name, once in first.items()}
     repeated = [name for name in first if not times[name]]
+    order = random.Random(0)
     for _ in range(repeats):
-        for name in repeated:
+        for name in order.sample(repeated, len(repeated)):
             times[name].append(timed(sides[name], device))
     return {name: {**summary(times[name]), **{k: v for k, v in first[name].items() if k != "times"}} for name in first}
 
