@@ -8,11 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from campanion.game.heads import GenericHead, LinearFirstHead
+from campanion.game.heads import GenericHead, Head, LinearFirstHead
 from campanion.game.split import Pass, Split
 from campanion.inference import eval_mode
-
-Head = GenericHead | LinearFirstHead
 
 
 @torch.no_grad()

@@ -24,7 +24,6 @@ from campanion.game.slope import slope
 from campanion.game.split import Pass, Split, split
 from campanion.inference import fast, pictures_at_once
 from campanion.outputs import Activation, class_indices, is_class
-from campanion.outputs import probabilities as probabilities
 from campanion.progress import track
 
 _LOG = logging.getLogger("campanion")

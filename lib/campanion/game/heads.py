@@ -190,7 +190,7 @@ def _rescale(steps: tuple[nn.Module, ...], z: Tensor, baseline: Tensor) -> Tenso
     return total
 
 
-def recognise(program: Program) -> GenericHead | LinearFirstHead:
+def recognise(program: Program) -> Head:
     """The head's kind from what was recorded of it."""
     module = program.with_modules(as_module)
     steps = _chain(module)
@@ -209,7 +209,11 @@ def _linear_first(module: Program, steps: list[nn.Module]) -> LinearFirstHead | 
     split = next((i for i, s in enumerate(steps) if isinstance(s, (nn.Linear, nn.Conv2d))), None)
     if split is None:
         return None
-    before, first, rest = steps[:split], steps[split], tuple(s for s in steps[split + 1 :] if not _is_identity(s))
+    before, first, rest = (
+        steps[:split],
+        steps[split],
+        tuple(s for s in steps[split + 1 :] if not isinstance(s, nn.Identity)),
+    )
     channelwise = tuple(s for s in before if not isinstance(s, (nn.Flatten, nn.Identity)))
     if not all(isinstance(s, (*POINTWISE, *_POOLING)) for s in channelwise):
         return None
@@ -219,7 +223,8 @@ def _linear_first(module: Program, steps: list[nn.Module]) -> LinearFirstHead | 
         if isinstance(rest[-1], nn.Linear) and all(
             isinstance(s, (nn.Linear, nn.BatchNorm1d, *POINTWISE)) for s in rest
         ):
-            return LinearFirstHead("mlp", module, channelwise, first, tuple(_rowwise(s) for s in rest))
+            rest = tuple(_RowNorm(s) if isinstance(s, nn.BatchNorm1d) else s for s in rest)
+            return LinearFirstHead("mlp", module, channelwise, first, rest)
     if isinstance(first, nn.Conv2d) and _is_pixelwise(first):
         pooling = next((i for i, s in enumerate(rest) if _is_global_mean(s)), None)
         after = rest[pooling + 1 :] if pooling is not None else ()
@@ -254,14 +259,6 @@ class _RowNorm(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Normalise each of D features of z [..., D]."""
         return self.norm(z.reshape(-1, z.shape[-1])).reshape(z.shape)
-
-
-def _rowwise(step: nn.Module) -> nn.Module:
-    return _RowNorm(step) if isinstance(step, nn.BatchNorm1d) else step
-
-
-def _is_identity(step: nn.Module) -> bool:
-    return isinstance(step, nn.Identity)
 
 
 def _is_pixelwise(conv: nn.Conv2d) -> bool:

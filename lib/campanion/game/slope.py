@@ -8,11 +8,11 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-from campanion.game.heads import GenericHead, LinearFirstHead
+from campanion.game.heads import Head
 from campanion.game.split import Pass, Split
 
 
-def slope(parts: Split, played: Pass, believed: Callable[[], GenericHead | LinearFirstHead], target: Tensor) -> Tensor:
+def slope(parts: Split, played: Pass, believed: Callable[[], Head], target: Tensor) -> Tensor:
     """dF^c/dA [B, K, h, w] for classes ``target`` [B]; ``believed`` gives the head. float32 for half precision.
 
     Raises:

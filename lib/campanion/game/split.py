@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from campanion.errors import unknown
-from campanion.game.heads import GenericHead, LinearFirstHead, recognise
+from campanion.game.heads import Head, recognise
 from campanion.game.layouts import Layout, Placed, check_layout, checked, default_layer, place
 from campanion.game.record import Program, Recorder, Step
 from campanion.inference import eval_mode
@@ -44,7 +44,7 @@ class Pass:
     placed: Placed
 
     @cached_property
-    def head(self) -> GenericHead | LinearFirstHead | None:
+    def head(self) -> Head | None:
         """The head, recognised when first asked for: most gradients need none."""
         return None if self.record is None else recognise(Program(*self.record, rows=len(self.logits)))
 
