@@ -68,8 +68,7 @@ def means_figure(
 ) -> Figure:
     """Means with 95 % intervals: a panel per metric (its key in the rows: its title), a line per method.
 
-    Args:
-        chance: by metric, the value of a method without any idea, drawn as a line.
+    ``chance`` is, by metric, the value of a method without any idea, drawn as a line.
 
     >>> means_figure(result["runs"], {"grid_energy": "energy in the half asked about (%)"}, METHODS)
     """
@@ -121,11 +120,7 @@ def curves_figure(runs: Sequence[Mapping], reference: str, highlight: str, width
 def spread_figure(
     runs: Sequence[Mapping], rows: Sequence[pd.DataFrame], methods: Sequence[str], metric: str, width: float = 7.16
 ) -> Figure:
-    """How a metric spreads over images: boxes hold the middle half, whiskers 95 %; a panel per run.
-
-    Args:
-        rows: of each run, one per image and method.
-    """
+    """How a metric spreads over images, by ``rows`` of each run: boxes hold the middle half, whiskers 95 %."""
     with mpl.rc_context(STYLE):
         columns = min(len(runs), 4)
         lines = -(-len(runs) // columns)
@@ -150,10 +145,7 @@ def spread_figure(
 def bias_figure(runs: Sequence[Mapping], metrics: Mapping[str, str], width: float = 7.16) -> Figure:
     """FD-CAM over its bias b: a panel per metric (its key in the rows: its title), a line per network.
 
-    Beside the fixed b stand the two that follow the image, and Grad-CAM.
-
-    Args:
-        runs: of the result ``24_fd_bias``.
+    Beside the fixed b stand the two that follow the image, and Grad-CAM; ``runs`` are those of ``24_fd_bias``.
     """
     names = list(dict.fromkeys(r["method"] for r in runs[0]["rows"]))
     fixed = [n for n in names if n.startswith("b=") and n[2:].replace(".", "").isdigit()]

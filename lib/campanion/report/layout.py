@@ -192,7 +192,8 @@ def _block(
             most = part["n"].max()
             if pd.isna(most):
                 continue
-            exact = (part["low"] == part["high"]).any()  # a number of parameters is no mean over images
+            told = part.dropna(subset=["low"])
+            exact = len(told) and (told["low"] == told["high"]).all()  # parameters are no mean over images
             said = f"{TITLES[metric]} {ARROWS[DIRECTION[metric]]}, {networks.data(run['data'])}"
             heads.append(said if exact else f"{said}, N = {int(most):,}")
             columns.append(_column(run, metric, part.set_index("method"), most, reference))
@@ -215,11 +216,8 @@ def _column(
         if pd.isna(row["ours"]):
             cells[method] = f"{printed} / -"
             continue
-        half = (
-            ""
-            if pd.isna(row["low"]) or row["low"] == row["high"]
-            else f" \u00b1 {(row['high'] - row['low']) / 2:.{digits}f}"
-        )
+        width = row["high"] - row["low"]  # NaN of one image
+        half = f" \u00b1 {width / 2:.{digits}f}" if width > 0 else ""
         text = f"{printed} / {row['ours']:.{digits}f}{half}"
         if row["n"] < most:
             text += f" (N = {int(row['n']):,}"
