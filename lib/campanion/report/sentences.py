@@ -211,20 +211,6 @@ def _idea(results: Results) -> str:
     )
 
 
-@says("32_lift_table2_shap_similarity")
-def _similar(results: Results) -> str:
-    cosines = [value(r, "lift_cam", "shap_cosine") for r in runs(results, "32_lift_table2_shap_similarity")]
-    return f"Their cosine is {span(cosines, 3)}."
-
-
-@says("36_lift_fig3_gallery")
-def _gallery(results: Results) -> str:
-    listed = runs(results, "36_lift_fig3_gallery")
-    likeness = span([value(r, "lift_cam", "likeness") for r in listed], 3)
-    noise = span([value(r, "smooth_grad", "variation") / value(r, "lift_cam", "variation") for r in listed])
-    return f"They correlate at {likeness} with the SHAP values' maps; SmoothGrad varies {noise} times as much."
-
-
 @says("41_beyond_speed")
 def _speed(results: Results) -> str:
     entries = json.loads((paths.root() / "benchmarks" / "results.json").read_text("utf-8"))["methods"].values()
