@@ -9,9 +9,9 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
-from contextlib import chdir
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -58,8 +58,9 @@ def lines() -> None:
     code = re.search(
         r"^```python\n(.*?)^```", (paths.root() / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
     )
-    with tempfile.TemporaryDirectory() as folder, chdir(paths.root()):
-        exec(code.group(1).replace("herd.png", f"{folder}/herd.png"), {})
+    with tempfile.TemporaryDirectory() as folder:
+        script = code.group(1).replace("herd.png", f"{folder}/herd.png")
+        subprocess.run([sys.executable, "-c", script], cwd=paths.root(), check=True)
         _keep(Path(folder) / "herd.png", "lines")
 
 

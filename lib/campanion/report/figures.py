@@ -199,7 +199,7 @@ def panel(
                     ax.set_title(heads[j], fontsize=size, pad=3)
             if rows:
                 fig.axes[i * (1 + len(maps))].set_ylabel(
-                    _wrapped(rows[i], 13), fontsize=min(7.5, size), rotation=0, ha="right", va="center", labelpad=3
+                    _wrapped(rows[i], 12), fontsize=min(7.5, size), rotation=0, ha="right", va="center", labelpad=3
                 )
             y += tall[i] + gap
         if title:
