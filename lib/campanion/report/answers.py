@@ -25,7 +25,7 @@ def said(claim: str, results: Mapping[str, Mapping]) -> str:
     """
     found = verdict(find_claim(claim), results)
     heard = [(run_name(a.model, a.data), a.judgement) for a in found.answers]
-    return f"{decided(heard)}{absent(found)}" if heard else f"Not run.{absent(found)}"
+    return f"{decided(heard)}{absent(found, results)}" if heard else f"Not run.{absent(found, results)}"
 
 
 def tallied(claim: str, results: Mapping[str, Mapping]) -> str:
@@ -34,7 +34,7 @@ def tallied(claim: str, results: Mapping[str, Mapping]) -> str:
     heard, total = Counter(a.word for a in found.answers), len(found.answers)
     parts = [f"{WORDS[word].lower()} on {heard[word]}" for word in (HOLDS, AGAINST, SAME, OPEN) if heard[word]]
     if not parts:
-        return f"Not run.{absent(found)}"
+        return f"Not run.{absent(found, results)}"
     if total == 1:
         parts = [f"{WORDS[a.word]} on {run_name(a.model, a.data)}" for a in found.answers]
     else:
@@ -42,7 +42,7 @@ def tallied(claim: str, results: Mapping[str, Mapping]) -> str:
         parts[0] = f"{parts[0].rpartition(' ')[0]} {of} networks and data sets"
     own = [f"in the paper's own setting {WORDS[a.word].lower()}" for a in found.answers if a.group == OWN and total > 1]
     told = "; ".join([", ".join(parts), *own])
-    return f"{told[0].upper()}{told[1:]}.{absent(found)}"
+    return f"{told[0].upper()}{told[1:]}.{absent(found, results)}"
 
 
 def decided(heard: Sequence[tuple[str, Judgement]]) -> str:
@@ -56,14 +56,16 @@ def decided(heard: Sequence[tuple[str, Judgement]]) -> str:
     return " ".join(parts)
 
 
-def absent(found: Verdict) -> str:
+def absent(found: Verdict, results: Mapping[str, Mapping]) -> str:
     """A sentence that says that the paper's own network was not run, or not on all that the claim needs."""
     own = found.groups[OWN]
     network = found.claim.own[0].network[0] if found.claim.own else ""
     if own.judgement is not None or network in ("", "vqa"):
         return ""
     name = networks.name(network)
-    return f" {name}, the paper's network, was not run{' in full' if own.answers else ''}."
+    models = {model for setting in found.claim.own for model in setting.network}
+    begun = any(run["model"] in models for key in found.claim.sources for run in results.get(key, {}).get("runs", ()))
+    return f" {name}, the paper's network, was not run{' in full' if begun or own.answers else ''}."
 
 
 def value(run: Mapping, method: str, metric: str) -> float:
