@@ -19,7 +19,7 @@ def test_a_quick_run_needs_no_weights_even_where_they_are():
 
 
 @pytest.mark.real_data
-def test_with_weights_the_photograph_in_the_network_itself():
+def test_with_weights_the_photograph_in_the_network_itself(real_weights):
     bench = photograph_bench("chicken", "voc_vgg16")
     assert (bench.name, bench.model.class_names[bench.predicted]) == ("chicken", "bird")
 

@@ -170,9 +170,15 @@ def test_bad_requests(folder: Path, small: Path, monkeypatch: pytest.MonkeyPatch
     for wants_trunk in (lambda: load_model("voc_linear", weights=head), lambda: run("linear", folder)):
         with pytest.raises(MissingData, match=r"No weights of resnet18 .*fetch weights/resnet18`"):
             wants_trunk()
-    with pytest.raises(MissingData, match=r"No weights of vgg16_features .*put vgg16_features\.npz or"):
+    with pytest.raises(MissingData, match=r"vgg16_features .*fetch weights/vgg16`.*put vgg16_features\.npz or"):
         run("vgg16", folder)
     assert not folder.exists()
+    features = load_file(small / "weights" / "vgg16_features.safetensors")
+    (tmp_path / "weights").mkdir()
+    save_file(features | {"classifier.6.bias": torch.zeros(1000)}, tmp_path / "weights" / "vgg16.safetensors")
+    trunk = load_trunk("voc_vgg16")
+    assert trunk.weights["origin"] == "vgg16.safetensors"
+    assert all(torch.equal(trunk.state_dict()[key], value) for key, value in features.items())
     monkeypatch.setenv("CAMPANION_DATA", str(small))
     with pytest.raises(ValueError, match=r"head\.safetensors on resnet18\.safetensors does not fit voc_mlp"):
         load_model("voc_mlp", weights=head)

@@ -62,7 +62,7 @@ def test_its_commands_are_understood(line, monkeypatch):
 
 
 @pytest.mark.real_data
-def test_its_code_makes_its_picture(monkeypatch, tmp_path):
+def test_its_code_makes_its_picture(real_weights, monkeypatch, tmp_path):
     code = blocks("python")[0]
     assert len(code.splitlines()) == 12
     monkeypatch.setattr("campanion.pictures.open_picture", lambda path: photograph(Path(path).stem))

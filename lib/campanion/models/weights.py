@@ -27,17 +27,20 @@ def find_weights(name: str, weights: str | Path) -> tuple[dict[str, Tensor], dic
     path = next((p for p in paths if p.exists()), None)
     if path is None and weights != "auto":
         raise MissingData(f"Weights file {weights} is not there.")
+    if path is None and name == "vgg16_features":  # the same convolutions are in torchvision's whole network
+        if not any((folder / f"vgg16.{suffix}").exists() for suffix in ("npz", "safetensors")):
+            raise MissingData(
+                f"No weights of {name} under {folder}. Run `python -m campanion data fetch weights/vgg16`, whose "
+                f"convolutions they are, or put {name}.npz or {name}.safetensors there."
+            )
+        state, facts = find_weights("vgg16", "auto")
+        return {key: value for key, value in state.items() if key.startswith("features.")}, facts | {"name": name}
     if path is None:
         path = _download(name, paths[1])
     return read_weights(path), {"name": name, "origin": path.name, "sha256": sha256(path)}
 
 
 def _download(name: str, path: Path) -> Path:
-    if name == "vgg16_features":
-        raise MissingData(
-            f"No weights of {name} under {path.parent}, not to be downloaded: put {path.stem}.npz or {path.name}"
-            " there, the convolutions of the original VGG16 (torchvision's names features.*, for its normalisation)."
-        )
     ways = (
         f"No weights of {name} under {path.parent}. Either run `python -m campanion data fetch weights/{name}` with a "
         f"network connection, or put {path.stem}.npz or {path.name} there (torchvision's parameter names)."
