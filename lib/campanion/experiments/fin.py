@@ -25,8 +25,8 @@ from campanion.cams.maps import min_max_map, upsample
 from campanion.data import Dataset, Sample, open_dataset
 from campanion.experiments.accuracy import correct_of
 from campanion.experiments.accuracy import summary as accuracy_summary
-from campanion.experiments.learned import SEED, config_of, grid_runs, range_of, set_name
-from campanion.experiments.runner import Question, per_image, pick_device, result_of
+from campanion.experiments.learned import SEED, config_of, grid_result, range_of, set_name
+from campanion.experiments.runner import Question, per_image, pick_device
 from campanion.experiments.subject import Subject
 from campanion.models.lfi import LFICAM
 from campanion.models.load import build_network, load_trained, read_card
@@ -122,9 +122,7 @@ def fin_study(
         "trains them with `--run`."
     )
     device = pick_device(device)
-    return result_of(
-        notebook, mode, lambda: grid_runs(learned, lambda group: _run(mode, group, limit, device), lacking)
-    )
+    return grid_result(notebook, mode, learned, lambda group: _run(mode, group, limit, device), lacking)
 
 
 def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> dict | None:

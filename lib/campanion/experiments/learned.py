@@ -17,6 +17,7 @@ from campanion.data.photographs import photograph
 from campanion.data.scenes import scene
 from campanion.errors import MissingData
 from campanion.experiments.mapfiles import read_maps, save_maps
+from campanion.experiments.runner import result_of
 from campanion.inference import eval_mode
 from campanion.models.load import load_trained, read_card, weights_of
 from campanion.paths import write_whole
@@ -93,16 +94,22 @@ def _read(path: Path) -> Trained:
     )
 
 
-def grid_runs(cells: Iterable[Cell], measure: Callable[[list[Cell]], dict | None], lacking: str) -> list[dict]:
-    """The runs of a result, one for each data set and network of ``cells``, of the longest trainings that can answer.
+def grid_result(
+    notebook: str, mode: str, cells: Iterable[Cell], measure: Callable[[list[Cell]], dict | None], lacking: str
+) -> dict:
+    """A result with a run for each data set and network of ``cells``, of the longest trainings that can answer.
 
     Raises:
         MissingData: ``measure`` makes none; says ``lacking``.
     """
-    runs = [run for group in longest(by_network(cells)) if (run := measure(group)) is not None]
-    if not runs:
-        raise MissingData(lacking)
-    return runs
+
+    def runs() -> list[dict]:
+        made = [run for group in longest(by_network(cells)) if (run := measure(group)) is not None]
+        if not made:
+            raise MissingData(lacking)
+        return made
+
+    return result_of(notebook, mode, runs)
 
 
 def range_of(top1: Sequence[float], network: str, tested: str) -> dict[str, object]:

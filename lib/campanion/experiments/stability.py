@@ -42,13 +42,13 @@ from campanion.experiments.learned import (
     Trained,
     enlarged,
     finished,
-    grid_runs,
+    grid_result,
     learned_maps,
     maps_of,
     maps_to_show,
     range_of,
 )
-from campanion.experiments.runner import pick_device, result_of
+from campanion.experiments.runner import pick_device
 from campanion.metrics.stability import independent_iou, stability_iou
 from campanion.progress import track
 from campanion.results import provenance
@@ -244,9 +244,7 @@ def stability_study(
         "is missing, and trains it with `--run`."
     )
     device = pick_device(device)
-    return result_of(
-        notebook, mode, lambda: grid_runs(attentive, lambda group: _run(mode, group, limit, device), lacking)
-    )
+    return grid_result(notebook, mode, attentive, lambda group: _run(mode, group, limit, device), lacking)
 
 
 def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> dict | None:
