@@ -151,8 +151,9 @@ def _stability(results: Results) -> str:
             lfi, abn = (value(run, kind, "iou") for kind in ("lfi_cam", "abn"))
             parts.append(f"{lfi:.0f} % (LFI-CAM) and {abn:.0f} % (ABN) on {run_name(run['model'], run['data'])}")
     more = said("lfi_fig6_above_abn", results)
-    told = "; ".join(parts)
-    return f"Do LFI-CAM's maps overlap more than ABN's over learning rates? {more} IoU: {told}; paper 60 and 30 %."
+    told, printed = "; ".join(parts), published("lfi", "fig6").set_index("method")["number"]
+    paper = f"paper {printed['lfi_cam']:.0f} and {printed['abn']:.0f} %"
+    return f"Do LFI-CAM's maps overlap more than ABN's over learning rates? {more} IoU: {told}; {paper}."
 
 
 @says("22_fd_table2_pointing_game")
@@ -192,11 +193,11 @@ def _groups(results: Results) -> str:
 
 @says("27_fd_fig5_curves")
 def _curves(results: Results) -> str:
-    shares = [
-        f"{value(r, 'fd_cam', 'best_overall'):.0f} % on {networks.name(r['model'])}"
-        for r in runs(results, "27_fd_fig5_curves")
-    ]
-    return f"It has the best insertion - deletion of eight for {joined(shares)} of the images; by chance 12.5 %."
+    listed = runs(results, "27_fd_fig5_curves")
+    shares = [f"{value(r, 'fd_cam', 'best_overall'):.0f} % on {networks.name(r['model'])}" for r in listed]
+    count = len({row["method"] for r in listed for row in r["rows"] if row["metric"] == "best_overall"})
+    chance = f"by chance {100 / max(count, 1):.1f} %"
+    return f"It has the best insertion - deletion of eight for {joined(shares)} of the images; {chance}."
 
 
 @says("30_lift_fig1_fig2_idea")
