@@ -10,7 +10,7 @@ from campanion.cams.gradient import grad_cam
 from campanion.cams.methods import Method
 from campanion.data import open_dataset
 from campanion.experiments.subject import Subject
-from campanion.experiments.timing import seconds_per_image
+from campanion.experiments.timing import median_seconds, seconds_per_image
 from campanion.models import load_model
 
 
@@ -31,3 +31,17 @@ def test_a_method_that_waits_is_seen_to_wait(monkeypatch):
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match="lift_cam"):
         seconds_per_image(Subject(load_model("scenes_vgg"), open_dataset("scenes", n=1)), ["lift_kam"])
+
+
+def test_a_slow_network_is_timed_on_two_images_at_least_and_no_further(monkeypatch):
+    monkeypatch.setattr("campanion.experiments.timing.PATIENCE", 0.0)
+    data, model = open_dataset("scenes", n=4), load_model("scenes_vgg")
+    rows = seconds_per_image(Subject(model, data), ["grad_cam", "lift_cam"], limit=4)
+    assert list(rows.image.unique()) == [data.ids[i] for i in data.order(0)[:2]]
+
+
+def test_a_long_call_is_made_once():
+    calls = []
+    seconds = median_seconds(lambda: calls.append(time.sleep(0.02)), least=0.001)
+    assert len(calls) == 1
+    assert 0.02 <= seconds < 0.2
