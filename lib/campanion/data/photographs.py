@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from campanion import paths
+from campanion.data.samples import Dataset, Sample
 from campanion.errors import unknown
 from campanion.pictures import open_picture
 
@@ -106,6 +108,19 @@ def beside(left: str, right: str) -> Image.Image:
     for i, name in enumerate((left, right)):
         whole.paste(_cropped(photograph(name)), (i * _CELL[0], 0))
     return whole
+
+
+class PhotographPairs(Dataset):
+    """Every two of the nine photographs of ``data/pictures`` side by side: ``"cat + dog"`` and 35 more."""
+
+    name, card, class_names = "photographs", "pairs of public domain photographs", ()
+
+    def __init__(self) -> None:
+        self.ids = [_BESIDE.join(pair) for pair in combinations(ANIMALS, 2)]
+        self.labels = [None] * len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(self.ids[index], beside(*self.ids[index].split(_BESIDE)))
 
 
 def halves(width: int, height: int) -> tuple[Tensor, Tensor]:

@@ -7,100 +7,67 @@ network of 224 pixels sees 224 x 448. An even map has half of its energy in eith
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from itertools import combinations
+from functools import partial
 
 import pandas as pd
 import torch
-from torch import nn
 
 from campanion.cams.explain import explain_game
-from campanion.data.photographs import ANIMALS, classes_of, halves, photograph
-from campanion.experiments.runner import result_of
+from campanion.data import Sample
+from campanion.data.photographs import PhotographPairs, classes_of, halves, photograph
+from campanion.experiments.runner import Answer, Question
+from campanion.experiments.subject import Subject, in_order
 from campanion.game.game import ChannelGame, class_indices
 from campanion.metrics import energy_pointing_game, pointing_game
-from campanion.models import load_model
-from campanion.progress import track
-from campanion.results import provenance
-from campanion.results.rows import rows_path, write_rows
 from campanion.results.statistics import paired, summarise
-from campanion.results.store import make_run
 
-KEY = "20_grid_pointing"
 METRICS = ("grid_energy", "grid_hit")  # per cent
 
 
-def pairs(class_names: Sequence[str]) -> list[tuple[str, str]]:
-    """All pairs of photographs of two classes that a network with these class names has.
+def measure(subject: Subject, sample: Sample, methods: Sequence[str]) -> list[dict[str, object]]:
+    """One row per class and method of a pair of photographs; none where the network does not know two classes of them.
 
-    >>> len(pairs(load_model("resnet50").class_names)), len(pairs(load_model("voc_mlp").class_names))
-    (36, 25)
+    Columns: class_name, side, rank (of the class among all, 1 the highest), method, grid_energy (per cent of the map's
+    energy in the half of the class; 0 for a map of zeros) and grid_hit (100 where the map's highest pixel lies there,
+    else 0).
     """
-    known = {name: classes_of(name, class_names) for name in ANIMALS}
-    return [(a, b) for a, b in combinations(ANIMALS, 2) if known[a] and known[b] and known[a] != known[b]]
-
-
-def measure(model: nn.Module, methods: Sequence[str], names: Sequence[tuple[str, str]] | None = None) -> pd.DataFrame:
-    """One row per pair, class and method.
-
-    Args:
-        model: from :func:`campanion.load_model`, one that takes images twice as wide as its own.
-        methods: as :func:`campanion.cams.methods.parse` reads them.
-        names: pairs of photographs; None takes :func:`pairs`.
-
-    Returns:
-        Columns image (``"cat + dog"``), class_name, side, rank (of the class among all, 1 the highest), method,
-        grid_energy (per cent of the map's energy in the half of the class; 0 for a map of zeros) and grid_hit (100
-        where the map's highest pixel lies there, else 0).
-
-    >>> measure(load_model("voc_mlp"), ["grad_cam"], [("cat", "dog")])[["class_name", "grid_energy"]]
-    """
+    model, pair = subject.model, sample.id.split(" + ")
+    names = [classes_of(name, model.class_names)[:1] for name in pair]
+    if not all(names) or names[0] == names[1]:
+        return []
+    image = torch.cat([model.preprocess(photograph(name)) for name in pair], -1)[None]
+    game = ChannelGame.of(subject.parts, image.to(subject.device))
     rows = []
-    for pair in track(names or pairs(model.class_names), "pairs of photographs", unit="pair"):
-        image = torch.cat([model.preprocess(photograph(name)) for name in pair], -1)[None]
-        game = ChannelGame.of(model, image.to(next(model.parameters()).device))
-        for side, box in enumerate(halves(image.shape[-1], image.shape[-2])):
-            name = classes_of(pair[side], model.class_names)[0]
-            index = class_indices(list(model.class_names).index(name), 1, len(model.class_names), game.logits.device)
-            rank = int((game.logits[0] > game.logits[0, index]).sum()) + 1
-            head = {"image": " + ".join(pair), "class_name": name, "side": ("left", "right")[side], "rank": rank}
-            for method, found in explain_game(game, index, methods).maps.items():
-                energy = 100 * float(energy_pointing_game(found, [box]))
-                hit = 100 * float(pointing_game(found, [box])) if found.any() else 0.0
-                rows.append({**head, "method": method, "grid_energy": energy, "grid_hit": hit})
-    return pd.DataFrame(rows)
+    for (name,), side, box in zip(names, ("left", "right"), halves(image.shape[-1], image.shape[-2]), strict=True):
+        index = class_indices(list(model.class_names).index(name), 1, len(model.class_names), subject.device)
+        rank = int((game.logits[0] > game.logits[0, index]).sum()) + 1
+        for method, found in explain_game(game, index, methods).maps.items():
+            energy = 100 * float(energy_pointing_game(found, [box]))
+            hit = 100 * float(pointing_game(found, [box])) if found.any() else 0.0
+            row = {"image": sample.id, "class_name": name, "side": side, "rank": rank, "method": method}
+            rows.append({**row, "grid_energy": energy, "grid_hit": hit})
+    return rows
 
 
-def study(mode: str, models: Sequence[str], methods: Sequence[str], device: str = "cpu") -> dict:
-    """The result ``20_grid_pointing``; rows are kept as ``grid_photographs_<model>``.
+def summary(rows: pd.DataFrame, subject: Subject, methods: Sequence[str]) -> Answer:
+    """Means, and differences from FD-CAM.
 
     The unit of the intervals is the pair, both of its classes together. Pairs share photographs, so the intervals are
     somewhat too narrow.
-
-    Args:
-        mode: ``"cached"`` reads the committed result, ``"full"`` measures.
-        models: networks of ImageNet's or VOC's classes.
-
-    Raises:
-        MissingResult: cached, and there is no result.
-        ValueError: a quick run, whose networks know no animals.
     """
-    if mode == "quick":
-        raise ValueError("The networks of a quick run know no animals: play this game in mode 'cached' or 'full'.")
-    return result_of(KEY, mode, lambda: _runs(mode, models, methods, device))
+    rows = in_order(rows, methods)
+    return Answer(summarise(rows, METRICS), paired(rows, METRICS, reference="fd_cam"))
 
 
-def _runs(mode: str, models: Sequence[str], methods: Sequence[str], device: str) -> list[dict]:
-    runs = []
-    for name in models:
-        model, start = load_model(name, device=device), time.perf_counter()
-        rows = measure(model, methods)
-        settings = {"model": name, "weights_sha256": model.weights["sha256"], "layer": model.target_layer}
-        write_rows(rows, rows_path("photographs", name, "grid"), settings)
-        minutes = (time.perf_counter() - start) / 60
-        n = rows["image"].nunique()
-        record = provenance.collect(mode, "photographs", n, model.weights, device, minutes, 0, settings)
-        differences = paired(rows, METRICS, reference="fd_cam")
-        runs.append(make_run(summarise(rows, METRICS), differences, record, name))
-    return runs
+def question(methods: Sequence[str]) -> Question:
+    """All pairs of the nine photographs, for networks of ImageNet's or VOC's classes.
+
+    The rows are ``grid_photographs_<model>``. A quick run has nothing to ask: its networks know no animals.
+
+    >>> ask("20_grid_pointing", "full", question(["grad_cam", "fd_cam"]), ["voc_mlp"])
+    """
+    return Question(
+        "grid", partial(measure, methods=methods), partial(summary, methods=methods), {"seed": 0},
+        key=("image", "class_name", "method"), data="photographs", open=lambda name: PhotographPairs(),
+    )  # fmt: skip
