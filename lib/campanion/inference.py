@@ -42,6 +42,8 @@ class FastNetwork(nn.Module):
         copied = shared_copy(model)
         self.network = model if copied is None else copied
         self._first: tuple | None = None if copied is None else ()
+        device = next(iter(model.parameters()), torch.empty(0)).device.type
+        self._rounds = copied is not None and precision == "bfloat16" and device == "cpu" and not _knows_bfloat16()
         self.training = False  # not eval(), which would reach the model itself where it is not copied
 
     def forward(self, images: Tensor) -> Tensor:
@@ -63,6 +65,9 @@ class FastNetwork(nn.Module):
         with eval_mode(self._model[0]):
             if self.precision != "bfloat16":
                 return self.network(images)
+            if self._rounds:
+                with _Rounding():
+                    return self.network(_rounded(images))
             with torch.autocast(images.device.type, dtype=torch.bfloat16):
                 return self.network(images).to(images.dtype)
 
@@ -77,6 +82,9 @@ class FastNetwork(nn.Module):
             for conv, norm in pairs:
                 _fold_pair(self.network, twins[conv], twins[norm])
             for module in self.network.modules():
+                if self._rounds and type(module) in (nn.Conv2d, nn.Linear):
+                    for name, p in module._parameters.items():
+                        module._parameters[name] = None if p is None else nn.Parameter(_rounded(p), requires_grad=False)
                 if type(module) is nn.Conv2d and not (module._forward_pre_hooks or module._forward_hooks):
                     module.weight = nn.Parameter(module.weight.contiguous(memory_format=layout), requires_grad=False)
             self.layout = copied
@@ -88,13 +96,43 @@ class FastNetwork(nn.Module):
         self.network, self.layout = plain, torch.contiguous_format
 
 
+class _Rounding(TorchFunctionMode):
+    """bfloat16 in float32: what autocast would compute in bfloat16 is rounded to it.
+
+    Processors without bfloat16 take five times as long for it as for float32; sums are kept in float32 on either.
+    """
+
+    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        """Round what sums and products return; the other operations of a CNN choose among values."""
+        output = function(*args, **(kwargs or {}))
+        rounds = isinstance(output, Tensor) and output.dtype == torch.float32
+        return _rounded(output) if rounds and function.__name__.strip("_") in _SUMS else output
+
+
+_SUMS = {
+    "conv2d", "linear", "matmul", "add", "iadd", "radd", "sub", "mul", "imul", "rmul", "div", "mean", "batch_norm",
+    "adaptive_avg_pool2d", "avg_pool2d", "addmm", "bmm", "einsum", "silu", "gelu", "sigmoid", "hardswish",
+    "hardsigmoid", "layer_norm",
+}  # fmt: skip
+
+
+def _rounded(values: Tensor) -> Tensor:
+    return values.bfloat16().to(values.dtype)
+
+
+def _knows_bfloat16() -> bool:
+    """Whether this processor has bfloat16, by instructions of its own or by AVX-512."""
+    known = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return known is not None and known()
+
+
 def fast(model: nn.Module | Callable[[Tensor], Tensor], precision: str = "float32") -> Callable[[Tensor], Tensor]:
     """Inference copy of ``model`` (eval mode, batch norm folded, channels_last); the model itself is not touched.
 
     Args:
         model: any CNN. A :class:`FastNetwork` or a plain function is returned as it is.
         precision: ``"float32"``, or ``"bfloat16"`` (autocast; up to 2x faster where the processor has it, but other
-            numbers: it belongs in a result's provenance).
+            numbers: it belongs in a result's provenance). A CPU without bfloat16 rounds float32 numbers to it.
 
     Raises:
         ValueError: for an unknown precision.
