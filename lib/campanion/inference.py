@@ -22,7 +22,6 @@ from torch.overrides import TorchFunctionMode
 
 from campanion.outputs import eager
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _LOCK = threading.Lock()
 #: Modules that are in eval mode for the time being, and how many calls need them so.
 _HELD: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
@@ -42,8 +41,6 @@ class FastNetwork(nn.Module):
         copied = shared_copy(model)
         self.network = model if copied is None else copied
         self._first: tuple | None = None if copied is None else ()
-        device = next(iter(model.parameters()), torch.empty(0)).device.type
-        self._rounds = copied is not None and precision == "bfloat16" and device == "cpu" and not _knows_bfloat16()
         self.training = False  # not eval(), which would reach the model itself where it is not copied
 
     def forward(self, images: Tensor) -> Tensor:
@@ -65,11 +62,8 @@ class FastNetwork(nn.Module):
         with eval_mode(self._model[0]):
             if self.precision != "bfloat16":
                 return self.network(images)
-            if self._rounds:
-                with _Rounding():
-                    return self.network(_rounded(images))
-            with torch.autocast(images.device.type, dtype=torch.bfloat16):
-                return self.network(images).to(images.dtype)
+            with half_precision(images.device.type) as cast:
+                return self.network(cast(images)).to(images.dtype)
 
     @torch.no_grad()
     def _fold(self, pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]], image: Tensor, expected: Tensor) -> None:
@@ -82,9 +76,6 @@ class FastNetwork(nn.Module):
             for conv, norm in pairs:
                 _fold_pair(self.network, twins[conv], twins[norm])
             for module in self.network.modules():
-                if self._rounds and type(module) in (nn.Conv2d, nn.Linear):
-                    for name, p in module._parameters.items():
-                        module._parameters[name] = None if p is None else nn.Parameter(_rounded(p), requires_grad=False)
                 if type(module) is nn.Conv2d and not (module._forward_pre_hooks or module._forward_hooks):
                     module.weight = nn.Parameter(module.weight.contiguous(memory_format=layout), requires_grad=False)
             self.layout = copied
@@ -96,34 +87,44 @@ class FastNetwork(nn.Module):
         self.network, self.layout = plain, torch.contiguous_format
 
 
-class _Rounding(TorchFunctionMode):
-    """bfloat16 in float32: what autocast would compute in bfloat16 is rounded to it.
+@contextmanager
+def half_precision(device: str, wanted: bool = True) -> Iterator[Callable[[Tensor], Tensor]]:
+    """bfloat16 forward passes on a device: autocast, and on a CPU without bfloat16 float32 numbers rounded to it.
 
-    Processors without bfloat16 take five times as long for it as for float32; sums are kept in float32 on either.
+    Such a CPU takes up to 16 times as long for bfloat16 as for float32. Sums are in float32 on either, so the two agree
+    but for their order; gradients are rounded in the same places. Yields what the network's input is to pass through.
     """
+    if wanted and device == "cpu" and not _knows_bfloat16():
+        with _Rounding():
+            yield _rounded
+    else:
+        with torch.autocast(device, torch.bfloat16, enabled=wanted):
+            yield lambda images: images
 
+
+class _Rounding(TorchFunctionMode):
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        """Round what sums and products return; the other operations of a CNN choose among values."""
+        """Round weights, and what sums and products return; the other operations of a CNN choose among values."""
+        name = getattr(function, "__name__", "").strip("_")
+        if name in ("conv2d", "linear"):
+            args = args[:1] + tuple(_rounded(a) if isinstance(a, Tensor) else a for a in args[1:])
         output = function(*args, **(kwargs or {}))
-        rounds = isinstance(output, Tensor) and output.dtype == torch.float32
-        return _rounded(output) if rounds and function.__name__.strip("_") in _SUMS else output
+        return _rounded(output) if name in _SUMS and isinstance(output, Tensor) else output
 
 
 _SUMS = {
-    "conv2d", "linear", "matmul", "add", "iadd", "radd", "sub", "mul", "imul", "rmul", "div", "mean", "batch_norm",
-    "adaptive_avg_pool2d", "avg_pool2d", "addmm", "bmm", "einsum", "silu", "gelu", "sigmoid", "hardswish",
-    "hardsigmoid", "layer_norm",
+    "conv2d", "linear", "matmul", "bmm", "add", "iadd", "mul", "mean", "avg_pool2d", "adaptive_avg_pool2d",
+    "batch_norm", "layer_norm", "sigmoid", "silu", "gelu", "hardswish",
 }  # fmt: skip
 
 
 def _rounded(values: Tensor) -> Tensor:
-    return values.bfloat16().to(values.dtype)
+    return values.bfloat16().float() if values.dtype == torch.float32 else values
 
 
 def _knows_bfloat16() -> bool:
     """Whether this processor has bfloat16, by instructions of its own or by AVX-512."""
-    known = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return known is not None and known()
+    return bool(getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", bool)())
 
 
 def fast(model: nn.Module | Callable[[Tensor], Tensor], precision: str = "float32") -> Callable[[Tensor], Tensor]:
@@ -137,8 +138,8 @@ def fast(model: nn.Module | Callable[[Tensor], Tensor], precision: str = "float3
     Raises:
         ValueError: for an unknown precision.
     """
-    if precision not in _DTYPES:
-        raise ValueError(f"precision must be one of {sorted(_DTYPES)}, not {precision!r}.")
+    if precision not in ("bfloat16", "float32"):
+        raise ValueError(f"precision must be one of ['bfloat16', 'float32'], not {precision!r}.")
     if isinstance(model, FastNetwork) or not isinstance(model, nn.Module):
         return model
     return FastNetwork(model, precision)

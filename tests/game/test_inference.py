@@ -127,6 +127,7 @@ def test_a_processor_without_bfloat16_rounds_to_it(name: str, monkeypatch) -> No
         logits = copied(images)
         assert torch.equal(logits, logits.bfloat16().float())
         shift[knows] = logits - exact
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in copied.modules())
     assert shift[False].abs().max() > 0
     # The rounding error of one is that of the other, up to what another order of summing flips.
     assert (shift[False] - shift[True]).norm() < 1.2 * shift[True].norm()

@@ -205,6 +205,18 @@ def test_files_of_a_run(tmp_path: Path, tiny: dict) -> None:
         train_config(make_config({**tiny, "lr": 0.06}))
 
 
+def test_bf16_is_rounded_to_where_the_processor_lacks_it(tiny: dict, monkeypatch) -> None:
+    """Losses and gradients as with autocast, but for the order of sums."""
+    losses = {}
+    for name, precision, knows in (("exact", "fp32", True), ("autocast", "bf16", True), ("rounded", "bf16", False)):
+        monkeypatch.setattr("campanion.inference._knows_bfloat16", lambda knows=knows: knows)
+        config = make_config({**tiny, "precision": precision, "epochs": 2, "name": name})
+        train_config(config)
+        losses[name] = read_history(config.place).train_loss.to_numpy()
+    assert abs(losses["rounded"] - losses["autocast"]).max() < 0.02 * losses["exact"].max()
+    assert (losses["rounded"] != losses["exact"]).all()
+
+
 def test_damaged_states_are_never_loaded(tmp_path: Path) -> None:
     assert load_state(tmp_path) is None
     for epoch in (1, 2):

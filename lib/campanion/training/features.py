@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from campanion.data import Dataset
+from campanion.inference import half_precision
 from campanion.paths import out_dir, replacing
 from campanion.progress import track
 
@@ -69,8 +70,8 @@ def features(
                 # A crop depends on the image and the view, not on what else is trained on.
                 images = [view_of(data[i].image, view, _seed(f"{view}:{data.ids[i]}")) for i in batch]
                 pixels = torch.stack([trunk.preprocess(image) for image in images]).to(device)
-                with torch.no_grad(), torch.autocast(pixels.device.type, torch.bfloat16, precision == "bfloat16"):
-                    trunk(pixels)
+                with torch.no_grad(), half_precision(pixels.device.type, precision == "bfloat16") as cast:
+                    trunk(cast(pixels))
             with replacing(path) as part, part.open("wb") as file:
                 np.save(file, np.concatenate(maps))
     finally:

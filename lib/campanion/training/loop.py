@@ -24,6 +24,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 
+from campanion.inference import half_precision
 from campanion.models.load import build_network, load_trained, start_from_imagenet
 from campanion.models.network import Objective
 from campanion.models.preprocess import Preprocess
@@ -46,7 +47,7 @@ from campanion.training.settings import Config, difference
 
 
 def make_accelerator(config: Config) -> Accelerator:
-    """accelerate's view of the device, the processes and the precision.
+    """accelerate's view of the device and the processes; the precision is that of :func:`half_precision`.
 
     Raises:
         ValueError: ``compile`` without a GPU.
@@ -54,11 +55,11 @@ def make_accelerator(config: Config) -> Accelerator:
     cpu = config.device == "cpu" or not torch.cuda.is_available()
     if config.compile and cpu:
         raise ValueError("compile=true needs a CUDA GPU; leave it out here.")
-    # accelerate keeps one state for the whole process and refuses a second run of another precision.
+    # accelerate keeps one state for the whole process and refuses a second run on another device.
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(
         cpu=cpu,
-        mixed_precision={"fp32": "no", "bf16": "bf16"}[config.precision],
+        mixed_precision="no",  # see half_precision
         dynamo_backend="inductor" if config.compile else None,
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
@@ -128,7 +129,9 @@ class Run:
                 group["lr"] = learning_rate(self.recipe, step, steps)
             images = normalise(pixels.to(self.device), preprocess.mean, preprocess.std)
             labels = self.train.labels[whole.tensor_split(self.processes)[self.rank]].to(self.device)
-            loss, logits = self.objective(images, smooth(labels, len(self.train.class_names), smoothing))
+            targets = smooth(labels, len(self.train.class_names), smoothing)
+            with half_precision(self.device.type, self.config.precision == "bf16") as cast:
+                loss, logits = self.objective(cast(images), targets)
             # Gradients are averaged over the processes: shares of unequal size count by their size.
             self.accelerator.backward(loss * (len(labels) * self.processes / len(whole)))
             self.optimiser.step()
@@ -183,7 +186,7 @@ class Run:
             start, cpu = time.monotonic(), time.process_time()
             trained = self.epoch(epoch)
             seconds = time.monotonic() - start
-            tested = evaluate(self.network, self.test, accelerator=self.accelerator)
+            tested = evaluate(self.network, self.test, accelerator=self.accelerator, precision=self.config.precision)
             row = {
                 "epoch": epoch + 1,
                 "lr": self.optimiser.param_groups[0]["lr"],

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from campanion import paths
 from campanion.data import Dataset, open_dataset
 from campanion.data.classification import open_folder
-from campanion.inference import eval_mode
+from campanion.inference import eval_mode, half_precision
 from campanion.training.batches import Draw, MemoryImages, StreamedImages, normalise
 from campanion.training.settings import Config
 
@@ -67,14 +67,17 @@ def open_part(config: Config, split: str, device: str | torch.device = "cpu") ->
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, part: Part, batch: int = 250, accelerator: Accelerator | None = None) -> dict:
+def evaluate(
+    network: nn.Module, part: Part, batch: int = 250, accelerator: Accelerator | None = None, precision: str = "fp32"
+) -> dict:
     """Top-1 accuracy and cross-entropy of ``network`` on ``part``, in eval mode; over all processes.
 
     Args:
         network: with ``.preprocess``; on the accelerator's device.
         part: the pictures.
         batch: images at a time in one process.
-        accelerator: of the run, which shares the images out and sets the precision; None: this process alone, fp32.
+        accelerator: of the run, which shares the images out; None: this process alone.
+        precision: ``"fp32"`` or ``"bf16"``.
 
     Returns:
         ``top1`` in 0..1, ``loss``, ``n``.
@@ -87,15 +90,11 @@ def evaluate(network: nn.Module, part: Part, batch: int = 250, accelerator: Acce
     shares = torch.arange(len(part.labels)).tensor_split(processes)[rank].split(batch)
     batches = [share for share in shares if len(share)]
     sums = torch.zeros(3, device=device)
-    with eval_mode(network), torch.autocast(device.type, torch.bfloat16, enabled=_is_bf16(accelerator)):
+    with eval_mode(network), half_precision(device.type, precision == "bf16") as cast:
         for indices, pixels in zip(batches, part.pictures.batches(map(Draw, batches)), strict=True):
             images = normalise(pixels.to(device), network.preprocess.mean, network.preprocess.std)
-            logits, targets = network(images).float(), part.labels[indices].to(device)
+            logits, targets = network(cast(images)).float(), part.labels[indices].to(device)
             loss, right = F.cross_entropy(logits, targets, reduction="sum"), (logits.argmax(1) == targets).sum()
             sums += torch.stack([loss, right, right.new_tensor(len(images))])
     loss, right, count = (accelerator.reduce(sums, "sum") if accelerator else sums).tolist()
     return {"top1": right / count, "loss": loss / count, "n": int(count)}
-
-
-def _is_bf16(accelerator: Accelerator | None) -> bool:
-    return accelerator is not None and accelerator.mixed_precision == "bf16"
