@@ -40,7 +40,7 @@ def against(*pairs):
 
 def test_the_answer_has_the_words_of_the_verdict():
     assert said(BEST, result(*against())) == (
-        "Yes on ResNet-18 + hidden layers (VOC2007). VGG16, the paper's network, was not run."
+        "Yes on ResNet-18 + hidden layers (VOC2007). VGG16 on ImageNet, the paper's own setting, was not run."
     )
     behind = ("layer_cam", -0.0123, -0.02, -0.005)
     text = said(BEST, result(*against(behind, ("grad_cam", 0.01, -0.01, 0.03))))
@@ -49,7 +49,7 @@ def test_the_answer_has_the_words_of_the_verdict():
     assert text == "Cannot tell on VGG16 (ImageNet): 6 of 7 comparisons hold."
     same = against(*[(m, 0.0, -0.001, 0.001) for m in find_claim(BEST).test[0].others])
     assert said(BEST, result(*same)).startswith("No difference to speak of on ResNet-18 + hidden layers (VOC2007).")
-    assert said(BEST, {}) == "Not run. VGG16, the paper's network, was not run."
+    assert said(BEST, {}) == "Not run. VGG16 on ImageNet, the paper's own setting, was not run."
     both = said(BEST, result(*against(behind), models=["voc_mlp", "resnet18"]))
     assert both.startswith("No on ResNet-18 + hidden layers (VOC2007) and ResNet-18 (VOC2007): Layer-CAM is better by")
 

@@ -62,10 +62,10 @@ def absent(found: Verdict, results: Mapping[str, Mapping]) -> str:
     network = found.claim.own[0].network[0] if found.claim.own else ""
     if own.judgement is not None or network in ("", "vqa"):
         return ""
-    name = networks.name(network)
+    name = f"{networks.name(network)} on {joined([networks.data(name) for name in found.claim.own[0].data])}"
     models = {model for setting in found.claim.own for model in setting.network}
     begun = any(run["model"] in models for key in found.claim.sources for run in results.get(key, {}).get("runs", ()))
-    return f" {name}, the paper's network, was not run{' in full' if begun or own.answers else ''}."
+    return f" {name}, the paper's own setting, was not run{' in full' if begun or own.answers else ''}."
 
 
 def value(run: Mapping, method: str, metric: str) -> float:

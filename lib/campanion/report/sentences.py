@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from statistics import median
 
@@ -243,10 +244,8 @@ def _sanity(results: Results) -> str:
 
 def _once(text: str) -> str:
     """A sentence that several claims add (the network that was not run) stands once, at the end."""
-    for name in ("VGG16", "VGG16 of VOC", "ResNet-18", "ResNet-110"):
-        for end in ("was not run in full.", "was not run."):
-            said_once = f" {name}, the paper's network, {end}"
-            if said_once in text:
-                text = text.replace(said_once, "")
-                text += "" if f"{name}, the paper's network, was not run" in text else said_once
-    return text
+    said = {match[1]: match[0] for match in sorted(_NOT_RUN.finditer(text), key=lambda match: match[2] is not None)}
+    return _NOT_RUN.sub("", text) + "".join(said.values())
+
+
+_NOT_RUN = re.compile(r" ([A-Z][^.,]* on [^.]+?), the paper's own setting, was not run( in full)?\.")
