@@ -7,14 +7,12 @@ from unittest.mock import patch
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from campanion import paths
 from campanion.notebooks import run
 from campanion.notebooks.workflow import draw_figures
-from campanion.report import figures
-from campanion.report.tables import COLUMNS, Table
+from campanion.report import comparisons, figures
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 LAYOUT = ConstrainedLayoutEngine.execute
@@ -29,15 +27,19 @@ def _setting(tmp_path, monkeypatch):
     plt.close("all")
 
 
-def table() -> Table:
-    labels = ["Grad-CAM", "Grad-CAM++", "XGrad-CAM", "Score-CAM", "Ablation-CAM", "FD-CAM"]
+def plot(width: float = 7.16):
+    """Paired differences of two networks, five methods and three metrics."""
+    others = ("grad_cam", "grad_cam_pp", "xgrad_cam", "score_cam", "ablation_cam")
     rows = [
-        (name, name, "resnet18", "imagenet-val", metric, f"{0.5 + i / 100:.4f}", 0.52, 0.5, 0.54, 500, 0.0, "higher")
-        for metric in ("insertion", "deletion", "overall")
-        for i, name in enumerate(labels)
+        {"method": "fd_cam", "reference": m, "metric": k, "mean": 0.01 * i, "low": -0.1, "high": 0.1, "n": 500}
+        for k in ("insertion", "deletion", "overall") for i, m in enumerate(others)
+    ]  # fmt: skip
+    runs = [
+        {"model": m, "data": "imagenet-val", "differences": rows, "provenance": {"n": 500}}
+        for m in ("resnet18", "squeezenet1_1")
     ]
-    rows[3] = (*rows[3][:6], None, None, None, None, None, "not run")
-    return Table("t", pd.DataFrame(rows, columns=COLUMNS), (), ())
+    metrics = ["insertion", "deletion", "overall"] if width > 6 else ["insertion"]
+    return comparisons.differences_figure(runs, metrics, "fd_cam", others, ("fd", "table1"), width)
 
 
 def gallery():
@@ -62,7 +64,7 @@ def overlaps(fig) -> list[tuple[str, str]]:
     return [(a, b) for i, (a, p) in enumerate(boxes) for b, q in boxes[:i] if p.overlaps(q) and p.width * q.width]
 
 
-@pytest.mark.parametrize("draw", [gallery, lambda: figures.paper_vs_ours_plot(table())], ids=["panel", "plot"])
+@pytest.mark.parametrize("draw", [gallery, plot], ids=["panel", "plot"])
 def test_bytes_are_the_same_on_repeat(draw):
     first = [p.read_bytes() for p in figures.save(draw(), "a")]
     plt.close("all")
@@ -78,25 +80,11 @@ def test_bytes_are_the_same_on_repeat(draw):
 
 @pytest.mark.parametrize("width", [3.25, 7.16])
 def test_no_labels_overlap(width):
-    assert overlaps(figures.paper_vs_ours_plot(table(), width=width)) == []
+    assert overlaps(plot(width)) == []
 
 
 def test_no_labels_of_a_gallery_overlap():
     assert overlaps(gallery()) == []
-
-
-def test_plot_shows_the_tables_numbers():
-    fig = figures.paper_vs_ours_plot(table())
-    assert len(fig.axes) == 3
-    ax = fig.axes[0]
-    dots = next(line for line in ax.lines if line.get_label() == "paper")
-    assert list(dots.get_xdata()) == pytest.approx([0.5, 0.51, 0.52, 0.53, 0.54, 0.55])
-    ours = ax.containers[0].lines[0].get_xdata()
-    assert np.isnan(ours[3])
-    assert ours[0] == 0.52
-    segments = ax.containers[0].lines[2][0].get_segments()
-    np.testing.assert_allclose(segments[0][:, 0], [0.5, 0.54])
-    assert next(t.get_text() for t in ax.get_yticklabels()) == "Grad-CAM"
 
 
 def test_map_covers_the_picture_and_keeps_the_scale():
@@ -112,7 +100,7 @@ def test_map_covers_the_picture_and_keeps_the_scale():
 
 
 def test_a_saved_figure_is_laid_out_once_and_nothing_sticks_out():
-    fig = figures.paper_vs_ours_plot(table())
+    fig = plot()
     with patch.object(ConstrainedLayoutEngine, "execute", autospec=True, side_effect=LAYOUT) as layout:
         figures.save(fig, "a")
         fig.canvas.draw()
@@ -149,11 +137,9 @@ def test_wrong_numbers_of_maps_are_told():
         figures.panel(np.zeros((2, 3, 4, 4)), {"fd_cam": np.zeros((1, 4, 4))})
 
 
-def test_style_and_widths():
+def test_style():
     figures.use_style()
     assert mpl.rcParams["pdf.fonttype"] == 42
-    assert figures.width("fd", 2) == 7.16
-    assert figures.width("lift") == 3.25
     assert len(set(figures.PALETTE)) == len(figures.PALETTE) == 8
 
 

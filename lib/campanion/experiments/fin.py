@@ -167,10 +167,7 @@ def summary(pictures: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     named = pictures.assign(method=pictures["method"] + " " + pictures["map"])
     weighed = pictures[pictures["map"] == "lfi_cam"]
     areas = ["insertion", "deletion", "overall"]
-    means = [
-        summarise(named, areas),
-        summarise(weighed, ["iou_with_mean", "unevenness"]),
-    ]
+    means = [summarise(named, areas), summarise(weighed, ["iou_with_mean", "unevenness"])]
     return pd.concat(means, ignore_index=True), paired(named, areas)
 
 

@@ -92,8 +92,4 @@ def packed(raw: Tensor) -> dict[str, object]:
         raw = F.adaptive_avg_pool2d(raw[None, None], LARGEST)[0, 0]
     largest = raw.abs().max()
     scaled = raw / largest if largest > 0 else raw
-    return {
-        "height": raw.shape[0],
-        "width": raw.shape[1],
-        "pixels": scaled.cpu().numpy().astype("<f2").tobytes(),
-    }
+    return {"height": raw.shape[0], "width": raw.shape[1], "pixels": scaled.cpu().numpy().astype("<f2").tobytes()}

@@ -11,6 +11,7 @@ from functools import wraps
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from campanion.explorer.bench import Bench
 from campanion.metrics.randomisation import randomised, rank_correlation
 from campanion.metrics.stability import independent_iou, stability_iou
 from campanion.pictures import percent
-from campanion.report.figures import MAP, STYLE, heatmap
+from campanion.report.figures import STYLE, heatmap
 
 _SIDE = 1.9  # inches of one image
 
@@ -146,7 +147,7 @@ def pixels(bench: Bench, share: int = 20, method: str = "grad_cam", remove: bool
     fig, axes = _row(3)
     heatmap(axes[0], bench.shown, found.map)
     axes[0].set_title(label(method))
-    axes[1].imshow(masked)
+    axes[1].imshow(masked, aspect=bench.shown.height / bench.shown.width)
     axes[1].set_axis_off()
     axes[1].set_title(f"first {share} % {'removed' if remove else 'alone'}")
     line = (curve.deletion_curve if remove else curve.insertion_curve)[0].cpu().numpy()
@@ -169,9 +170,10 @@ def overlap(image: object, first: Tensor, second: Tensor, threshold: int = 127) 
         ax.contour(one >= threshold / 255, [0.5], colors="white", linewidths=0.8, extent=ax.images[-1].get_extent(),
                    origin="upper")  # fmt: skip
         ax.set_title(name)
-    axes[2].imshow(masks[0].int() + 2 * masks[1].int(), cmap=MAP, vmin=0, vmax=3)
+    colours = ListedColormap(["0.93", "#0072B2", "#D55E00", "black"])  # black: both
+    axes[2].imshow(masks[0].int() + 2 * masks[1].int(), cmap=colours, vmin=0, vmax=3)
     axes[2].set_axis_off()
-    axes[2].set_title(f"IoU {100 * iou:.0f} %,\nunrelated {100 * chance:.0f} %")
+    axes[2].set_title(f"blue: 1, orange: 2, black: both\nIoU {100 * iou:.0f} %, by chance {100 * chance:.0f} %")
     return fig
 
 

@@ -159,12 +159,7 @@ class DenseNet(models.DenseNet, Backbone):
     """
 
     def __init__(
-        self,
-        growth: int,
-        depths: Sequence[int],
-        stem: str = "imagenet",
-        trunk: str = "plain",
-        num_classes: int = 1000,
+        self, growth: int, depths: Sequence[int], stem: str = "imagenet", trunk: str = "plain", num_classes: int = 1000
     ) -> None:
         super().__init__(growth, tuple(depths), 2 * growth, num_classes=num_classes)
         self.stem, self.num_classes = stem, num_classes

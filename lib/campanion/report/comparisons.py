@@ -62,11 +62,11 @@ def differences_figure(
 def means_figure(
     runs: Sequence[Mapping],
     metrics: Mapping[str, str],
-    methods: Sequence[str],
+    methods: Sequence[str] | Mapping[str, str],
     width: float = 7.16,
     chance: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Means with 95 % intervals: a panel per metric (its key in the rows: its title), a line per method.
+    """Means with 95 % intervals: a panel per metric (its key in the rows: its title), a line per method (and its name).
 
     ``chance`` is, by metric, the value of a method without any idea, drawn as a line.
 
@@ -142,6 +142,37 @@ def spread_figure(
     return fig
 
 
+def convergence_figure(rows: Mapping[str, pd.DataFrame], enough: float, width: float = 7.16) -> Figure:
+    """1 - cosine with reference Shapley values by the number of orderings: median and middle 90 % of the images.
+
+    Args:
+        rows: by a panel's title; columns image, estimator, orderings and cosine. The estimator ``split_half`` compares
+            the two halves of the reference and is a star.
+        enough: the cosine of the dotted line.
+    """
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(1, len(rows), figsize=(width, 2.6), sharex=True, sharey=True, squeeze=False)
+        for ax, (title, each) in zip(axes[0], rows.items(), strict=True):
+            for (name, part), colour in zip(each.groupby("estimator"), PALETTE, strict=False):
+                gap = (1 - part["cosine"]).groupby(part["orderings"]).quantile([0.05, 0.5, 0.95]).unstack()
+                if name == "split_half":
+                    reach = [gap[0.5] - gap[0.05], gap[0.95] - gap[0.5]]
+                    star = {"fmt": "*", "ms": 7, "color": "black", "label": "half of the reference with the other"}
+                    ax.errorbar(gap.index, gap[0.5], reach, **star)
+                    continue
+                ax.plot(gap.index, gap[0.5], "o-", ms=2.5, lw=0.9, color=colour, label=name)
+                ax.fill_between(gap.index, gap[0.05], gap[0.95], color=colour, alpha=0.2, lw=0)
+            ax.axhline(1 - enough, color="0.4", lw=0.8, ls=":", label=f"cosine {enough:g}")
+            ax.set(xscale="log", yscale="log")
+            ax.set_title(f"{title}\n{each['image'].nunique()} images", fontsize=6.5)
+            ax.tick_params(labelsize=6.5)
+        axes[0, 0].set_ylabel("1 - cosine with the reference", fontsize=7)
+        axes[0, len(rows) // 2].set_xlabel("orderings", fontsize=7)
+        handles = dict(pair[::-1] for ax in axes[0] for pair in zip(*ax.get_legend_handles_labels(), strict=True))
+        fig.legend(handles.values(), handles, loc="outside lower center", ncols=4, fontsize=7)
+    return fig
+
+
 def bias_figure(runs: Sequence[Mapping], metrics: Mapping[str, str], width: float = 7.16) -> Figure:
     """FD-CAM over its bias b: a panel per metric (its key in the rows: its title), a line per network.
 
@@ -209,8 +240,9 @@ def _colour(i: int) -> str:
     return "black" if i == 0 else (*PALETTE[:1], *PALETTE[2:6])[(i - 1) % 5]
 
 
-def _names(axes: Sequence[Axes], methods: Sequence[str]) -> None:
-    axes[0].set_yticks(range(len(methods)), [method_name(name) for name in methods])
+def _names(axes: Sequence[Axes], methods: Sequence[str] | Mapping[str, str]) -> None:
+    named = methods.values() if isinstance(methods, Mapping) else [method_name(name) for name in methods]
+    axes[0].set_yticks(range(len(methods)), named)
     axes[0].set_ylim(len(methods) - 0.5, -0.5)
     for ax in axes:
         for j in range(1, len(methods)):

@@ -7,7 +7,6 @@ import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -20,17 +19,12 @@ from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from campanion import paths
 from campanion.cams.methods import label
 
-if TYPE_CHECKING:
-    from campanion.report.tables import Table
-
 # Files that are the same on every run have no dates, and fontTools would remark on that for every embedded font.
 logging.getLogger("fontTools").setLevel(logging.ERROR)
 
 # Wong's palette (Nature Methods 8, 441, 2011), told apart with every common colour-vision deficiency and in grey
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MAP = "viridis"
-# inches: the column and the full width of the papers' formats (LFI-CAM and LIFT-CAM: CVF; FD-CAM: IEEE)
-WIDTHS = {"lfi": (3.25, 6.875), "lift": (3.25, 6.875), "fd": (3.5, 7.16)}
 
 STYLE = {
     "axes.prop_cycle": cycler(color=PALETTE) + cycler(linestyle=["-", "--", "-.", ":"] * 2),
@@ -60,15 +54,6 @@ def use_style() -> None:
     if (kernel := get_ipython()) is not None:
         # Constrained layout fits the figure already; cutting it to what is drawn would draw it once more to find that.
         InlineBackend.instance(parent=kernel).print_figure_kwargs = {"bbox_inches": None}
-
-
-def width(paper: str, columns: int = 1) -> float:
-    """Width in inches of one or both columns of the paper's format.
-
-    >>> width("fd", 2)
-    7.16
-    """
-    return WIDTHS[paper][columns - 1]
 
 
 def save(fig: Figure, name: str, dpi: int = 220) -> tuple[Path, Path]:
@@ -205,55 +190,6 @@ def panel(
         if title:
             fig.suptitle(title, fontsize=8.5, y=1 - 0.06 / height, va="top")
     return fig
-
-
-def paper_vs_ours_plot(table: Table, width: float = 7.16) -> Figure:
-    """Dots of a table: the printed number hollow, ours filled with its 95 % interval; one axes per metric and data.
-
-    Above them stands the table's title, which says whose network ours is.
-
-    Args:
-        table: from :func:`campanion.report.tables.paper_vs_ours`.
-        width: of the figure in inches.
-    """
-    from campanion.results.measures import DIRECTION, TITLES  # only here: drawing maps does without pandas
-
-    keys = ["metric", "data", "model"] if table.frame.model.nunique() > 1 else ["metric", "data"]
-    groups = list(table.frame.groupby(keys, sort=False))
-    columns = max(1, min(len(groups), 3, int(width / 2.2)))  # narrower axes would crowd their ticks
-    lines = -(-len(groups) // columns)
-    tallest = max(len(g) for _, g in groups)
-    with mpl.rc_context(STYLE):
-        size = (width, lines * (0.2 * tallest + 0.8) + 0.5)
-        fig, axes = plt.subplots(lines, columns, figsize=size, squeeze=False)
-        letters = int(16 * (width - 1) / columns)  # of 7 points over an axes, beside the names of the methods
-        for k, ((metric, data, *model), rows) in enumerate(groups):
-            ax = axes.flat[k]
-            _dots(ax, rows, labelled=k % columns == 0 or list(rows.label) != list(groups[k - 1][1].label))
-            where = f"{', '.join([*model, data])} ({DIRECTION[metric]} is better)"
-            ax.set_title(
-                "\n".join(textwrap.fill(t, letters, break_on_hyphens=False) for t in (TITLES[metric], where)),
-                fontsize=7,
-            )
-        for ax in axes.flat[len(groups) :]:
-            ax.remove()
-        handles, labels = axes.flat[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=2)
-        fig.suptitle(_wrapped(table.title, int(13 * width)), fontsize=8)
-    return fig
-
-
-def _dots(ax: Axes, rows: object, labelled: bool) -> None:
-    y = np.arange(len(rows))
-    mean, low, high = (rows[c].astype(float).to_numpy() for c in ("ours", "low", "high"))
-    reach = np.nan_to_num(np.stack([mean - low, high - mean]))
-    ring = {"mfc": "none", "ms": 8, "zorder": 3}  # around our mark where the two agree
-    ax.plot(rows.paper.astype(float), y, "o", color=PALETTE[1], label="paper", **ring)
-    ax.errorbar(mean, y, xerr=reach, fmt="D", ms=4, color=PALETTE[0], capsize=2, label="ours, 95 % interval")
-    ax.set_yticks(y, rows.label if labelled else [])
-    ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
-    ax.grid(axis="y", lw=0.3)
 
 
 def bare(ax: Axes) -> None:

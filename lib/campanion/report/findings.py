@@ -54,7 +54,7 @@ def bold_cells(results: Mapping[str, Mapping]) -> Finding:
                 continue
             if not any(c.tied for c in needed):
                 chance = power(needed, correlation(claim, run, needed), n=claim.n, cells=claim.kind == "most_cells")
-                where, head = words.run_name(run.model, run.data), networks.head(run.model)
+                where, head = networks.where(run.model, run.data), networks.head(run.model)
                 rows.append((f"{said} (N = {claim.n:,})", where, head, 100 * chance))
     frame = pd.DataFrame(rows, columns=["claim", "network", "kind", "power"])
     with mpl.rc_context(STYLE):
@@ -142,9 +142,9 @@ def bias(results: Mapping[str, Mapping]) -> Finding:
     for run in _full(results, "24_fd_sweep"):
         for (method, metric), row in run.means.items():
             if metric == "overall" and method.startswith("fd_cam:bias="):
-                rows.append((float(method.split("=")[1]), row["mean"], words.run_name(run.model, run.data), row["n"]))
+                rows.append((float(method.split("=")[1]), row["mean"], networks.where(run.model, run.data), row["n"]))
         own = run.means.get(("fd_cam", "overall"))
-        rows += [(0.5, own["mean"], words.run_name(run.model, run.data), own["n"])] if own else []
+        rows += [(0.5, own["mean"], networks.where(run.model, run.data), own["n"])] if own else []
     frame = pd.DataFrame(rows, columns=["b", "overall", "network", "n"]).sort_values(["network", "b"])
     with mpl.rc_context(STYLE):
         fig, ax = plt.subplots(figsize=(WIDTH, 2.6))
@@ -215,7 +215,7 @@ def discriminability(results: Mapping[str, Mapping]) -> Finding:
     text = (
         "FD-CAM is said to tell classes apart better than gradient and score based methods (abstract, Fig. 6). "
         "On images "
-        f"with several classes ({words.run_name(run.model, run.data)}, N = {own.n:,}) it puts {_more(own)} "
+        f"with several classes ({networks.where(run.model, run.data)}, N = {own.n:,}) it puts {_more(own)} "
         f"energy on its "
         f"own class than Grad-CAM, {_more(_turned(other))} on the other classes, and its maps of two classes "
         f"overlap by "
@@ -233,8 +233,8 @@ def closer_is_better(results: Mapping[str, Mapping]) -> Finding:
             needed = comparisons(claim, run)
         except NotThere:
             continue
-        correlations += [(words.run_name(run.model, run.data), c) for c in needed if c.metric == "ad"]
-        name = words.run_name(run.model, run.data)
+        correlations += [(networks.where(run.model, run.data), c) for c in needed if c.metric == "ad"]
+        name = networks.where(run.model, run.data)
         rows += [(name, words.method(m), run.mean(m, "shap_cosine")["mean"], run.mean(m, "ad")["mean"])
                  for m in claim.test[0].methods]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["network", "method", "cosine", "drop"])

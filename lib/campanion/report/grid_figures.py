@@ -1,4 +1,4 @@
-"""Figures of trainings: each one's error, the differences between methods, and how far the maps of two overlap."""
+"""Tables and figures of training runs: the error of each, differences between methods, how far two maps overlap."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from campanion.report import networks
 from campanion.report.figures import PALETTE, STYLE
+from campanion.report.layout import Sheet
+from campanion.report.networks import where
 from campanion.report.papers import paper_data, published
-from campanion.report.tables import label, run_name
+from campanion.report.tables import label
 
 
 def printed_differences(table: str, data: str) -> pd.DataFrame:
@@ -32,8 +35,42 @@ def printed_differences(table: str, data: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "method", "reference", "mean"])
 
 
+_TRAINED = ("method", "generation", "lr", "seed", "epochs", "error", "low", "high", "parameters", "minutes", "device")
+
+
+def trainings_table(run: Mapping) -> Sheet:
+    """Every training run with its recipe, its top-1 error in per cent and the error's interval over images."""
+    rows = pd.DataFrame(run["extra"]["cells"])[list(_TRAINED)]
+    rows["method"] = rows["method"].map(label)
+    told = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in rows.fillna("-").to_numpy()]
+    heads = [*_TRAINED[:5], "top-1 error (%)", "95 % from", "to", "parameters (M)", "minutes", "device"]
+    return Sheet(f"{where(run['model'], run['data'])}: training runs, interval over images", [(heads, told)])
+
+
+def differences_table(run: Mapping) -> Sheet:
+    """Differences of the top-1 errors with both intervals, and how small a difference these runs could detect."""
+    rows = [
+        [
+            f"{label(both['method'])} - {label(both['reference'])}",
+            *(_told(d) for d in (both, images)),
+            "-" if least is None else f"{least:.2f}",
+        ]
+        for both, images, least in zip(
+            run["differences"], run["extra"]["pictures"], run["extra"]["detectable"], strict=True
+        )
+    ]
+    heads = ["points of top-1 error", "over images and training runs", "over images alone", "could detect"]
+    name = f"{where(run['model'], run['data'])}, N = {run['provenance']['n']:,}"
+    return Sheet(f"{name}: differences with 95 % intervals", [(heads, rows)])
+
+
+def _told(found: Mapping) -> str:
+    ends = "one run, no interval" if found["low"] is None else f"{found['low']:+.2f}, {found['high']:+.2f}"
+    return f"{found['mean']:+.2f} [{ends}]"
+
+
 def trainings_plot(run: Mapping, ax: mpl.axes.Axes) -> None:
-    """Every training's error with its interval over pictures, and the mean of each method as a line."""
+    """Every training run's error with its interval over images, and the mean of each method as a line."""
     trained = pd.DataFrame(run["extra"]["cells"])
     means = {row["method"]: row["mean"] for row in run["rows"] if row["metric"] == "top1_error"}
     for y, (method, own) in enumerate(trained.groupby("method", sort=False)):
@@ -45,12 +82,12 @@ def trainings_plot(run: Mapping, ax: mpl.axes.Axes) -> None:
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_xlabel("top-1 error (%)")
-    ax.set_title(f"{run['model']} on {run['data']}: trainings (dots), their mean (line)", fontsize=8)
+    ax.set_title(f"{where(run['model'], run['data'])}: training runs (dots), their mean (line)", fontsize=8)
     ax.grid(axis="x", lw=0.3)
 
 
 def differences_plot(run: Mapping, table: str, ax: mpl.axes.Axes) -> None:
-    """Differences between methods: over all trainings, of trainings with the same seed, and those that are printed."""
+    """Differences between methods: over all training runs, of runs with the same seed, and those that are printed."""
     rows = run["differences"]
     names = [f"{label(row['method'])} - {label(row['reference'])}" for row in rows]
     printed = printed_differences(table, run["data"])
@@ -62,26 +99,25 @@ def differences_plot(run: Mapping, table: str, ax: mpl.axes.Axes) -> None:
         reach = np.stack([own["mean"] - own["low"], own["high"] - own["mean"]])
         ax.errorbar(
             own["mean"], place, xerr=reach, fmt="x", ms=4, lw=0.8, color=PALETTE[6],
-            label="one seed, interval over pictures",
+            label="one seed, interval over images",
         )  # fmt: skip
         if row["low"] is not None:
             reach = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
             ax.errorbar(
                 row["mean"], y, xerr=reach, fmt="D", ms=5, capsize=3, color=PALETTE[0],
-                label="all seeds, interval over pictures and seeds",
+                label="all seeds, interval over images and seeds",
             )  # fmt: skip
         for i, (model, group) in enumerate(printed.groupby("model", sort=False)):
-            value = group[(group.method == row["method"]) & (group.reference == row["reference"])]["mean"]
-            marker = "os^v"[i % 4]
-            ax.plot(
-                value, [y - 0.2] * len(value), marker, ms=6, mfc="none", color=PALETTE[1],
-                label=f"paper, {model}",
-            )  # fmt: skip
+            gaps = {(p.method, p.reference): p.mean for p in group.itertuples()}
+            gaps |= {(b, a): -gap for (a, b), gap in gaps.items()}  # a run may keep a difference the other way round
+            value = [gaps[pair] for pair in [(row["method"], row["reference"])] if pair in gaps]
+            ring = {"ms": 6, "mfc": "none", "color": PALETTE[1], "label": f"paper, {networks.name(model)}"}
+            ax.plot(value, [y - 0.2] * len(value), "os^v"[i % 4], **ring)
     ax.axvline(0, lw=0.6, color="black")
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.5)
     ax.set_xlabel("difference of the top-1 errors (points); below 0 the first is better")
-    ax.set_title(f"{run['model']} on {run['data']}: differences", fontsize=8)
+    ax.set_title(f"{where(run['model'], run['data'])}: differences", fontsize=8)
     ax.grid(axis="x", lw=0.3)
 
 
@@ -130,7 +166,9 @@ def overlap_figure(runs: Sequence[Mapping], width: float = 6.875) -> Figure:
                 ax.text(
                     len(runs) - 0.45, printed[method] + 1, f"{printed[method]:g}", fontsize=7, color=colour, ha="right"
                 )
-            ax.set_xticks(range(len(runs)), [run_name(run).replace(" on ", "\n") for run in runs], fontsize=7)
+            ax.set_xticks(
+                range(len(runs)), [where(run["model"], run["data"]).replace(" on ", "\n") for run in runs], fontsize=7
+            )
             ax.set(xlim=(-0.55, len(runs) - 0.4), ylim=(0, 100))
             ax.set_title(text, fontsize=8)
         axes[0].set_ylabel("IoU (%)")
@@ -141,6 +179,44 @@ def overlap_figure(runs: Sequence[Mapping], width: float = 6.875) -> Figure:
             mpl.lines.Line2D([], [], marker="x", ls="", color="0.4", label="chance: independent masks"),
         ]
         fig.legend(handles=marks, loc="outside lower center", ncols=5, fontsize=7)
+    return fig
+
+
+def thresholds_figure(runs: Sequence[Mapping], methods: Sequence[str], width: float = 6.875) -> Figure:
+    """The mean IoU by the threshold of the masks, a panel per run; dashed: with the map of another image."""
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(1, len(runs), figsize=(width, 2.9), sharey=True, squeeze=False)
+        for ax, run in zip(axes[0], runs, strict=True):
+            for colour, method in zip(PALETTE[1::-1], methods, strict=True):
+                curves = run["extra"]["methods"].get(method, {"curves": {}})["curves"]
+                for kind, line, more in (("iou", "-", ""), ("iou_shuffled", "--", ", another image")):
+                    if curves:
+                        ax.plot(
+                            run["extra"]["thresholds"], curves[kind], line, color=colour, label=label(method) + more
+                        )
+            ax.axvline(127, color="0.6", lw=0.7, ls="-")
+            ax.set(xlabel="threshold of 255", ylim=(0, 100))
+            ax.set_title(where(run["model"], run["data"]), fontsize=8)
+        axes[0, 0].set_ylabel("mean IoU (%)")
+        fig.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return fig
+
+
+def pairs_figure(run: Mapping, methods: Sequence[str], width: float = 6.875) -> Figure:
+    """The IoU of the maps of every two networks, a matrix per method."""
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(1, len(methods), figsize=(width, 3.4), squeeze=False)
+        for ax, method in zip(axes[0], methods, strict=True):
+            part = run["extra"]["methods"][method]
+            values, names = np.array(part["matrix"]), [one["about"] for one in part["networks"]]
+            ax.imshow(values, vmin=0, vmax=100)
+            ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=6)
+            ax.set_yticks(range(len(names)), names, fontsize=6)
+            for (i, j), value in np.ndenumerate(values):
+                colour = "white" if value < 60 else "black"
+                ax.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=6, color=colour)
+            ax.set_title(f"{label(method)}: IoU (%)", fontsize=8)
+        fig.suptitle(where(run["model"], run["data"]), fontsize=8)
     return fig
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from html import escape
 
 import pandas as pd
 
 from campanion.cams.methods import label
 from campanion.report import networks
+from campanion.report.networks import where
 from campanion.report.papers import title
-from campanion.report.tables import Table, table_per_run
+from campanion.report.tables import beside
+from campanion.results import provenance
 from campanion.results.measures import DIRECTION, TITLES, better
 
 ARROWS = {"higher": "\u2191", "lower": "\u2193"}
@@ -71,15 +73,6 @@ def not_run(runs: Sequence[Mapping], models: Sequence[str]) -> str:
     return f"Not run here: {', '.join(where(*name.split('@')) for name in lacking)}."
 
 
-def where(model: str, data: str) -> str:
-    """A network and its data as one prints them.
-
-    >>> where("voc_vgg16", "voc2007")
-    'VGG16 of VOC on VOC2007'
-    """
-    return f"{networks.name(model)} on {networks.data(data)}"
-
-
 def method_name(name: str) -> str:
     """A method of a result as a page names it; :func:`campanion.cams.methods.label` and what results name beside it.
 
@@ -120,21 +113,47 @@ def as_printed(
 
     >>> as_printed("fd", "table2", result["runs"], reference="fd_cam")
     """
-    blocks: dict[str, list[tuple[Mapping, Table]]] = {}
-    for run in runs:
-        (shown,) = table_per_run(paper, table, {"runs": [run]}, stands=stands).values()
-        if stands:  # the other printed networks have rows of the same methods
-            shown = replace(shown, frame=shown.frame[shown.frame["model"] == run["model"]])
-        blocks.setdefault(run["model"], []).append((run, shown))
+    blocks: dict[str, list[tuple[Mapping, pd.DataFrame]]] = {}
     foot = list(notes)
-    for _, shown in (pair for pairs in blocks.values() for pair in pairs):
-        foot += [line for line in shown.notes if line not in foot]
-        foot += [line for line in shown.provenance if line not in foot]
+    for run in runs:
+        frame, own = beside(paper, table, run, stands)
+        blocks.setdefault(run["model"], []).append((run, frame))
+        foot += own
+    foot += [provenance.line(run["provenance"]) for run in runs]
     return Sheet(
         f"{title(paper, table)}: paper / ours \u00b1 half of the 95 % interval",
         [_block(model, pairs, methods, reference, titles or {}) for model, pairs in blocks.items()],
-        foot,
+        list(dict.fromkeys(foot)),
     )
+
+
+def means(
+    runs: Sequence[Mapping],
+    columns: Mapping[str, tuple[str, int]],
+    caption: str,
+    names: Mapping[str, str] | None = None,
+    factors: Mapping[str, float] | None = None,
+) -> Sheet:
+    """Means with 95 % intervals: a block per run, a row per method with its N, a column per metric.
+
+    Args:
+        columns: a title and the number of decimals, by metric; one that a run lacks is left out.
+        names: of rows, by method, in their order; None shows all of the run's methods.
+        factors: what the numbers of a metric are multiplied by.
+
+    >>> means(result["runs"], {"overall": ("insertion - deletion", 3), "ad": ("AD (%)", 1)}, "Means over the images")
+    """
+    blocks = []
+    for run in runs:
+        found = {(r["method"], r["metric"]): r for r in run["rows"] if r["metric"] in columns and r["n"]}
+        there = [metric for metric in columns if any(m == metric for _, m in found)]
+        shown = [m for m in names or dict.fromkeys(m for m, _ in found) if any((m, k) in found for k in there)]
+        most = {m: max(found[m, k]["n"] for k in there if (m, k) in found) for m in shown}
+        heads = [where(run["model"], run["data"]), "N", *(columns[metric][0] for metric in there)]
+        cells = [[_mean(found.get((m, k)), columns[k][1], (factors or {}).get(k, 1)) for k in there] for m in shown]
+        named = [(names or {}).get(m) or method_name(m) for m in shown]
+        blocks.append((heads, [[n, f"{most[m]:,}", *row] for n, m, row in zip(named, shown, cells, strict=True)]))
+    return Sheet(caption, blocks)
 
 
 def differences(
@@ -175,7 +194,7 @@ def _full(name: str) -> str:
 
 def _block(
     model: str,
-    pairs: Sequence[tuple[Mapping, Table]],
+    pairs: Sequence[tuple[Mapping, pd.DataFrame]],
     methods: Sequence[str] | None,
     reference: str | None,
     titles: Mapping[str, str],
@@ -183,11 +202,11 @@ def _block(
     """Heads and rows of one network, whose runs stand side by side."""
     heads, columns = [networks.name(model)], []
     names = dict.fromkeys(
-        (r.method, r.label) for _, shown in pairs for r in shown.frame.itertuples()
+        (r.method, r.label) for _, frame in pairs for r in frame.itertuples()
         if methods is None or r.method in methods
     )  # fmt: skip
-    for run, shown in pairs:
-        for metric, part in shown.frame.groupby("metric", sort=False):
+    for run, frame in pairs:
+        for metric, part in frame.groupby("metric", sort=False):
             part = part[part["method"].isin([method for method, _ in names])]
             most = part["n"].max()
             if pd.isna(most):
@@ -225,6 +244,13 @@ def _column(
             text += f"; {method_name(reference)} there {row['ours'] + same['mean']:.{digits}f})" if same else ")"
         cells[method] = (text, {1.0: "b", 2.0: "i"}.get(rank.get(method), ""))
     return cells
+
+
+def _mean(row: Mapping | None, digits: int, factor: float) -> str:
+    if row is None:
+        return "-"
+    ends = [f"{factor * row[k]:.{digits}f}" for k in ("low", "high") if row[k] is not None]
+    return f"{factor * row['mean']:.{digits}f}" + (f" [{', '.join(ends)}]" if ends and row["low"] < row["high"] else "")
 
 
 def _difference(found: Mapping | None, digits: int) -> tuple[str, str]:

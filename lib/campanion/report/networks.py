@@ -23,6 +23,10 @@ NETWORKS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "resnet20": ("ResNet-20", LINEAR),
         "resnet110": ("ResNet-110", LINEAR),
         "resnext29": ("ResNeXt-29", LINEAR),
+        "scenes_resnet": ("small ResNet of scenes", LINEAR),
+        "scenes_lfi": ("LFI-CAM of scenes", LINEAR),
+        "scenes_lfi_nofin": ("LFI-CAM without FIN", LINEAR),
+        "scenes_abn": ("ABN of scenes", LINEAR),
         "vqa": ("VQA network", HIDDEN),
         "vqa_scenes": ("VQA network of scenes", HIDDEN),
     }
@@ -92,3 +96,12 @@ def data(name: str) -> str:
     'ImageNet'
     """
     return _DATA.get(name, name)
+
+
+def where(model: str, dataset: str) -> str:
+    """Networks (joined by *and*) and their data as one prints them.
+
+    >>> where("voc_vgg16", "voc2007")
+    'VGG16 of VOC on VOC2007'
+    """
+    return f"{' and '.join(map(name, model.split(' and ')))} on {data(dataset)}"

@@ -11,7 +11,7 @@ from html import escape
 import pandas as pd
 
 from campanion import paths
-from campanion.report import words
+from campanion.report import networks, words
 from campanion.report.papers import PAPERS
 from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME
 from campanion.report.verdicts import BY_EYE, GROUPS, NOT_RUN, OWN, Answer, Verdict, verdicts
@@ -108,8 +108,8 @@ def plain(found: Sequence[Verdict]) -> str:
     lines = [f"{len(found)} claims; {GROUPS[OWN]}: " + ", ".join(f"{n} {word}" for word, n in counts.items())]
     for v in found:
         if v.answers:
-            others = "; ".join(f"{GROUPS[k]}: {g.word}" for k, g in v.groups.items() if k != OWN and g.judgement)
-            lines.append(f"  {v.claim.place.split(';')[-1].strip()}: {v.claim.sentence} {v.word}; {others}")
+            others = [f"{GROUPS[k]}: {g.word}" for k, g in v.groups.items() if k != OWN and g.judgement]
+            lines.append(f"  {v.claim.place.split(';')[-1].strip()}: {v.claim.sentence} {'; '.join([v.word, *others])}")
     return "\n".join(lines)
 
 
@@ -179,7 +179,7 @@ def _cells(answer: Answer) -> tuple[str, ...]:
     same = "; these coincide here" if d.tied else ""
     inside = {True: "yes", False: "no", None: ""}[d.as_printed]
     found = (f"{SIGNS[j.word]} {j.word}{counted}", words.asked(d) + same, words.printed(d), words.measured(d))
-    return (words.run_name(answer.model, answer.data) + own, *found, inside, f"{j.n:,}", words.chance(answer.power))
+    return (networks.where(answer.model, answer.data) + own, *found, inside, f"{j.n:,}", words.chance(answer.power))
 
 
 def _rests_on(group: object) -> str:
@@ -195,7 +195,7 @@ def _rests_on(group: object) -> str:
             "" if low != low else f", one more network: {words.interval((low + high) / 2, low, high).split(' ', 1)[1]}"
         )
     else:
-        names = "; ".join(words.run_name(a.model, a.data) for a in heard)
+        names = "; ".join(networks.where(a.model, a.data) for a in heard)
         ahead = "" if d.exact else f", N = {group.judgement.n:,}"
     told = f"{words.asked(d)} {words.measured(d)}"
     power = words.chance(group.power)

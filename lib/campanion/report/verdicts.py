@@ -15,7 +15,7 @@ from scipy import stats
 
 from campanion.report import networks
 from campanion.report.claims import Claim, Fit, load_claims
-from campanion.report.evidence import NotThere, Run, comparisons, correlation, printed_run
+from campanion.report.evidence import NotThere, Run, comparisons, correlation
 from campanion.report.papers import paper_data
 from campanion.report.rule import AGAINST, HOLDS, LEVEL, Comparison, Judgement, judge, judge_cells, power
 from campanion.results.statistics import LEAST, random_effects
@@ -27,7 +27,7 @@ GROUPS = {
     OWN: "the paper's own setting",
     HIDDEN: "networks with hidden layers",
     LINEAR: "linear and nearly linear networks",
-    OTHER: "other networks and trainings",
+    OTHER: "other networks and training runs",
 }
 _WORDS = {
     OWN: {HOLDS: "reproduced", AGAINST: "not reproduced"},
@@ -110,19 +110,6 @@ def verdict(claim: Claim, results: Mapping[str, Mapping]) -> Verdict:
 def verdicts(results: Mapping[str, Mapping]) -> list[Verdict]:
     """The verdict of every claim, in the order of claims.yml."""
     return [verdict(c, results) for c in load_claims()]
-
-
-def printed_passes(claim: Claim) -> bool | None:
-    """Whether the paper's own numbers bear the claim out (they have no width); None where it prints none of them."""
-    words = []
-    for setting in claim.own:
-        for model, data in ((m, d) for m in setting.network for d in setting.data):
-            run = printed_run(claim, model, data)
-            try:
-                words.append(_judge(claim)(comparisons(claim, run)).word)
-            except (NotThere, AttributeError):  # it prints no such number, or no table at all
-                continue
-    return all(w == HOLDS for w in words) if words else None
 
 
 def runs_of(claim: Claim, results: Mapping[str, Mapping]) -> list[Run]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import floor, log10
 
 from campanion.cams.methods import label
-from campanion.report import networks
 from campanion.report.rule import Comparison
 from campanion.results.measures import TITLES, limits
 
@@ -112,8 +111,3 @@ def chance(power: float | None) -> str:
     if power is None:
         return ""
     return "below 1 %" if power < 0.005 else "above 99 %" if power > 0.995 else f"{100 * power:.0f} %"
-
-
-def run_name(model: str, data: str) -> str:
-    """``ResNet-18 on ImageNet``; several networks keep one data set."""
-    return f"{' and '.join(networks.name(m) for m in model.split(' and '))} on {networks.data(data)}"

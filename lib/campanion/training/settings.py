@@ -9,13 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import (
-    Field,
-    StrictBool,
-    StrictInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
 
 from campanion import paths
 from campanion.errors import MissingData, unknown
