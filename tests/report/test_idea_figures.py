@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-import numpy as np
 import pytest
 import torch
 from campanion.report import idea_figures as idea
-
-IMAGE = np.zeros((8, 8, 3))
 
 
 @pytest.fixture(autouse=True)
@@ -33,25 +30,6 @@ def test_a_network_has_a_box_for_each_text_and_an_arrow_for_each_pair():
     ]  # fmt: skip
 
 
-def test_steps_show_the_chosen_channels_and_their_weights():
-    maps = torch.arange(5 * 4).reshape(1, 5, 2, 2).float()
-    found = {"F": maps, "M": maps, "F'": 2 * maps, "I~": torch.ones(1, 1, 2, 2), "L": torch.ones(1, 2, 2)}
-    weights = torch.tensor([[0.1, 0.4, 0.2, 0.2, 0.1]])
-    fig = idea.steps_figure(IMAGE, {**found, "w": weights}, [1, 4])
-    assert titles(fig)[1:3] == ["$F_k$, k = 1", "$F_k$, k = 4"]
-    assert [bar.get_width() for bar in fig.axes[-1].patches] == pytest.approx([0.4, 0.1])
-    np.testing.assert_array_equal(fig.axes[1].images[0].get_array(), maps[0, 1])
-
-
-def test_an_absent_channel_of_the_game_is_dark():
-    activations = torch.rand(3, 4, 4) + 0.1
-    present = torch.tensor([[True, False, True], [False, True, True]])
-    fig = idea.game_figure(IMAGE, activations, present, torch.tensor([1.0, 2.5]), [0, 1], "t")
-    assert titles(fig) == ["0: present", "1: absent", "0: absent", "1: present"]
-    assert not fig.axes[2].images[0].get_array().any()
-    assert "2.50" in fig.axes[7].texts[0].get_text()
-
-
 def test_agreement_is_drawn_against_the_line_of_equality():
     x, y = torch.tensor([0.0, 1.0]), torch.tensor([0.5, 3.0])
     fig = idea.agreement_figure({"a": {"x": x, "y": y, "error": x}, "b": {"x": x, "y": y, "error": x}}, "x", "y")
@@ -60,14 +38,6 @@ def test_agreement_is_drawn_against_the_line_of_equality():
     assert list(line.get_xdata()) == list(line.get_ydata()) == [0, 3]
     coloured = idea.agreement_figure({"a": {"x": x, "y": y, "colour": x}}, "x", "y", 1, "share")
     assert coloured.axes[-1].get_ylabel() == "share"
-
-
-def test_contributions_add_up_to_the_map_that_is_drawn():
-    activations, weights = torch.rand(4, 3, 3), torch.tensor([1.0, -2.0, 0.5, 0.0])
-    fig = idea.contributions_figure(IMAGE, activations, activations, weights, [0, 1], torch.rand(8, 8))
-    drawn = fig.axes[6].images[0].get_array()
-    np.testing.assert_allclose(drawn, torch.einsum("k,khw->hw", weights, activations).relu(), rtol=1e-5)
-    assert "-2.00" in fig.axes[5].get_title()
 
 
 def test_the_channels_that_are_missed_most_are_named():

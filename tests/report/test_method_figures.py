@@ -76,10 +76,27 @@ def test_classes_and_spreads_have_a_panel_per_run(runs):
     assert len([ax for ax in fig.axes if ax.has_data()]) == len(runs)
 
 
-def test_a_line_for_each_channel_and_a_map_for_each_member():
-    maps = {"channel 3": [("channel 3", np.eye(4)), ("9: 0.81", np.eye(4))], "channel 5": [("channel 5", np.eye(4))]}
-    fig = method_figures.channel_panel(np.zeros((8, 12, 3)), maps, "a network")
-    assert [ax.get_title() for ax in fig.axes if ax.get_title()] == ["channel 3", "9: 0.81", "channel 5"]
+def test_a_grid_shows_images_texts_maps_and_maps_over_images():
+    image, map, signed = np.zeros((8, 12, 3)), np.eye(4), np.eye(4) - 2
+    rows = [
+        [("image", image), ("a map", map), ("over", (image, map))],
+        [("more", "59 more"), ("both", signed), ("m", -map)],
+    ]
+    fig = method_figures.image_grid(rows, ["one", "two"], "a network", cmap="jet")
+    assert [ax.get_title() for ax in fig.axes] == ["image", "a map", "over", "more", "both", "m"]
+    assert fig.axes[1].images[0].get_cmap().name == "jet"
+    assert len(fig.axes[2].images) == 2
+    assert fig.axes[3].texts[0].get_text() == "59 more"
+    assert fig.axes[4].images[0].get_clim() == fig.axes[5].images[0].get_clim() == (-2, 2)
+    assert fig.axes[3].get_ylabel() == "two"
+
+
+def test_cosines_and_group_sizes_have_a_panel_per_run():
+    runs = load_result("25_fd_fig3_channel_groups")["runs"]
+    fig = method_figures.cosines_figure(runs)
+    assert [len(ax.patches) for ax in fig.axes] == [2] * len(runs)
+    fig = method_figures.group_sizes_figure(runs, (5, 20), {"channel": "own", "all": "all pairs"})
+    assert [len(ax.lines) for ax in fig.axes] == [2] * len(runs)
 
 
 def test_curves_of_an_image_stand_beside_its_maps():

@@ -33,9 +33,9 @@ TITLES = {
     "ablation_cam": "Ablation-CAM, matrix product",
     "ablation_cam_head": "Ablation-CAM, K forwards of the head",
     "ablation_cam_network": "Ablation-CAM, K forwards of the network",
-    "shap_cam_1": "SHAP-CAM_1, matrix product",
-    "shap_cam_100": "SHAP-CAM_100, matrix product",
-    "shap_cam_1_head": "SHAP-CAM_1, forwards of the head",
+    "shap_cam_1": "SHAP-CAM, 1 ordering, matrix product",
+    "shap_cam_100": "SHAP-CAM, 100 orderings, matrix product",
+    "shap_cam_1_head": "SHAP-CAM, 1 ordering, forwards of the head",
 }
 
 

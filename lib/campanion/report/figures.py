@@ -25,6 +25,7 @@ logging.getLogger("fontTools").setLevel(logging.ERROR)
 # Wong's palette (Nature Methods 8, 441, 2011), told apart with every common colour-vision deficiency and in grey
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MAP = "viridis"
+SIGNED = "PuOr_r"  # of what may be negative; white is 0
 
 STYLE = {
     "axes.prop_cycle": cycler(color=PALETTE) + cycler(linestyle=["-", "--", "-.", ":"] * 2),

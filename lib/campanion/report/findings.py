@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from campanion.report import networks, words
 from campanion.report.claims import find_claim
+from campanion.report.comparisons import bias_figure
 from campanion.report.evidence import NotThere, Run, comparisons, correlation
 from campanion.report.figures import PALETTE, STYLE
 from campanion.report.papers import published
@@ -68,16 +69,12 @@ def bold_cells(results: Mapping[str, Mapping]) -> Finding:
     own = frame[frame.kind == networks.HIDDEN]
     spans = {name: _span(own[own.claim.str.startswith(said)].power) for name, said in names.items()}
     text = (
-        "A bold number says that a method was best on the images of the paper, not that it would be on others. "
-        "With the "
-        "variances of our networks with hidden layers and the paper's own number of images, differences "
-        "exactly as large "
-        "as printed would show **SHAP-CAM best in all 18 comparisons with a chance of "
-        f"{spans['lift_table1_shap_best']}**, LIFT-CAM best in most cells with "
-        f"{spans['lift_table3_most_cells']}, and its "
-        f"lowest deletion AUC with {spans['lift_table4_deletion']}: these cells could hardly have been told "
-        f"from a tie. For "
-        f"FD-CAM's insertion minus deletion the chance is {spans['fd_table1_best_overall']}."
+        "A bold number says that a method was best on the images of the paper, not that it would be on others. With "
+        "the variances of our networks with hidden layers and the paper's own number of images, differences exactly "
+        "as large as printed would show **SHAP-CAM best in all 18 comparisons with a chance of "
+        f"{spans['lift_table1_shap_best']}**, LIFT-CAM best in most cells with {spans['lift_table3_most_cells']}, and "
+        f"its lowest deletion AUC with {spans['lift_table4_deletion']}: these cells could hardly have been told from "
+        f"a tie. For FD-CAM's insertion minus deletion the chance is {spans['fd_table1_best_overall']}."
     )
     return Finding("Several bold numbers could not have been told from a tie", text, fig)
 
@@ -85,7 +82,8 @@ def bold_cells(results: Mapping[str, Mapping]) -> Finding:
 def centre_point(results: Mapping[str, Mapping]) -> Finding:
     """The pointing game's baseline that Table II does not print."""
     table = published("fd", "table2").set_index("method").number
-    run = max(_full(results, "22_fd_table2_pointing_game"), key=lambda r: networks.head(r.model) == networks.HIDDEN)
+    found = _full(results, "22_fd_table2_pointing_game")
+    run = max(found, key=lambda r: (r.model == "voc_vgg16", networks.head(r.model) == networks.HIDDEN))
     centre, chance = (run.mean(m, "pointing_accuracy")["mean"] for m in ("centre point", "random point"))
     rows = [(words.method(m), v, "the paper's VGG16") for m, v in table.items()]
     rows += [(words.method(m), run.mean(m, "pointing_accuracy")["mean"], networks.short(run.model)) for m in table.index
@@ -100,11 +98,10 @@ def centre_point(results: Mapping[str, Mapping]) -> Finding:
         ax.set(xlabel=TITLES["pointing_accuracy"], ylabel="")
     ablation = table["ablation_cam"]
     text = (
-        f"Pointing at **the centre of every image scores {centre:.1f} %** in the pointing game on VOC2007 "
-        f"(N = {run.mean('centre point', 'pointing_accuracy')['n']:,}), a random point {chance:.1f} %. The "
-        f"paper's Table II "
-        f"has no such line, and its Ablation-CAM ({ablation:.1f} %) is {'below' if ablation < centre else 'above'} the "
-        "centre. The distance of a method from this line, not from 0, is what it knows."
+        f"Pointing at **the centre of every image scores {centre:.1f} %** in the pointing game on VOC2007 (N = "
+        f"{run.mean('centre point', 'pointing_accuracy')['n']:,}), a random point {chance:.1f} %. The paper's Table "
+        f"II has no such line, and its Ablation-CAM ({ablation:.1f} %) is {'below' if ablation < centre else 'above'} "
+        "the centre. The distance of a method from this line, not from 0, is what it knows."
     )
     return Finding("The centre of the image beats the paper's Ablation-CAM", text, fig)
 
@@ -125,45 +122,38 @@ def fin(results: Mapping[str, Mapping]) -> Finding:
     shared = words.interval(overlap["mean"], overlap["low"], overlap["high"], "iou")
     said = "; over ".join(f"{words.method(c.reference)}, {words.measured(c)} points" for c in error)
     text = (
-        f"LFI-CAM's contribution is to *learn* the importance of the features. On {networks.data(run.data)} a "
-        f"trained FIN "
-        f"gains, over {said} (above 0: the trained one errs less; "
-        f"one training has no interval; N = {error[0].n:,} images). Its map and the "
-        f"plain mean of "
-        f"the same feature maps overlap by **{shared} %**, and their insertion minus deletion differs by "
-        f"{words.measured(maps)}. The design explains it: a softmax over N pooled values stays near 1/N."
+        f"LFI-CAM's contribution is to *learn* the importance of the features. On {networks.data(run.data)} a trained "
+        f"FIN gains, over {said} (above 0: the trained one errs less; one training has no interval; N = "
+        f"{error[0].n:,} images). Its map and the plain mean of the same feature maps overlap by **{shared} %**, and "
+        f"their insertion minus deletion differs by {words.measured(maps)}. The design explains it: a softmax over N "
+        "pooled values stays near 1/N."
     )
     return Finding("A trained, a frozen and an absent FIN: no difference seen", text, fig)
 
 
 def bias(results: Mapping[str, Mapping]) -> Finding:
-    """FD-CAM's bias b: what the method is worth over its values."""
-    rows = []
-    for run in _full(results, "24_fd_sweep"):
-        for (method, metric), row in run.means.items():
-            if metric == "overall" and method.startswith("fd_cam:bias="):
-                rows.append((float(method.split("=")[1]), row["mean"], networks.where(run.model, run.data), row["n"]))
-        own = run.means.get(("fd_cam", "overall"))
-        rows += [(0.5, own["mean"], networks.where(run.model, run.data), own["n"])] if own else []
-    frame = pd.DataFrame(rows, columns=["b", "overall", "network", "n"]).sort_values(["network", "b"])
-    with mpl.rc_context(STYLE):
-        fig, ax = plt.subplots(figsize=(WIDTH, 2.6))
-        sns.lineplot(frame, x="b", y="overall", hue="network", style="network", markers=True, ax=ax, errorbar=None)
-        ax.axvline(0.5, color="0.6", lw=0.8, ls=":")
-        ax.set(xlabel="bias b (the paper's: 0.5)", ylabel=TITLES["overall"])
-    spread = frame.groupby("network").overall.agg(["max", "min"])
-    best = frame.loc[frame.groupby("network").overall.idxmax()].set_index("network").b
-    said = "; ".join(
-        f"{n}: best at b = {best[n]:g} ({r['max']:.3f}), worst {r['min']:.3f}" for n, r in spread.iterrows()
-    )
+    """FD-CAM's bias b: how many channels it makes negative, and what that does to the map."""
+    full = [r for r in results.get("24_fd_bias", {"runs": []})["runs"] if r["mode"] == "full"]
+    runs = sorted(full, key=lambda r: r["model"] != "voc_vgg16")
+    shown = {
+        "negative": "channels with a negative weight (%)",
+        "energy_proportion": "energy in the box (%), higher is better",
+        "ad": "average drop (%), lower is better",
+    }
+    at = {r["model"]: {m: Run.of(r).mean("b=0.5", m) for m in shown} for r in runs}
+    counted = {m: found["negative"] for m, found in at.items()}
+    negative = "; ".join(f"{networks.name(m)} {row['mean']:.0f} % (N = {row['n']})" for m, row in counted.items())
+    least = min(at, key=lambda m: at[m]["energy_proportion"]["mean"])
+    (run,) = (Run.of(r) for r in runs if r["model"] == least)
+    energy, plain = (run.mean(m, "energy_proportion")["mean"] for m in ("b=0.5", "grad_cam"))
     text = (
         "Eq. (10) subtracts b = 0.5 from a gradient weight that was stretched to 0..1 over the K channels and "
-        "multiplied by "
-        "up to e. How many weights that makes negative depends on how they are spread, so on K and the head: **b is no "
-        f"constant of the method**. Insertion minus deletion over b (N = {frame.n.min():,} images): {said}. "
-        "Notebook 24 goes further."
+        "multiplied by up to e. How many weights that makes negative depends on how they are spread, so on K and the "
+        "head: **b is no constant of the method**. With b = 0.5 this many channels have a negative weight: "
+        f"{negative}. On {networks.name(least)} {energy:.0f} % of the map's energy is in the box, where Grad-CAM has "
+        f"{plain:.0f} %. Notebook 24 has the other values of b, and two that follow the image."
     )
-    return Finding("FD-CAM's bias is a property of the network", text, fig)
+    return Finding("FD-CAM's bias is a property of the network", text, bias_figure(runs, shown))
 
 
 def two_networks(results: Mapping[str, Mapping]) -> Finding:
@@ -187,13 +177,11 @@ def two_networks(results: Mapping[str, Mapping]) -> Finding:
     big = "ResNet-50"
     times = at[big, kinds["lfi_cam:paper"]] / at[big, "ABN, printed"]
     text = (
-        f"Table 3 prints {at[big, 'LFI-CAM, printed']:.2f} M parameters for LFI-CAM in ResNet-50. A network "
-        f"with the FIN of "
-        "the supplement (four 3x3 convolutions over 2,048 channels) has "
-        f"**{at[big, kinds['lfi_cam:paper']]:.1f} M**, {times:.1f} times ABN's {at[big, 'ABN, printed']:.2f} "
-        f"M. The printed "
-        f"sizes are those of an earlier state of the authors' code ({at[big, kinds['lfi_cam']]:.2f} M), whose FIN no "
-        "gradient reaches. *Fewer parameters than ABN* holds for that network; the paper's equations describe "
+        f"Table 3 prints {at[big, 'LFI-CAM, printed']:.2f} M parameters for LFI-CAM in ResNet-50. A network with the "
+        "FIN of the supplement (four 3x3 convolutions over 2,048 channels) has "
+        f"**{at[big, kinds['lfi_cam:paper']]:.1f} M**, {times:.1f} times ABN's {at[big, 'ABN, printed']:.2f} M. The "
+        f"printed sizes are those of an earlier state of the authors' code ({at[big, kinds['lfi_cam']]:.2f} M), whose "
+        "FIN no gradient reaches. *Fewer parameters than ABN* holds for that network; the paper's equations describe "
         "the other."
     )
     return Finding("The printed sizes and the supplement's FIN are two networks", text, fig)
@@ -213,15 +201,12 @@ def discriminability(results: Mapping[str, Mapping]) -> Finding:
             ax.set_xlabel(f"{TITLES[metric]}:\nFD-CAM better by", fontsize=7)
     own, other, overlap = (run.difference("fd_cam", "grad_cam", m) for m in metrics)
     text = (
-        "FD-CAM is said to tell classes apart better than gradient and score based methods (abstract, Fig. 6). "
-        "On images "
-        f"with several classes ({networks.where(run.model, run.data)}, N = {own.n:,}) it puts {_more(own)} "
-        f"energy on its "
-        f"own class than Grad-CAM, {_more(_turned(other))} on the other classes, and its maps of two classes "
-        f"overlap by "
-        f"{_more(_turned(overlap))}. The claim needs more, less and less."
+        "FD-CAM is said to tell classes apart better than gradient and score based methods (abstract, Fig. 6). On "
+        f"images with several classes ({networks.where(run.model, run.data)}, N = {own.n:,}) it puts {_more(own)} "
+        f"energy on its own class than Grad-CAM, {_more(_turned(other))} on the other classes, and its maps of two "
+        f"classes overlap by {_more(_turned(overlap))}. The claim needs more, less and less."
     )
-    return Finding("FD-CAM's maps of two classes overlap more, not less", text, fig)
+    return Finding("FD-CAM tells two classes apart no better than Grad-CAM does", text, fig)
 
 
 def closer_is_better(results: Mapping[str, Mapping]) -> Finding:
@@ -253,12 +238,10 @@ def closer_is_better(results: Mapping[str, Mapping]) -> Finding:
     said = "; ".join(f"{n}: {c.value:.2f}" for n, c in correlations)
     best = (frame.loc[frame.groupby("network")["drop"].idxmin()].method == words.method("score_cam")).sum()
     text = (
-        "LIFT-CAM's section 4.1 concludes that maps are the better the closer their weights are to the SHAP "
-        "values. Over "
-        f"the six methods of Table 3 the rank correlation of closeness with a low average drop is {said} (1: "
-        f"as claimed). "
-        "Six methods decide little, but nothing points that way: Score-CAM, the farthest from the SHAP values, has the "
-        f"lowest average drop on {best} of {len(names)} runs, since the metric favours broad maps."
+        "LIFT-CAM's section 4.1 concludes that maps are the better the closer their weights are to the SHAP values. "
+        f"Over the six methods of Table 3 the rank correlation of closeness with a low average drop is {said} (1: as "
+        "claimed). Six methods decide little, but nothing points that way: Score-CAM, the farthest from the SHAP "
+        f"values, has the lowest average drop on {best} of {len(names)} runs, since the metric favours broad maps."
     )
     return Finding("Closer to the SHAP values: not better maps here", text, fig)
 

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from campanion.cams.methods import label
-from campanion.report.figures import PALETTE, STYLE, bare, heatmap, picture
+from campanion.report.figures import MAP, PALETTE, SIGNED, STYLE, bare, heatmap, picture
+from campanion.report.networks import where
 
 PAPERS = "jet"  # the palette of the papers' own maps
 CURVES = ("insertion_curve", "deletion_curve")
@@ -26,33 +27,45 @@ def draw_boxes(fig: Figure, line: int, columns: int, boxes: Sequence[Sequence[fl
             ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=colour, lw=1.0))
 
 
-def channel_panel(
-    image: object, lines: Mapping[str, Sequence[tuple[str, object]]], title: str = "", width: float = 7.16
+def image_grid(
+    rows: Sequence[Sequence[tuple[str, object]]], names: Sequence[str] = (), title: str = "", cmap: str = MAP
 ) -> Figure:
-    """FD-CAM's Fig. 3: a line for each channel: its map over the image, then the maps of channels of its group.
+    """Titled images in rows: FD-CAM's Fig. 3, LIFT-CAM's Fig. 1 and 2, LFI-CAM's equations.
 
     Args:
-        image: RGB.
-        lines: by a line's name the heads and maps [H, W] of its columns.
+        rows: of a title and what stands below it: an image (RGB); a text; a map [h, w], in colours from 0 to its
+            largest value, or from minus to plus the largest of its row where one of the row has negative values; or
+            an image and a map over it.
+        names: of the rows, at their left.
+        cmap: of rows without negative values.
 
-    >>> channel_panel(image, {"channel 7": [("channel 7", a), ("channel 9: cosine 0.81", b)]})
+    >>> image_grid([[("image", image), ("channel 7", activations[7]), ("on the image", (image, map))]])
     """
-    most = max(len(line) for line in lines.values())
-    shown = picture(image)
-    side = (width - 0.9) / (1 + most)
-    tall = side * shown.shape[0] / shown.shape[1]
+    columns = max(map(len, rows))
+    first = next(shown for _, shown in rows[0] if not isinstance(shown, str))
+    height, length = picture(first[0] if isinstance(first, tuple) else first).shape[:2]
+    tall = (7.16 - 0.8 * bool(names)) / columns * height / length + 0.25
     with mpl.rc_context(STYLE):
-        fig, axes = plt.subplots(
-            len(lines), 1 + most, figsize=(width, len(lines) * (tall + 0.3) + 0.3 * bool(title)), squeeze=False
-        )
+        size = (7.16, len(rows) * tall + 0.3 * bool(title))
+        fig, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False)
         for ax in axes.flat:
             bare(ax)
-        for row, (name, line) in zip(axes, lines.items(), strict=True):
-            row[0].imshow(shown)
-            row[0].set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
-            for ax, (head, map) in zip(row[1:], line, strict=False):
-                heatmap(ax, shown, map, cmap=PAPERS, contour=False)
+        for i, (line, row) in enumerate(zip(axes, rows, strict=True)):
+            maps = [v for _, v in row if getattr(v, "ndim", 3) == 2]
+            signed = any(v.min() < 0 for v in maps)
+            reach = float(max(abs(v).max() for v in maps)) if signed else None
+            for ax, (head, shown) in zip(line, row, strict=False):
                 ax.set_title(head, fontsize=7, pad=2)
+                if isinstance(shown, str):
+                    ax.text(0, 0.5, shown, va="center", fontsize=7)
+                elif isinstance(shown, tuple):
+                    heatmap(ax, *shown, cmap=cmap, contour=False)
+                elif getattr(shown, "ndim", 3) == 2:
+                    ax.imshow(shown, cmap=SIGNED if signed else cmap, vmin=-reach if signed else 0, vmax=reach)
+                else:
+                    ax.imshow(picture(shown))
+            if names:
+                line[0].set_ylabel(names[i], fontsize=7, rotation=0, ha="right", va="center")
         fig.suptitle(title, fontsize=8)
     return fig
 
@@ -101,6 +114,47 @@ def curve_panel(
             ax.set_xlabel("per cent of the pixels", fontsize=7)
         fig.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
         fig.suptitle(title, fontsize=8)
+    return fig
+
+
+def cosines_figure(runs: Sequence[Mapping], width: float = 7.16) -> Figure:
+    """How often two channels have which cosine: of all pairs, and of pairs in a group; ``runs`` of notebook 25."""
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(1, len(runs), figsize=(width, 2.2), sharey=True, squeeze=False)
+        for ax, run in zip(axes[0], runs, strict=True):
+            kinds = zip(run["extra"]["cosines"].values(), ("all pairs", "pairs in a group"), ("-", "--"), strict=True)
+            for shares, text, style in kinds:
+                ax.stairs(shares, np.linspace(0, 1, len(shares) + 1), label=text, ls=style, lw=1.2)
+            ax.set(yscale="log", xlabel="cosine of two channels")
+            ax.set_title(where(run["model"], run["data"]), fontsize=8)
+        axes[0, 0].set_ylabel("share of the pairs")
+        axes[0, 0].legend()
+    return fig
+
+
+def group_sizes_figure(
+    runs: Sequence[Mapping], percentiles: Sequence[float], rules: Mapping[str, str], width: float = 7.16
+) -> Figure:
+    """The median group by the percentile, and the smallest and largest as a band; ``runs`` of notebook 25.
+
+    Args:
+        rules: what the percentile is of, and how it is named: ``{"channel": "each channel's own"}``.
+    """
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(1, len(runs), figsize=(width, 2.6), sharey=True, squeeze=False)
+        for ax, run in zip(axes[0], runs, strict=True):
+            rows = {(r["method"], r["metric"]): r["mean"] for r in run["rows"]}
+            for i, (rule, text) in enumerate(rules.items()):
+                names = [f"fd_cam:percentile={theta:g},percentile_of={rule}" for theta in percentiles]
+                low, middle, high = ([rows[n, f"size_{m}"] for n in names] for m in ("min", "median", "max"))
+                ax.plot(percentiles, middle, "os"[i] + "-", ms=3, color=PALETTE[i], label=text)
+                ax.fill_between(percentiles, low, high, color=PALETTE[i], alpha=0.2, lw=0)
+            ax.set(xscale="log", yscale="symlog", xlabel="θ (per cent)")
+            ax.set_xticks(percentiles, [f"{theta:g}" for theta in percentiles])
+            ax.set_title(where(run["model"], run["data"]), fontsize=8)
+            ax.minorticks_off()
+        axes[0, 0].set_ylabel("channels in a group")
+        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
 
