@@ -34,8 +34,8 @@ def image_grid(
 
     Args:
         rows: of a title and what stands below it: an image (RGB); a text; a map [h, w], in colours from 0 to its
-            largest value, or from minus to plus the largest of its row where one of the row has negative values; or
-            an image and a map over it.
+            largest value (from minus to plus that, where one of the row has negative values); or an image and a map
+            over it.
         names: of the rows, at their left.
         cmap: of rows without negative values.
 
@@ -51,9 +51,7 @@ def image_grid(
         for ax in axes.flat:
             bare(ax)
         for i, (line, row) in enumerate(zip(axes, rows, strict=True)):
-            maps = [v for _, v in row if getattr(v, "ndim", 3) == 2]
-            signed = any(v.min() < 0 for v in maps)
-            reach = float(max(abs(v).max() for v in maps)) if signed else None
+            signed = any(getattr(v, "ndim", 3) == 2 and v.min() < 0 for _, v in row)
             for ax, (head, shown) in zip(line, row, strict=False):
                 ax.set_title(head, fontsize=7, pad=2)
                 if isinstance(shown, str):
@@ -61,7 +59,8 @@ def image_grid(
                 elif isinstance(shown, tuple):
                     heatmap(ax, *shown, cmap=cmap, contour=False)
                 elif getattr(shown, "ndim", 3) == 2:
-                    ax.imshow(shown, cmap=SIGNED if signed else cmap, vmin=-reach if signed else 0, vmax=reach)
+                    reach = float(abs(shown).max())
+                    ax.imshow(shown, cmap=SIGNED if signed else cmap, vmin=-reach if signed else 0, vmax=reach or 1)
                 else:
                     ax.imshow(picture(shown))
             if names:
