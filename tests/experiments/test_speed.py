@@ -117,6 +117,13 @@ def test_fixed_comparisons_of_two_machines_stand_side_by_side():
     ]
 
 
+def test_a_processor_without_avx_512_is_another_machine(monkeypatch):
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
+    wide = speed.this_machine()
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    assert speed.this_machine() == f"{wide}, AVX2"
+
+
 def test_every_machine_has_a_file_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setenv("CAMPANION_ROOT", str(tmp_path))
     folder = tmp_path / "benchmarks"

@@ -84,16 +84,21 @@ def place(results: Mapping) -> str:
 
 
 def this_machine(device: str = "auto") -> str:
-    """Name of this machine's card (``"cuda"``) or processor."""
-    if device == "cuda":
-        import torch
+    """Name of this machine's card (``"cuda"``) or processor, and its vector instructions if they are not AVX-512.
 
+    Virtual machines of several generations of a processor have one name, and differ by a factor of three.
+    """
+    import torch
+
+    if device == "cuda":
         return torch.cuda.get_device_name()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        name = platform.processor() or platform.machine()
+    vectors = torch.backends.cpu.get_cpu_capability()
+    return name if vectors == "AVX512" else f"{name}, {vectors}"
 
 
 def _read(file: Path) -> dict:
