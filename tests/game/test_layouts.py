@@ -106,14 +106,3 @@ def test_the_explorer_offers_layers_of_every_layout():
     assert {"norm", "features", "features.5"} <= set(bench.layers())
     assert "head" not in bench.layers()
     assert bench.explain("grad_cam").map.shape == (64, 64)
-
-
-def test_timm_networks():
-    timm = pytest.importorskip("timm")
-    for name, layer, shape in (
-        ("deit_tiny_distilled_patch16_224", "blocks.11.norm1", (14, 14)),
-        ("swin_tiny_patch4_window7_224", "layers.3", (7, 7)),
-    ):
-        net = timm.create_model(name, num_classes=3).eval()
-        e = explain(net, torch.randn(1, 3, 224, 224), 1, "grad_cam", layer)
-        assert e.raw["grad_cam"].shape == (1, *shape)
