@@ -109,7 +109,7 @@ def activation_of(model: object) -> Activation | None:
 
 
 def _gives_probabilities(function: Callable[[Tensor], Tensor]) -> bool:
-    probe = torch.tensor([[-4.0, 0.0, 4.0]])
+    probe = torch.tensor([[-4.0, 0.0, 4.0]], device="cpu")
     try:
         found = function(probe)
         return found.shape == probe.shape and bool(((found >= 0) & (found <= 1)).all())
@@ -125,12 +125,12 @@ class Outputs:
         activation: "softmax", "sigmoid", or a function from logits [N, C] to probabilities [N, C]; None for what the
             network says or, where it says nothing, a softmax (a sigmoid of one logit).
         target: a function of the output with one number for each image, which takes the place of the logits.
-        lower: explain the negative of the one output.
+        sign: explain the one output, or ("lower") its negative.
     """
 
     activation: Activation | None = None
     target: Callable[[Any], Tensor] | None = None
-    lower: bool = False
+    sign: str | None = None
     said: Activation | None = field(default=None, repr=False)  # by the network
 
     @classmethod
@@ -143,9 +143,9 @@ class Outputs:
         check_activation(activation)
         if isinstance(target, str) and target not in SIGNS:
             raise ValueError(f"targets must be class indices, 'higher', 'lower' or a function, not {target!r:.80}.")
-        sign = isinstance(target, str)
+        sign = target if isinstance(target, str) else None
         given = None if sign or is_class(target) else target
-        return cls(activation, given, sign and target == "lower", activation_of(model))
+        return cls(activation, given, sign, activation_of(model))
 
     def __call__(self, output: object, count: int) -> Tensor:
         """Logits [N, C] of what a network returned for ``count`` images.
@@ -156,14 +156,12 @@ class Outputs:
         if self.target is not None:
             return self._score(output, count)
         logits = _logits_of(output, count)
-        if not self.lower:
-            return logits
-        if logits.shape[1] != 1:
+        if self.sign is not None and logits.shape[1] != 1:
             raise ValueError(
-                f"'lower' is for networks of one output; this one has {logits.shape[1]}. Name the output with a "
-                "function instead: targets=lambda logits: -logits[:, 3]."
+                f"{self.sign!r} is for networks of one output; this one has {logits.shape[1]}. Name the output with a "
+                f"function instead: targets=lambda logits: {'-' * (self.sign == 'lower')}logits[:, 3]."
             )
-        return logits.neg()
+        return logits.neg() if self.sign == "lower" else logits
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """p [N, C] of logits [N, C]; a target's function gives its score itself, unless an activation is asked for.
@@ -272,7 +270,9 @@ def _logits_of(output: object, count: int) -> Tensor:
     if is_dataclass(main) and not isinstance(main, Mapping):
         main = vars(main)
     parts = list(main.values()) if isinstance(main, Mapping) else main if isinstance(main, (tuple, list)) else [main]
-    fits = [shaped for part in parts if (shaped := _rows(part, count)) is not None]
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    tensors = [part for part in tensors if part.ndim] or tensors  # a loss beside the logits is no logit of one image
+    fits = [shaped for part in tensors if (shaped := _rows(part, count)) is not None]
     if not fits or any(other.shape != fits[0].shape for other in fits[1:]):
         what = list(main.shape) if isinstance(main, Tensor) else type(output).__name__
         problem = f"several tensors that may be logits ({type(output).__name__})" if fits else what
@@ -285,10 +285,8 @@ def _logits_of(output: object, count: int) -> Tensor:
     return fits[0]
 
 
-def _rows(part: object, count: int) -> Tensor | None:
+def _rows(part: Tensor, count: int) -> Tensor | None:
     """``part`` as rows [N, C]: also [N] and, of one image, [] or [C], as ``squeeze()`` makes them, and [N, C, 1, 1]."""
-    if not isinstance(part, Tensor):
-        return None
     if part.ndim == 2 and len(part) == count:
         return part
     if part.ndim < 2 and part.numel() == count:

@@ -19,19 +19,14 @@ _ALONE = threading.RLock()
 
 def seed_from(generator: torch.Generator | None) -> int:
     """A 31-bit seed drawn from ``generator`` (0 without one)."""
-    return 0 if generator is None else int(torch.randint(2**31, (1,), generator=generator))
+    return 0 if generator is None else int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
 
 
 @contextmanager
 def captum_call(seed: int = 0) -> Iterator[None]:
     """Seed torch's and NumPy's global generators, both as before afterwards, and silence captum's notices."""
-    with _ALONE:
-        yield from _seeded(seed)
-
-
-def _seeded(seed: int) -> Iterator[None]:
-    state = np.random.get_state()  # noqa: NPY002 - captum and scikit-learn draw from NumPy's global generator
-    with torch.random.fork_rng(), warnings.catch_warnings():
+    with _ALONE, torch.random.fork_rng(), warnings.catch_warnings():
+        state = np.random.get_state()  # noqa: NPY002 - captum and scikit-learn draw from NumPy's global generator
         for notice in _CAPTUM_NOTICES:
             warnings.filterwarnings("ignore", message=notice)
         torch.manual_seed(seed)

@@ -35,10 +35,8 @@ def ablation_cam(game: ChannelGame, target: Tensor) -> Tensor:
     if game.head.kind == "linear":
         return game.contributions(target)[0].squeeze(2).clone()
     all_but_one = ~torch.eye(game.channels, dtype=torch.bool, device=target.device)
-    every, without = (
-        game.value(rows, target, relative=True) for rows in (torch.ones_like(all_but_one[:1]), all_but_one)
-    )
-    return every - without
+    every = game.value(torch.ones_like(all_but_one[:1]), target, relative=True)
+    return every - game.value(all_but_one, target, relative=True)
 
 
 @method("SHAP-CAM", "Jung and Oh, ICCV 2021")
@@ -122,13 +120,8 @@ def lime_cam(
         one = game.image(b)
         lime = Lime(lambda presence, one=one, b=b: one.value(presence, target[b : b + 1])[0])
         with captum_call(seed):
-            rows.append(
-                lime.attribute(
-                    torch.ones(1, game.channels, dtype=game.activations.dtype, device=target.device),
-                    n_samples=samples or game.channels,
-                    perturbations_per_eval=256,
-                )
-            )
+            every = torch.ones(1, game.channels, dtype=game.activations.dtype, device=target.device)
+            rows.append(lime.attribute(every, n_samples=samples or game.channels, perturbations_per_eval=256))
     return torch.cat(rows).to(game.activations)
 
 
@@ -139,7 +132,8 @@ def _by_captum(game: ChannelGame, target: Tensor) -> Tensor:
 
     # captum takes the plain gradient, silently, through activations that are not in its table (ReLU6, SiLU, GELU ...).
     more = {kind: deep_lift.nonlinear for kind in POINTWISE if kind not in deep_lift.SUPPORTED_NON_LINEAR}
-    more[UnitNorm] = deep_lift_rule
+    del more[nn.Identity]  # its output is its input, which others may read: not theirs to rescale
+    more |= {nn.PReLU: deep_lift.nonlinear, UnitNorm: deep_lift_rule}
     head = _head_module(game)
     try:
         with captum_call(), patch.dict(deep_lift.SUPPORTED_NON_LINEAR, more):
@@ -149,7 +143,7 @@ def _by_captum(game: ChannelGame, target: Tensor) -> Tensor:
             f"lift_cam: DeepLift cannot take the head after {game.parts.name!r}: {error}. Choose a later layer."
         ) from error
     weights = lifted.sum((2, 3)).detach()
-    ends = torch.tensor([[0.0], [1.0]]).expand(2, game.channels)
+    ends = torch.tensor([[0.0], [1.0]], device=target.device).expand(2, game.channels)
     nothing, every = game.value(ends, target, relative=True).unbind(1)
     missing = weights.sum(1) - (every - nothing)
     if bool((missing.abs() > tolerance(weights, every, nothing)).any()):
@@ -168,7 +162,7 @@ def tolerance(weights: Tensor, every: Tensor, nothing: Tensor) -> Tensor:
 def _head_module(game: ChannelGame) -> nn.Module:
     if game.head.module is None:
         raise ValueError(
-            f"The head after {game.parts.name!r} cannot be cut out of this network (torch.fx cannot follow it); "
+            f"The head after {game.parts.name!r} cannot be cut out of this network (its code depends on numbers); "
             "choose a later layer, or a method that only needs forward passes or gradients."
         )
     return game.head.module

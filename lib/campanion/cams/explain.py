@@ -145,7 +145,7 @@ def _refuse_blind(game: ChannelGame) -> None:
 
 def _joined(parts: list[Explanation], rows: list[int]) -> Explanation:
     """Explanations of parts of a batch as one; ``rows`` are their images' places in the batch."""
-    place = torch.tensor(rows).argsort().to(parts[0].targets.device)
+    place = torch.tensor(rows, device=parts[0].targets.device).argsort()
 
     def join(tensors: list[Tensor]) -> Tensor:
         return torch.cat(tensors)[place]

@@ -105,6 +105,7 @@ def rise(
     if not 0 < keep < 1:
         raise ValueError(f"rise needs 0 < keep < 1; got {keep}.")
     generator = generator or torch.Generator().manual_seed(0)
+    drawn_by = {"generator": generator, "device": generator.device}
     height, width = game.images.shape[-2:]
     high, wide = -(-height // cells), -(-width // cells)
     at_once = pictures_at_once(game.images, game.parts.model)
@@ -112,9 +113,9 @@ def rise(
     total = torch.zeros(len(target), height, width, dtype=dtype, device=target.device)
     for start in range(0, masks, _DRAWN):
         count = min(_DRAWN, masks - start)
-        grid = (torch.rand(count, 1, cells + 1, cells + 1, generator=generator) < keep).to(dtype)
-        tops = torch.randint(high, (count,), generator=generator).tolist()
-        lefts = torch.randint(wide, (count,), generator=generator).tolist()
+        grid = (torch.rand(count, 1, cells + 1, cells + 1, **drawn_by) < keep).to(dtype)
+        tops = torch.randint(high, (count,), **drawn_by).tolist()
+        lefts = torch.randint(wide, (count,), **drawn_by).tolist()
         drawn = list(zip(grid, tops, lefts, strict=True))
         for few in (drawn[i : i + at_once] for i in range(0, count, at_once)):
             big = [F.interpolate(g[None], ((cells + 1) * high, (cells + 1) * wide), mode="bilinear") for g, _, _ in few]

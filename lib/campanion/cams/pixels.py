@@ -50,11 +50,8 @@ def smooth_grad(
         parts, seed = [], seed_from(generator)  # one seed for all: a map does not depend on the picture's neighbours
         for image, c in zip(x.split(1), target.split(1), strict=True):
             # The range is each picture's own.
-            drawn = {
-                "nt_samples": samples,
-                "nt_samples_batch_size": min(16, pictures_at_once(image)),
-                "stdevs": noise * float(image.max() - image.min()),
-            }
+            drawn = {"nt_samples": samples, "nt_samples_batch_size": min(16, pictures_at_once(image))}
+            drawn["stdevs"] = noise * float(image.max() - image.min())
             with captum_call(seed):
                 # captum draws its noise in float32.
                 tunnel = NoiseTunnel(Saliency(lambda noisy: model(noisy.to(x.dtype))))
@@ -133,10 +130,10 @@ def xrai(game: ChannelGame, target: Tensor) -> Tensor:
         for image, c in zip(game.images, target.tolist(), strict=True):
             picture = image.permute(1, 2, 0).cpu().numpy()
             if picture.min() == picture.max():  # no regions, and saliency divides by the range
-                rows.append(torch.zeros(picture.shape[:2]))
+                rows.append(np.zeros(picture.shape[:2]))
                 continue
-            rows.append(torch.as_tensor(XRAI().GetMask(picture, gradients, {"class": c}, batch_size=many)))
-    return torch.stack(rows).to(game.images)
+            rows.append(XRAI().GetMask(picture, gradients, {"class": c}, batch_size=many))
+    return torch.from_numpy(np.stack(rows)).to(game.images)
 
 
 def _attribute(game: ChannelGame, run: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]) -> Tensor:
@@ -149,9 +146,7 @@ def _attribute(game: ChannelGame, run: Callable[[Callable[[Tensor], Tensor], Ten
 def _differentiated(game: ChannelGame) -> Iterator[None]:
     """The network in eval mode, to be differentiated by its images; ValueError where that cannot be."""
     if not game.images.is_floating_point():
-        raise ValueError(
-            f"A gradient by the image needs floating-point images; this network takes {game.images.dtype}."
-        )
+        raise ValueError(f"A gradient by the image needs floating-point images; these are {game.images.dtype}.")
     try:
         with eval_mode(game.parts.model, graph=True), torch.enable_grad():
             yield

@@ -25,7 +25,7 @@ def believed(
         ValueError: the network does not give the same logits twice, so that a coalition has no value.
     """
     head, activations = played.head, played.activations
-    mask = torch.rand(activations.shape[1], 1, 1, generator=torch.Generator().manual_seed(0)) < 0.5
+    mask = torch.rand(activations.shape[1], 1, 1, generator=torch.Generator("cpu").manual_seed(0), device="cpu") < 0.5
     masked = activations * mask.to(activations.device)
     if activations.device.type == "meta":  # no numbers to compare
         return head or _whole(parts, images, played)
@@ -85,8 +85,7 @@ def _closed_form_agrees(
         return False
     direct, units = head.first_sums(masked, target)
     each, offset = each[:, :, units], offset[:, units]
-    members = mask.flatten().to(each.device)
-    return _close(offset + each[:, members].sum(1), direct, each.abs().sum(1))
+    return _close(offset + each[:, mask.flatten().to(each.device)].sum(1), direct, each.abs().sum(1))
 
 
 def _function_agrees(head: Head, parts: Split, images: Tensor, played: Pass, masked: Tensor) -> bool:
@@ -95,11 +94,9 @@ def _function_agrees(head: Head, parts: Split, images: Tensor, played: Pass, mas
     exact = head(masked) if played.certain else parts.replay(images, masked, played.placed)
     found = head(torch.stack([activations[0], masked[0]]), 0)
     moved = logits[0] - exact[0]
-    return (
-        _close(found[0], logits[0], moved)
-        and _close(found[1], exact[0], moved)
-        and (len(logits) == 1 or _close(head(activations[-1:], len(logits) - 1)[0], logits[-1], moved))
-    )
+    if not (_close(found[0], logits[0], moved) and _close(found[1], exact[0], moved)):
+        return False
+    return len(logits) == 1 or _close(head(activations[-1:], len(logits) - 1)[0], logits[-1], moved)
 
 
 def _whole(parts: Split, images: Tensor, played: Pass) -> GenericHead:

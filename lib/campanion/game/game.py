@@ -9,21 +9,16 @@ complement, SHAP-CAM the Shapley values, LIFT-CAM an approximation of them from 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from campanion.game.check import believed
-from campanion.game.heads import GenericHead, LinearFirstHead
+from campanion.game.heads import GenericHead
+from campanion.game.played import Played
 from campanion.game.shapley import Shapley, mlp_prefixes, pixel_prefixes, sample, walk
-from campanion.game.slope import slope
-from campanion.game.split import Pass, Split, split
-from campanion.inference import fast, pictures_at_once
-from campanion.outputs import Activation, class_indices, is_class
+from campanion.inference import pictures_at_once
 from campanion.progress import track
 
 _LOG = logging.getLogger("campanion")
@@ -31,137 +26,8 @@ _FEW_PASSES = 64  # of the whole network, that are not worth a word
 _BLOCK_ELEMENTS = 2**24  # numbers held at once by a block of coalitions: 64 MB in float32
 
 
-@dataclass
-class ChannelGame:
+class ChannelGame(Played):
     """The game of one batch of images; see :meth:`of`."""
-
-    parts: Split
-    images: Tensor
-    played: Pass
-    _kept: dict = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def of(
-        cls,
-        model: nn.Module | Split,
-        images: Tensor,
-        layer: str | nn.Module | None = None,
-        gradient: bool = True,
-        activation: Activation | None = None,
-    ) -> ChannelGame:
-        """The game of preprocessed ``images`` [B, 3, H, W] at ``layer`` (default ``model.target_layer``): one forward.
-
-        ``model`` may be a network that is already cut (:func:`campanion.game.split.split`). Without ``gradient``, the
-        pass keeps no graph and :meth:`gradient` makes its own. ``activation`` makes :meth:`probability` of logits.
-
-        Example:
-            >>> game = ChannelGame.of(load_model("vgg16"), images)
-            >>> game.shapley(game.logits.argmax(1), orderings=100).values  # [B, 512]
-        """
-        parts = model if isinstance(model, Split) else split(model, layer, None, activation)
-        return cls(parts, images, parts.play(images, gradient))
-
-    @property
-    def activations(self) -> Tensor:
-        """A [B, K, h, w], the layer's output."""
-        return self.played.activations
-
-    @property
-    def logits(self) -> Tensor:
-        """The network's own logits [B, C]."""
-        return self.played.logits
-
-    @property
-    def channels(self) -> int:
-        """K, the number of players."""
-        return self.activations.shape[1]
-
-    @property
-    def network(self) -> Callable[[Tensor], Tensor]:
-        """An inference copy of the whole network (:func:`campanion.inference.fast`), made when first asked for."""
-        if "network" not in self._kept:
-            self.use_network(fast(self.parts.model))
-        return self._kept["network"]
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Probabilities [N, C] of logits [N, C], by the network's activation."""
-        return self.parts.outputs.probabilities(logits)
-
-    def use_network(self, network: Callable[[Tensor], Tensor]) -> None:
-        """Forward masked pictures through ``network``, an inference copy that the caller already has."""
-        outputs = self.parts.outputs  # not self: a circle would keep the network until the garbage collector comes
-        self._kept["network"] = lambda images: outputs(network(images), len(images))
-
-    def once(self, name: Hashable, make: Callable[[], Any]) -> Any:
-        """What ``make`` returns, computed when first asked for ``name`` and kept: for what serves every class alike."""
-        if name not in self._kept:
-            self._kept[name] = make()
-        return self._kept[name]
-
-    def fresh(self, head: GenericHead | None = None) -> ChannelGame:
-        """The same game, which remembers nothing; ``head`` takes the place of the one that was recognised."""
-        return ChannelGame(self.parts, self.images, self.played, {} if head is None else {"head": head})
-
-    @torch.no_grad()
-    def with_activations(self, activations: Tensor) -> ChannelGame:
-        """The game of other activations [B, K, h, w] in the place of the layer's output: some channels, for example."""
-        played = replace(self.played, activations=activations, logits=self.head(activations), graph=None)
-        return ChannelGame(self.parts, self.images, played, {"head": self.head})
-
-    def image(self, b: int) -> ChannelGame:
-        """The game of image ``b`` alone."""
-        one, head = slice(b, b + 1), self.head
-        if isinstance(head, GenericHead):
-            head = replace(head, function=lambda activations, _image: self.head.lean(activations, b))
-        played = replace(self.played, activations=self.activations[one], logits=self.logits[one], graph=None)
-        return ChannelGame(self.parts, self.images[one], played, {"head": head})
-
-    @property
-    def head(self) -> GenericHead | LinearFirstHead:
-        """F, the part of the network after the layer: as recorded, once it was compared with the network."""
-        return self.once("head", lambda: believed(self.parts, self.images, self.played, self._closed))
-
-    def target(self, target: int | list[int] | Tensor | None) -> Tensor:
-        """``target`` as class indices [B]: None is the predicted class; out of range raises ValueError.
-
-        A sign or a function belongs to the game itself (:func:`campanion.game.split.split`): its class is 0.
-        """
-        if target is None or not is_class(target):
-            return self.logits.argmax(1)
-        return class_indices(target, *self.logits.shape, self.logits.device)
-
-    def score(self, target: int | list[int] | Tensor | None) -> Tensor:
-        """v(all): the logits [B] of class ``target``, of the unchanged network."""
-        return self.logits.gather(1, self.target(target).unsqueeze(1)).squeeze(1)
-
-    def gradient(self, target: int | list[int] | Tensor | None) -> Tensor:
-        """dF^c/dA [B, K, h, w], from one backward pass through the network after the layer; kept for who asks again.
-
-        In float32 for networks of half precision.
-
-        Raises:
-            ValueError: what follows the layer has no gradient.
-        """
-        target = self.target(target)
-        return self.once(
-            ("gradient", tuple(target.tolist())), lambda: slope(self.parts, self.played, lambda: self.head, target)
-        )
-
-    @torch.no_grad()
-    def contributions(self, target: int | list[int] | Tensor | None) -> tuple[Tensor, Tensor]:
-        """C [B, K, D] and z_0 [B, D] with first pre-activation z(S) = z_0 + sum over S of C_k (``game/heads.py``).
-
-        Raises:
-            ValueError: the head does not start with a map linear in the channels.
-        """
-        if not isinstance(self.head, LinearFirstHead):
-            raise ValueError(f"A head of kind {self.head.kind!r} has no contribution matrix; use value().")
-        return self._closed(self.target(target))
-
-    def _closed(self, target: Tensor) -> tuple[Tensor, Tensor]:
-        head = self.played.head
-        key = ("contributions", None if head.kind == "mlp" else tuple(target.tolist()))
-        return self.once(key, lambda: head.contributions(self.activations, target))
 
     def value(
         self, coalitions: Tensor, target: int | list[int] | Tensor | None = None, relative: bool = False
@@ -180,8 +46,7 @@ class ChannelGame:
         self, coalitions: Tensor, target: int | list[int] | Tensor | None = None, relative: bool = False
     ) -> tuple[Tensor, Tensor]:
         """v(S) and v(all but S), [B, M] each, for rows as :meth:`value` takes them; one matrix product serves both."""
-        on, off = self._values(coalitions, self.target(target), True, relative)
-        return on, off
+        return tuple(self._values(coalitions, self.target(target), True, relative))
 
     @torch.no_grad()
     def probability(self, coalitions: Tensor, target: int | list[int] | Tensor | None = None) -> Tensor:
@@ -281,12 +146,9 @@ class ChannelGame:
         if self.head.kind == "linear":  # the offset is that bias
             offset = torch.zeros_like(offset)
         z = torch.baddbmm(offset.unsqueeze(1), rows, each)
-        on = self.head.finish(z, target, lean=True)
-        if not both:
-            return on.unsqueeze(0)
         # z is additive: z(all but S) = z(all) + z_0 - z(S).
-        off = (2 * offset + each.sum(1)).unsqueeze(1) - z
-        return torch.stack([on, self.head.finish(off, target, lean=True)])
+        sides = [z, (2 * offset + each.sum(1)).unsqueeze(1) - z] if both else [z]
+        return torch.stack([self.head.finish(side, target, lean=True) for side in sides])
 
     @torch.no_grad()
     def shapley(
@@ -296,7 +158,6 @@ class ChannelGame:
         generator: torch.Generator | None = None,
         antithetic: bool = False,
         tolerance: float | None = None,
-        progress: bool = False,
     ) -> Shapley:
         """Shapley values of the channels by sampled orderings (LIFT-CAM eq. 6, Algorithm 1).
 
@@ -310,24 +171,20 @@ class ChannelGame:
             antithetic: draw half of the orderings and use each also reversed: the same cost, a smaller error.
             tolerance: stop early, between blocks of at most 512 orderings, once sqrt(sum of squared standard errors)
                 over the norm of phi is below it for every image (the neighbours decide how many orderings there are).
-            progress: show a progress bar over blocks of orderings.
 
         Raises:
             ValueError: fewer than one ordering, or an odd number with ``antithetic``.
         """
         target, kind, channels = self.target(target), self.head.kind, self.channels
-        each = None if kind == "generic" else self.contributions(target)[0]
         if kind == "generic":
             self._announce(orderings * (channels + 1) * len(target))
-        numbers = {
-            "generic": lambda: channels**2,
-            "pixel": lambda: 2 * each.shape[2],
-            "mlp": lambda: 5 * self.head.width,
-        }
-        size = numbers.get(kind, lambda: 0)() + 4 * channels
+            numbers = channels**2
+        else:
+            each = self.contributions(target)[0]
+            numbers = 5 * self.head.width if kind == "mlp" else 2 * each.shape[2]
         # An additive game: every marginal of k is C_k, whatever came before.
         walks = each.squeeze(2) if kind == "linear" else [self._walk(b, target) for b in range(len(target))]
-        found = sample(walks, channels, size, orderings, generator, antithetic, tolerance, progress)
+        found = sample(walks, channels, numbers + 4 * channels, orderings, generator, antithetic, tolerance)
         values, error = (part.to(self.activations.dtype) for part in (found.values, found.standard_error))
         return Shapley(values, error, found.orderings)
 

@@ -209,11 +209,8 @@ def _linear_first(module: Program, steps: list[nn.Module]) -> LinearFirstHead | 
     split = next((i for i, s in enumerate(steps) if isinstance(s, (nn.Linear, nn.Conv2d))), None)
     if split is None:
         return None
-    before, first, rest = (
-        steps[:split],
-        steps[split],
-        tuple(s for s in steps[split + 1 :] if not isinstance(s, nn.Identity)),
-    )
+    before, first = steps[:split], steps[split]
+    rest = tuple(s for s in steps[split + 1 :] if not isinstance(s, nn.Identity))
     channelwise = tuple(s for s in before if not isinstance(s, (nn.Flatten, nn.Identity)))
     if not all(isinstance(s, (*POINTWISE, *_POOLING)) for s in channelwise):
         return None
@@ -226,14 +223,10 @@ def _linear_first(module: Program, steps: list[nn.Module]) -> LinearFirstHead | 
             rest = tuple(_RowNorm(s) if isinstance(s, nn.BatchNorm1d) else s for s in rest)
             return LinearFirstHead("mlp", module, channelwise, first, rest)
     if isinstance(first, nn.Conv2d) and _is_pixelwise(first):
-        pooling = next((i for i, s in enumerate(rest) if _is_global_mean(s)), None)
-        after = rest[pooling + 1 :] if pooling is not None else ()
-        acts = rest[:pooling]
-        if (
-            pooling is not None
-            and all(isinstance(s, POINTWISE) for s in acts)
-            and all(isinstance(s, nn.Flatten) for s in after)
-        ):
+        pooling = next((i for i, s in enumerate(rest) if _is_global_mean(s)), len(rest))
+        acts, after = rest[:pooling], rest[pooling + 1 :]
+        flat = all(isinstance(s, nn.Flatten) for s in after)
+        if pooling < len(rest) and flat and all(isinstance(s, POINTWISE) for s in acts):
             return LinearFirstHead("pixel", module, channelwise, first, acts)
     return None
 
@@ -262,12 +255,8 @@ class _RowNorm(nn.Module):
 
 
 def _is_pixelwise(conv: nn.Conv2d) -> bool:
-    return (
-        conv.kernel_size == (1, 1)
-        and conv.stride == (1, 1)
-        and conv.groups == 1
-        and conv.padding in ((0, 0), "valid", "same")
-    )
+    one = conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1
+    return one and conv.padding in ((0, 0), "valid", "same")
 
 
 def _is_global_mean(step: nn.Module) -> bool:

@@ -78,8 +78,13 @@ def place(output: object, images: Tensor, layer: nn.Module, name: str, layout: L
             f"Layer {name!r} gives {what}; a map needs one tensor [B, K, h, w], [B, h, w, K] or [B, T, K]."
         )
     size, shape = tuple(images.shape[-2:]), tuple(output.shape)
+    if len(output) != len(images):
+        behind = "Images cut, flipped or stacked inside the network have several: explain the network behind that."
+        raise ValueError(
+            f"Layer {name!r} gives {shape}: a map needs one row for each of {len(images)} images. {behind}"
+        )
     if output.ndim == 3:
-        return _tokens(shape, size, len(images), name, layout)
+        return _tokens(shape, size, layer, name, layout)
     if layout is not None:
         if layout not in ("channels_first", "channels_last"):
             raise ValueError(f"Layer {name!r} gives {shape}: its layout is 'channels_first' or 'channels_last'.")
@@ -91,21 +96,26 @@ def place(output: object, images: Tensor, layer: nn.Module, name: str, layout: L
     return Placed("channels_last" if last and not first else "channels_first", sure=first and not last)
 
 
-def _tokens(shape: tuple, size: tuple[int, int], count: int, name: str, layout: Layout | None) -> Placed:
-    """Tokens [B, T, K]: the grid is that of square patches which divide the image, with the fewest class tokens."""
+def _tokens(shape: tuple, size: tuple[int, int], layer: nn.Module, name: str, layout: Layout | None) -> Placed:
+    """Tokens [B, T, K]: the grid is that of square patches which divide the image, with the fewest class tokens.
+
+    Not sure where K would make a grid with fewer: [B, K, T] looks the same then.
+    """
     if layout in ("channels_first", "channels_last"):
         raise ValueError(f"Layer {name!r} gives tokens {shape}: its layout is 'tokens' or the grid (h, w).")
     grids = [layout] if isinstance(layout, tuple) else [
         (size[0] // patch, size[1] // patch) for patch in range(1, min(size) + 1)
         if size[0] % patch == 0 and size[1] % patch == 0
     ]  # fmt: skip
-    spare = {shape[1] - h * w: (h, w) for h, w in grids if shape[1] >= h * w}
-    if shape[0] != count or not spare or (min(spare) > _PREFIX and not isinstance(layout, tuple)):
+    spare, other = ({n - h * w: (h, w) for h, w in grids if n >= h * w} for n in shape[1:])
+    if not spare or (min(spare) > _PREFIX and not isinstance(layout, tuple)):
         raise ValueError(
             f"Layer {name!r} gives {shape}, which is no grid of tokens of {size[0]} x {size[1]} images. Pass the grid "
             "as layout=(h, w), or choose a layer of [B, tokens, K]: windows, attention and [B, K, tokens] are no maps."
         )
-    return Placed("tokens", spare[min(spare)])
+    least = min(spare)
+    unlike = layout is None and _own_kind(layer, shape[2]) != "channels_last" and min(other, default=least) < least
+    return Placed("tokens", spare[least], sure=not unlike)
 
 
 def _fits(grid: tuple[int, int], size: tuple[int, int]) -> bool:
@@ -131,9 +141,16 @@ def checked(placed: Placed, steps: Iterable[Step], shape: tuple[int, ...], name:
     Raises:
         ValueError: neither sizes nor the network say where the channels are.
     """
-    if placed.sure or placed.kind == "tokens":
+    if placed.sure:
         return placed
     said = _read_as(steps, placed, shape)
+    if placed.kind == "tokens":
+        if said == "channels_last":
+            return placed
+        alike = (
+            "which may be [B, tokens, K] or [B, K, tokens]. Pass layout='tokens' for the first; the second is no map."
+        )
+        raise ValueError(f"Layer {name!r} gives {shape}, {alike}")
     sides = shape[2:] if placed.kind == "channels_first" else shape[1:3]
     if said is None and not _fits(sides, size):
         raise ValueError(
@@ -145,7 +162,7 @@ def checked(placed: Placed, steps: Iterable[Step], shape: tuple[int, ...], name:
 
 def _read_as(steps: Iterable[Step], placed: Placed, shape: tuple[int, ...]) -> str | None:
     """The layout in which the first function that depends on it reads the output, through functions of each number."""
-    known, own = {0}, 2 if placed.kind == "channels_last" else 0  # our own permutation back
+    known, own = {0}, {"channels_last": 2, "tokens": 3}.get(placed.kind, 0)  # our own permutation back
     for i, step in enumerate(steps):
         if i < own:
             known.update(step.outputs)
@@ -158,8 +175,11 @@ def _read_as(steps: Iterable[Step], placed: Placed, shape: tuple[int, ...]) -> s
         if step.name == "permute" and tuple(dims) in ((0, 3, 1, 2), (0, 2, 3, 1)):
             return "channels_last" if tuple(dims) == (0, 3, 1, 2) else "channels_first"
         if step.name in ("mean", "sum", "amax") and all(type(d) is int for d in dims):
-            over = sorted(d % 4 for d in dims)
-            return {(1, 2): "channels_last", (2, 3): "channels_first"}.get(tuple(over))
+            over = sorted(d % len(shape) for d in dims)
+            places = {"channels_last": [1, 2][: len(shape) - 2], "channels_first": [2, 3][: len(shape) - 2]}
+            return next((kind for kind, sides in places.items() if over == sides), None)
+        if step.name == "__getitem__" and placed.kind == "tokens":  # some of the tokens, all of K
+            return "channels_last" if step.after[-1] == shape[2] else None
         if last or step.name in _FIRST:
             return "channels_last" if last else "channels_first"
         if step.after == shape and isinstance(step.args[0], (Slot, Tensor)):

@@ -74,8 +74,9 @@ class Step:
 class Recorder(TorchFunctionMode):
     """Keeps the calls that depend on the tensor given to :meth:`start`."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
+        self._network, self._own, self._alike = network, None, {}
         self.steps: list[Step] = []
         #: Why the record cannot stand for the network: numbers were read, or written where the record does not reach.
         self.faults: set[str] = set()
@@ -86,7 +87,7 @@ class Recorder(TorchFunctionMode):
 
     def start(self, output: Tensor) -> None:
         """Take ``output`` for slot 0 and write down what follows."""
-        self._device = output.device.type
+        self._device, self._rows = output.device.type, len(output)
         self._differentiable = torch.is_grad_enabled()
         self._name(output)
 
@@ -102,7 +103,11 @@ class Recorder(TorchFunctionMode):
         if name == "_set_grad_enabled":
             self.changes_gradient = True
         if not any(self.slot(leaf) is not None for leaf in _leaves((args, kwargs))):
-            return function(*args, **kwargs)
+            output = function(*args, **kwargs)
+            tensors = [leaf for leaf in _leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            if tensors and isinstance(output, Tensor) and all(map(self._same_for_all, tensors)):
+                self._alike[id(output)] = weakref.ref(output)
+            return output
         before = next((tuple(leaf.shape) for leaf in _leaves(args) if isinstance(leaf, Tensor)), ())
         kept = _mapped(args, self._placed), _mapped(kwargs, self._placed)
         output = function(*args, **kwargs)
@@ -117,16 +122,32 @@ class Recorder(TorchFunctionMode):
         if kwargs.get("out") is not None or (changes and self.slot(args[0]) is None):
             self.faults.add("written")
         slots = tuple(self._name(result) for result in results)
-        self.steps.append(
-            Step(function, *kept, slots, before, tuple(results[0].shape), _autocast(self._device), changes)
-        )
+        after = tuple(results[0].shape)
+        self.steps.append(Step(function, *kept, slots, before, after, _autocast(self._device), changes))
         return output
 
     def _placed(self, leaf: object) -> object:
         number = self.slot(leaf)
         if number is not None:
             return Slot(number)
-        return leaf.detach() if isinstance(leaf, Tensor) and not isinstance(leaf, nn.Parameter) else leaf
+        if not isinstance(leaf, Tensor):
+            return leaf
+        own = isinstance(leaf, nn.Parameter)
+        if own and not leaf.is_inference():
+            return leaf
+        # What looks like a row for each image is the same for all where it was made of parameters alone.
+        alike = own or (leaf.ndim > 1 and len(leaf) == self._rows and self._same_for_all(leaf))
+        leaf = leaf.clone() if leaf.is_inference() else leaf.detach()  # no gradient goes through the former
+        return nn.Parameter(leaf, requires_grad=False) if alike else leaf
+
+    def _same_for_all(self, tensor: Tensor) -> bool:
+        """Whether ``tensor`` is the network's own, or was made of such alone: no image changes it."""
+        if isinstance(tensor, nn.Parameter):
+            return True
+        if self._own is None:
+            self._own = {id(buffer) for buffer in self._network.buffers()}
+        made = self._alike.get(id(tensor), lambda: None)()
+        return id(tensor) in self._own or made is tensor
 
     def _name(self, tensor: Tensor) -> int:
         number = self.slot(tensor)

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from campanion.progress import track
-
 _BLOCK_ELEMENTS = 2**24  # numbers held at once by the orderings of one block: 64 MB in float32
 _CACHED = 2**20  # numbers that stay in a processor's cache: 4 MB in float32
 
@@ -39,7 +37,6 @@ def sample(
     generator: torch.Generator | None = None,
     antithetic: bool = False,
     tolerance: float | None = None,
-    progress: bool = False,
 ) -> Shapley:
     """Estimate the values of B games with ``players`` players each; the other arguments as in ``ChannelGame.shapley``.
 
@@ -53,13 +50,11 @@ def sample(
     generator = generator or torch.Generator().manual_seed(0)
     pairs = 2 if antithetic else 1
     size = max(1, min(512, _BLOCK_ELEMENTS // numbers))
-    starts = range(0, orderings // pairs, size)
-    total = squares = torch.zeros(())
-    done = 0
-    for start in track(starts, "orderings") if progress else starts:
+    total = squares = done = 0
+    for start in range(0, orderings // pairs, size):
         count = min(size, orderings // pairs - start)
         # Drawn on the CPU whatever the device, so that a seed means the same orderings everywhere.
-        order = torch.rand(count, players, generator=generator).argsort(1)
+        order = torch.rand(count, players, generator=generator, device=generator.device).argsort(1)
         marginals = torch.stack([walk(order) for walk in walks])
         if antithetic:
             marginals = (marginals + torch.stack([walk(order.flip(1)) for walk in walks])) / 2

@@ -123,7 +123,7 @@ class Split:
             ) from error
 
     def _play(self, images: Tensor, gradient: bool) -> Pass:
-        tap = _Tap(Recorder(), gradient, lambda output: self._place(output, images))
+        tap = _Tap(Recorder(self.model), gradient, lambda output: self._place(output, images))
         handle = self.layer.register_forward_hook(tap)
         try:
             with eval_mode(self.model, graph=gradient), torch.no_grad():

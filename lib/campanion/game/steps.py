@@ -40,7 +40,8 @@ class Elementwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The method of the same name."""
-        return getattr(x, self.name)(*self.args, **self.kwargs)
+        found = getattr(x, self.name)(*self.args, **self.kwargs)
+        return x.view_as(x) if found is x else found  # x.float(), which captum must tell from x
 
 
 # Functions of one number each: the module, and its arguments in the function's order.
@@ -54,12 +55,10 @@ _ACTIVATIONS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "hardshrink": (nn.Hardshrink, ("lambd",)), "softshrink": (nn.Softshrink, ("lambd",)),
     "tanhshrink": (nn.Tanhshrink, ()),
 }  # fmt: skip
+_AVERAGE = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 _POOLS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
+    "avg_pool2d": (nn.AvgPool2d, _AVERAGE),
     "max_pool2d": (nn.MaxPool2d, ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")),
-    "avg_pool2d": (
-        nn.AvgPool2d,
-        ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
-    ),
     "adaptive_avg_pool2d": (nn.AdaptiveAvgPool2d, ("output_size",)),
     "adaptive_max_pool2d": (nn.AdaptiveMaxPool2d, ("output_size", "return_indices")),
 }
@@ -80,6 +79,8 @@ def as_module(step: Step) -> nn.Module | None:
     given = step.args[1:]
     if name in ("linear", "conv2d", "batch_norm"):
         return _weighted(name, step)
+    if name == "prelu" and (slopes := _option(step, 0, "weight", None)) is not None:
+        return _with(nn.PReLU(len(slopes), device="meta"), slopes, None)
     if any(isinstance(v, Tensor) for v in (*given, *step.kwargs.values())):
         return None
     for table in (_ACTIVATIONS, _POOLS):
@@ -89,10 +90,12 @@ def as_module(step: Step) -> nn.Module | None:
             return kind(**options)
     if name in ("clamp", "clip", "clamp_min", "clamp_max"):
         return _clamp(name, given, step.kwargs)
-    if name == "normalize" and _option(step, 0, "p", 2) == 2 and _option(step, 1, "dim", 1) == 1:
+    if name == "normalize" and _option(step, 0, "p", 2) == 2 and _option(step, 1, "dim", 1) % len(step.before) == 1:
         return UnitNorm(_option(step, 2, "eps", 1e-12))
     if name == "softmax":
         return nn.Softmax(_option(step, 0, "dim", None))
+    if name == "rrelu" and not _option(step, 2, "training", False):
+        return nn.LeakyReLU((_option(step, 0, "lower", 1 / 8) + _option(step, 1, "upper", 1 / 3)) / 2)
     if "dropout" in name:
         return None if _option(step, 1, "training", True) else nn.Identity()
     return _shaped(name, step)

@@ -8,15 +8,6 @@ from campanion.metrics.similarity import shap_cosine
 from campanion.metrics.stability import stability_iou
 
 __all__ = [
-    "ConfidenceResult",
-    "CurveResult",
-    "box_masks",
-    "confidence",
-    "energy_pointing_game",
-    "insertion_deletion",
-    "macro",
-    "micro",
-    "pointing_game",
-    "shap_cosine",
-    "stability_iou",
-]
+    "ConfidenceResult", "CurveResult", "box_masks", "confidence", "energy_pointing_game", "insertion_deletion",
+    "macro", "micro", "pointing_game", "shap_cosine", "stability_iou",
+]  # fmt: skip

@@ -68,18 +68,11 @@ def confidence(
     per image, whatever the number of maps; a block of ``batch_size`` pictures is in memory at a time.
 
     Args:
-        model: a network (an inference copy is made on each call: pass ``campanion.inference.fast(model)`` to make it
-            once), or any function from [N, 3, H, W] to logits [N, C].
+        model: a network, as ``campanion.inference.fast`` makes it or not, or a function from pictures to logits [N, C].
         images: preprocessed (normalised) pictures [B, 3, H, W].
         maps: min-max normalised maps in 0..1 at input size, [B, H, W], or [B, M, H, W] for M maps of every image.
-        targets: classes, integers [B]; or ``"higher"``, ``"lower"`` or a function of the network's output, as in
-            :func:`campanion.explain`.
-        activation: how logits become probabilities: ``"softmax"``, ``"sigmoid"`` (several labels; one logit) or a
-            function from logits [N, C] to [N, C]. None: ``model.activation``, also of the network inside wrappers;
-            without one a softmax, and a sigmoid of one logit. The score of a target's function is taken as it is.
+        targets, activation, batch_size: as in :func:`campanion.metrics.insertion_deletion`.
         score: a name of an activation, as an older word for it; not ``"logit"``: a ratio of logits means nothing.
-        batch_size: pictures a forward; None for what suits the device, the network and the pictures' size
-            (:func:`campanion.inference.pictures_at_once`).
 
     Returns:
         a :class:`ConfidenceResult`, probabilities on the images' device.
@@ -96,7 +89,7 @@ def confidence(
     if score == "logit":
         raise ValueError("score must be 'softmax' or 'sigmoid' here: drops are proportions of a probability.")
     scorer = Scorer(model, targets, activation, score)
-    batch_size = batch_size or pictures_at_once(images, scorer.network)
+    batch_size = batch_size or pictures_at_once(images, scorer.read.network)
     low, high = stacked.min().item(), stacked.max().item()
     # Interpolation leaves rounding beside 0 and 1; anything more is a map that was not normalised.
     if low < -1e-4 or high > 1 + 1e-4:

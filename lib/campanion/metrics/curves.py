@@ -71,8 +71,7 @@ def insertion_deletion(
     forwarded once per image, whatever the number of maps; a block of ``batch_size`` pictures is in memory at a time.
 
     Args:
-        model: a network (an inference copy is made on each call: pass ``campanion.inference.fast(model)`` to make it
-            once), or any function from [N, 3, H, W] to logits [N, C].
+        model: a network, as ``campanion.inference.fast`` makes it or not, or a function from pictures to logits [N, C].
         images: preprocessed (normalised) pictures [B, 3, H, W]. Zero is the mean colour.
         maps: [B, H, W], or [B, M, H, W] for M maps of every image; only their order of pixels matters.
         targets: classes, integers [B]; or ``"higher"``, ``"lower"`` or a function of the network's output, as in
@@ -83,9 +82,8 @@ def insertion_deletion(
             Group-CAM's, 51 x 51, sigma 50, reflected at the border; ``"zero"``. Deletion always ends in zeros.
         batch_size: pictures a forward; None for what suits the device, the network and the pictures' size
             (:func:`campanion.inference.pictures_at_once`).
-        activation: how logits become probabilities: ``"softmax"``, ``"sigmoid"`` (several labels; one logit) or a
-            function from logits [N, C] to [N, C]. None: ``model.activation``, also of the network inside wrappers;
-            without one a softmax, and a sigmoid of one logit. The score of a target's function is taken as it is.
+        activation: how logits become probabilities (``"softmax"``, ``"sigmoid"`` or a function), as in
+            :func:`campanion.explain`.
         score: ``"logit"`` for the logit itself in place of a probability; also an activation's name.
 
     Returns:
@@ -104,7 +102,7 @@ def insertion_deletion(
     counts = _counts(step, height * width)
     start = _start(images, baseline)
     scorer = Scorer(model, targets, activation, score)
-    batch_size = batch_size or pictures_at_once(images, scorer.network)
+    batch_size = batch_size or pictures_at_once(images, scorer.read.network)
     ranks = _ranks(stacked, batch_size)
     number, points = stacked.shape[1], len(counts)
     jobs = _jobs(counts, number, one_end=start is None, device=images.device)
@@ -131,7 +129,7 @@ def insertion_deletion(
     original, begin, end = (scores[:, i, None, None].expand(-1, number, 1) for i in (0, 1, ends - 1))
     insertion = torch.cat([begin, inner[:, :, 0], original], dim=-1)
     deletion = torch.cat([original, inner[:, :, 1], end], dim=-1)
-    fractions = torch.tensor(counts, dtype=torch.float64).div(counts[-1]).to(scores)
+    fractions = torch.tensor(counts, dtype=torch.float64, device=scores.device).div(counts[-1]).to(scores)
     if maps.ndim == 3:
         insertion, deletion = insertion[:, 0], deletion[:, 0]
     return CurveResult(fractions, insertion, deletion)
@@ -172,11 +170,11 @@ def _rise_blur(images: Tensor, size: int = 11, sigma: float = 5.0) -> Tensor:
     into the window. The kernel therefore sums to 1 and is much flatter than a plain truncated Gaussian.
     """
     reach = int(4 * sigma + 0.5)
-    offsets = torch.arange(-reach, reach + 1)
+    offsets = torch.arange(-reach, reach + 1, device=images.device)
     weights = torch.exp(-0.5 * (offsets.to(torch.float64) / sigma) ** 2)
     folded = (offsets + size // 2) % (2 * size)
     folded = torch.minimum(folded, 2 * size - 1 - folded)
-    kernel = torch.zeros(size, dtype=torch.float64).index_add(0, folded, weights / weights.sum())
+    kernel = weights.new_zeros(size).index_add(0, folded, weights / weights.sum())
     channels = images.shape[1]
     kernel = kernel.to(images).expand(channels, 1, size)
     rows = F.conv2d(images, kernel[..., None, :], padding=(0, size // 2), groups=channels)
@@ -204,9 +202,5 @@ def _jobs(counts: list[int], maps: int, one_end: bool, device: torch.device) -> 
     pixels = counts[-1]
     ends = [(0, True, pixels), (0, True, 0)] + ([] if one_end else [(0, False, pixels)])
     inner = [(m, inserting, k) for m in range(maps) for inserting in (True, False) for k in counts[1:-1]]
-    which, inserting, count = zip(*ends, *inner, strict=True)
-    return (
-        torch.tensor(which, device=device),
-        torch.tensor(inserting, device=device),
-        torch.tensor(count, device=device, dtype=torch.int32),
-    )
+    which, inserting, count = (torch.tensor(column, device=device) for column in zip(*ends, *inner, strict=True))
+    return which, inserting, count.int()

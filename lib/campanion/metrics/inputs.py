@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from campanion.errors import unknown
+from campanion.inference import Reader, fast
 from campanion.outputs import Activation, Outputs, Target, check_activation, is_class, unwrap
 
 Model = nn.Module | Callable[[Tensor], Tensor]
@@ -28,22 +29,17 @@ def check(images: Tensor, maps: Tensor, targets: Target, batch_size: int | None)
     count, height, width = len(images), *images.shape[-2:]
     if count == 0:
         raise ValueError("images is empty: give at least one picture.")
-    if (
-        not isinstance(maps, Tensor)
-        or maps.ndim not in (3, 4)
-        or len(maps) != count
-        or maps.shape[-2:] != images.shape[-2:]
-        or 0 in maps.shape
-    ):
+    known = isinstance(maps, Tensor) and maps.ndim in (3, 4) and 0 not in maps.shape
+    if not known or len(maps) != count or maps.shape[-2:] != images.shape[-2:]:
         raise ValueError(
             f"maps must be [{count}, {height}, {width}] or [{count}, M, {height}, {width}] to go with these images "
             f"(upsample a layer's map to the input size first); got {_what(maps)}."
         )
     if not is_class(targets):
-        targets = torch.zeros(count, dtype=torch.long)
+        targets = [0] * count
     elif isinstance(targets, (list, tuple)) and not all(map(is_class, targets)):
         raise ValueError("Metrics take one sign or function for all images: call them once for each.")
-    targets = torch.as_tensor(targets)
+    targets = torch.as_tensor(targets, device=images.device)
     if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
         raise ValueError(f"targets must be whole class numbers; got {_what(targets)}.")
     if targets.shape != (count,):
@@ -55,7 +51,7 @@ def check(images: Tensor, maps: Tensor, targets: Target, batch_size: int | None)
             where = (~torch.isfinite(tensor)).flatten(1).any(1).nonzero().flatten().tolist()
             raise ValueError(f"{name} holds NaN or infinite values (in batch rows {where[:8]}); clean them first.")
     maps = maps.unsqueeze(1) if maps.ndim == 3 else maps
-    return maps.to(images.device), targets.to(images.device, torch.int64)
+    return maps.to(images.device), targets.long()
 
 
 class Scorer:
@@ -65,8 +61,6 @@ class Scorer:
     """
 
     def __init__(self, model: Model, target: Target, activation: Activation | None, score: str | None) -> None:
-        from campanion.inference import fast
-
         check_activation(activation)
         if score is not None and score not in SCORES:
             raise ValueError(unknown("score", score, SCORES))
@@ -75,17 +69,15 @@ class Scorer:
                 raise ValueError(f"score={score!r} and activation={activation!r:.80} differ: pass one of them.")
             activation = score
         self.outputs = Outputs.of(model, None if is_class(target) else target, activation)
-        self.network = fast(unwrap(model)[0] if isinstance(model, nn.Module) else model)
+        self.read = Reader(fast(unwrap(model)[0] if isinstance(model, nn.Module) else model), self.outputs)
         self.logit = score == "logit"
 
     def __call__(self, batch: Tensor, targets: Tensor) -> Tensor:
-        logits = self.outputs(self.network(batch.contiguous(memory_format=torch.channels_last)), len(batch))
+        logits = self.read(batch.contiguous(memory_format=torch.channels_last))
         if int(targets.max()) >= logits.shape[1]:
-            raise ValueError(
-                f"targets holds the class {int(targets.max())}, but the model has {logits.shape[1]} classes."
-            )
-        if logits.dtype in (torch.float16, torch.bfloat16):
-            logits = logits.float()
+            classes = f"the class {int(targets.max())}, but the model has {logits.shape[1]} classes"
+            raise ValueError(f"targets holds {classes}.")
+        logits = logits.float() if logits.dtype.itemsize < 4 else logits
         scores = logits if self.logit else self.outputs.probabilities(logits)
         return scores.gather(1, targets[:, None]).squeeze(1)
 

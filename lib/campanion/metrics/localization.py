@@ -64,7 +64,7 @@ def macro(hits: Tensor, classes: Tensor) -> float:
     Raises:
         ValueError: when hits and classes differ in length or are empty.
     """
-    classes = torch.as_tensor(classes).to(hits.device)
+    classes = torch.as_tensor(classes, device=hits.device)
     if hits.shape != classes.shape or hits.ndim != 1 or len(hits) == 0:
         raise ValueError(f"hits and classes must be [B] alike; got {list(hits.shape)} and {list(classes.shape)}.")
     _, index, count = classes.unique(return_inverse=True, return_counts=True)

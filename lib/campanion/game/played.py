@@ -1,0 +1,166 @@
+"""One pass of a network as a game's board: activations, logits, the believed head, gradients, contributions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from campanion.game.check import believed
+from campanion.game.heads import GenericHead, Head, LinearFirstHead
+from campanion.game.split import Pass, Split, split
+from campanion.inference import Reader, fast
+from campanion.outputs import Activation, class_indices, is_class
+
+
+@dataclass
+class Played:
+    """One batch of images as the network saw it: the pass, and what follows from the network alone; see :meth:`of`."""
+
+    parts: Split
+    images: Tensor
+    played: Pass
+    _kept: dict = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module | Split,
+        images: Tensor,
+        layer: str | nn.Module | None = None,
+        gradient: bool = True,
+        activation: Activation | None = None,
+    ) -> Self:
+        """The game of preprocessed ``images`` [B, 3, H, W] at ``layer`` (default ``model.target_layer``): one forward.
+
+        ``model`` may be a network that is already cut (:func:`campanion.game.split.split`). Without ``gradient``, the
+        pass keeps no graph and :meth:`gradient` makes its own. ``activation`` makes :meth:`probability` of logits.
+
+        Example:
+            >>> game = ChannelGame.of(load_model("vgg16"), images)
+            >>> game.shapley(game.logits.argmax(1), orderings=100).values  # [B, 512]
+        """
+        parts = model if isinstance(model, Split) else split(model, layer, None, activation)
+        return cls(parts, images, parts.play(images, gradient))
+
+    @property
+    def activations(self) -> Tensor:
+        """A [B, K, h, w], the layer's output."""
+        return self.played.activations
+
+    @property
+    def logits(self) -> Tensor:
+        """The network's own logits [B, C]."""
+        return self.played.logits
+
+    @property
+    def channels(self) -> int:
+        """K, the number of players."""
+        return self.activations.shape[1]
+
+    @property
+    def network(self) -> Callable[[Tensor], Tensor]:
+        """An inference copy of the whole network (:func:`campanion.inference.fast`), made when first asked for."""
+        if "network" not in self._kept:
+            self.use_network(fast(self.parts.model))
+        return self._kept["network"]
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities [N, C] of logits [N, C], by the network's activation."""
+        return self.parts.outputs.probabilities(logits)
+
+    def use_network(self, network: Callable[[Tensor], Tensor]) -> None:
+        """Forward masked pictures through ``network``, an inference copy that the caller already has."""
+        self._kept["network"] = Reader(network, self.parts.outputs)
+
+    def once(self, name: Hashable, make: Callable[[], Any]) -> Any:
+        """What ``make`` returns, computed when first asked for ``name`` and kept: for what serves every class alike."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
+
+    def fresh(self, head: GenericHead | None = None) -> Self:
+        """The same game, which remembers nothing; ``head`` takes the place of the one that was recognised."""
+        return type(self)(self.parts, self.images, self.played, {} if head is None else {"head": head})
+
+    def image(self, b: int) -> Self:
+        """The game of image ``b`` alone."""
+        one, head = slice(b, b + 1), self.head
+        if isinstance(head, GenericHead):
+            head = replace(head, function=lambda activations, _image: self.head.lean(activations, b))
+        played = replace(self.played, activations=self.activations[one], logits=self.logits[one], graph=None)
+        return type(self)(self.parts, self.images[one], played, {"head": head})
+
+    @property
+    def head(self) -> Head:
+        """F, the part of the network after the layer: as recorded, once it was compared with the network."""
+        return self.once("head", lambda: believed(self.parts, self.images, self.played, self._closed))
+
+    def target(self, target: int | list[int] | Tensor | None) -> Tensor:
+        """``target`` as class indices [B]: None is the predicted class; out of range raises ValueError.
+
+        A sign or a function belongs to the game itself (:func:`campanion.game.split.split`): its class is 0.
+        """
+        if target is None or not is_class(target):
+            return self.logits.argmax(1)
+        return class_indices(target, *self.logits.shape, self.logits.device)
+
+    def score(self, target: int | list[int] | Tensor | None) -> Tensor:
+        """v(all): the logits [B] of class ``target``, of the unchanged network."""
+        return self.logits.gather(1, self.target(target).unsqueeze(1)).squeeze(1)
+
+    def gradient(self, target: int | list[int] | Tensor | None) -> Tensor:
+        """dF^c/dA [B, K, h, w], from one backward pass through the network after the layer; kept for who asks again.
+
+        In float32 for networks of half precision.
+
+        Raises:
+            ValueError: what follows the layer has no gradient.
+        """
+        target = self.target(target)
+        key = ("gradient", tuple(target.tolist()))
+        return self.once(key, lambda: _slope(self.parts, self.played, lambda: self.head, target))
+
+    @torch.no_grad()
+    def contributions(self, target: int | list[int] | Tensor | None) -> tuple[Tensor, Tensor]:
+        """C [B, K, D] and z_0 [B, D] with first pre-activation z(S) = z_0 + sum over S of C_k (``game/heads.py``).
+
+        Raises:
+            ValueError: the head does not start with a map linear in the channels.
+        """
+        if not isinstance(self.head, LinearFirstHead):
+            raise ValueError(f"A head of kind {self.head.kind!r} has no contribution matrix; use value().")
+        return self._closed(self.target(target))
+
+    def _closed(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        head = self.played.head
+        key = ("contributions", None if head.kind == "mlp" else tuple(target.tolist()))
+        return self.once(key, lambda: head.contributions(self.activations, target))
+
+
+def _slope(parts: Split, played: Pass, believed: Callable[[], Head], target: Tensor) -> Tensor:
+    """dF/dA [B, K, h, w] from the graph of the network's own pass; from the believed head where that kept none."""
+    by_class = getattr(played.head, "kind", None) == "pixel" and not played.changes_gradient  # one class, not all
+    if played.graph is not None and not (by_class and believed().kind == "pixel"):
+        chosen = played.graph.gather(1, target.unsqueeze(1)).sum()
+        with suppress(RuntimeError):  # changes in place that its graph does not survive
+            return _wide(torch.autograd.grad(chosen, played.start, retain_graph=True)[0])
+    head = believed()
+    with torch.enable_grad():
+        activations = played.activations.detach().clone().requires_grad_(True)
+        # A clone, since a head may change its input in place, which autograd forbids for the leaf itself.
+        given = activations.clone()
+        try:
+            pixel = head.kind == "pixel"
+            chosen = head.logit(given, target) if pixel else head(given).gather(1, target.unsqueeze(1))
+            return _wide(torch.autograd.grad(chosen.sum(), activations)[0])
+        except RuntimeError as error:
+            raise ValueError(f"What follows {parts.name!r} has no gradient: {error}") from error
+
+
+def _wide(gradient: Tensor) -> Tensor:
+    return gradient.float() if gradient.dtype.itemsize < 4 else gradient

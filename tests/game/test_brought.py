@@ -1,0 +1,210 @@
+"""Networks and calls that people bring, which were once answered wrongly or refused without need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from campanion import explain
+from campanion.game.game import ChannelGame
+from campanion.metrics import confidence, insertion_deletion
+from nets import CHANNELS, CLASSES, Net, all_coalitions, masked_logits, pictures
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ROWS = all_coalitions()[::23]
+
+
+def pooled(*after: nn.Module) -> Net:
+    torch.manual_seed(3)
+    return Net(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *after)
+
+
+class LoRA(nn.Module):
+    """A linear layer and, beside it, a product of two small matrices; the rank is the number of pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base, self.drop = nn.Linear(CHANNELS, CLASSES), nn.Dropout(0.5)
+        self.down, self.up = nn.Parameter(torch.randn(2, CHANNELS)), nn.Parameter(torch.randn(CLASSES, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + (self.drop(x) @ self.down.T @ self.up.T) * 2.0
+
+
+class Prototypes(nn.Module):
+    """As many stored rows as pictures, also ones that are computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.randn(2, CHANNELS))
+        self.weight = nn.Parameter(torch.randn(2, CHANNELS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ (self.weight - self.weight.mean()).T - (x @ self.rows.T) ** 2
+
+
+class Cosine(nn.Module):
+    """A logit for each class by its cosine, with a learned scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.rows = nn.Parameter(torch.tensor(1.5)), nn.Parameter(torch.randn(CLASSES, CHANNELS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale.exp() * F.normalize(x, dim=-1) @ F.normalize(self.rows, dim=-1).T
+
+
+HEADS: dict[str, Callable[[], nn.Module]] = {
+    "LoRA": lambda: pooled(LoRA()),
+    "prototypes": lambda: pooled(Prototypes()),
+    "cosine": lambda: pooled(Cosine()),
+    "prelu": lambda: pooled(nn.Linear(CHANNELS, 6), nn.PReLU(6), nn.Linear(6, CLASSES)),
+    "rrelu": lambda: pooled(nn.Linear(CHANNELS, 6), nn.RReLU(), nn.Linear(6, CLASSES)),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_heads_run_without_the_trunk_and_lift_cam_sums_to_the_difference(name: str) -> None:
+    network, images = HEADS[name]().double().eval(), pictures(2)
+    game = ChannelGame.of(network, images)
+    found = game.value(ROWS, 1)
+    assert game.head.module is not None
+    right = torch.stack([masked_logits(network, image, ROWS)[:, 1] for image in images])
+    assert torch.allclose(found, right, atol=1e-9)
+    if name == "prototypes":  # a square of the activations that captum has no rule for
+        return
+    ends = torch.tensor([[1], [0]]).expand(2, CHANNELS)
+    moved = torch.stack([masked_logits(network, image, ends)[:, 1] for image in images])
+    lifted = explain(network, images, 1, "lift_cam").weights["lift_cam"]
+    assert torch.allclose(lifted.sum(1), moved[:, 0] - moved[:, 1], atol=1e-9)
+
+
+def test_a_batch_that_changes_logits_is_run_picture_by_picture() -> None:
+    """Batch statistics, and a hook that acts on large batches alone: the right value is that of each picture alone."""
+    statistics = Net(nn.BatchNorm2d(CHANNELS, track_running_stats=False), nn.Flatten(), nn.Linear(36 * CHANNELS, 3))
+    hooked = pooled(nn.Linear(CHANNELS, 3))
+    hooked.tail[2].register_forward_hook(lambda _m, _i, output: output * 2 if len(output) > 1 else output)
+    images = pictures(2, dtype=torch.float32)
+    maps = images.mean(1).sigmoid()
+    for network in (statistics.eval(), hooked.eval()):
+        with torch.no_grad():
+            alone = torch.cat([network(image[None]).softmax(1)[:, 1] for image in images])
+            seen = [network(image[None] * m).softmax(1)[0, 1] for image, m in zip(images, maps, strict=True)]
+        found = confidence(network, images, maps, torch.tensor([1, 1]))
+        assert torch.allclose(found.original, alone, atol=1e-6)
+        assert torch.allclose(found.explanation, torch.stack(seen), atol=1e-6)
+        curves = insertion_deletion(network, images, maps, torch.tensor([1, 1]), step=200)
+        assert torch.allclose(curves.insertion_curve[:, -1], alone, atol=1e-6)
+        score_cam = explain(network, images[:1], 1, "score_cam").weights["score_cam"][0]
+        small = ChannelGame.of(network, images[:1]).activations[0]
+        big = F.interpolate(small[:, None], (24, 24), mode="bilinear")
+        low, high = big.amin((2, 3), keepdim=True), big.amax((2, 3), keepdim=True)
+        with torch.no_grad():
+            right = [float(network(images[:1] * mask).softmax(1)[0, 1]) for mask in (big - low) / (high - low)]
+        assert torch.allclose(score_cam, torch.tensor(right), atol=1e-5)
+
+
+def test_signs_are_for_one_output_alone() -> None:
+    for sign in ("higher", "lower"):
+        with pytest.raises(ValueError, match=f"'{sign}' is for networks of one output; this one has 5"):
+            explain(pooled(nn.Linear(CHANNELS, CLASSES)), pictures(1, dtype=torch.float32), sign, "grad_cam")
+
+
+def test_parameters_made_in_inference_mode_have_gradients() -> None:
+    images = pictures(2, dtype=torch.float32)
+    with torch.inference_mode():
+        made = pooled(nn.Linear(CHANNELS, 6), nn.ReLU(), nn.Linear(6, CLASSES)).eval()
+    plain = pooled(nn.Linear(CHANNELS, 6), nn.ReLU(), nn.Linear(6, CLASSES)).eval()
+    plain.load_state_dict(made.state_dict())
+    for method in ("grad_cam", "fd_cam", "lrp_cam"):
+        found, right = (explain(network, images, 1, method).weights[method] for network in (made, plain))
+        assert torch.allclose(found, right, atol=1e-6)
+
+
+def test_another_default_device_changes_nothing() -> None:
+    """As ``torch.set_default_device("cuda")`` with a network on the CPU; the meta device shows each forgotten one."""
+    network, images = pooled(nn.Linear(CHANNELS, CLASSES)).eval(), pictures(2, dtype=torch.float32)
+    methods = {
+        "grad_cam": {}, "fd_cam": {}, "lift_cam": {}, "ablation_cam": {}, "shap_cam": {"orderings": 4}, "score_cam": {},
+        "group_cam": {}, "rise": {"masks": 8}, "cameras": {"sizes": (24, 33)}, "xrai": {},
+        "smooth_grad": {"samples": 2},
+    }  # fmt: skip
+    layered = Net(nn.Conv2d(CHANNELS, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)).eval()
+    maps, targets = images.mean(1).sigmoid(), [1, 2]
+
+    def everything() -> list[Tensor]:
+        found = [
+            explain(network, images, targets, method, **options).maps[method] for method, options in methods.items()
+        ]
+        found.append(explain(layered, images, targets, "shap_cam", orderings=4).maps["shap_cam"])
+        found.append(explain(layered, images, targets, "lift_cam").maps["lift_cam"])
+        curves = insertion_deletion(network, images, maps, targets, step=200)
+        return [*found, curves.insertion, curves.deletion, confidence(network, images, maps, targets).add]
+
+    right = everything()
+    with torch.device("meta"):
+        found = everything()
+    assert all(torch.equal(a, b) for a, b in zip(found, right, strict=True))
+
+
+def test_features_that_a_network_keeps_hold_no_graph() -> None:
+    class Keeps(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            maps = self.target(self.stem(x))
+            self.several.append(maps)
+            self.named["maps"], self.pair = maps, (maps, 1)
+            return self.tail(maps)
+
+    network = Keeps(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, CLASSES)).eval()
+    own = network.stem.weight * 2  # the caller's, for a backward pass of theirs
+    network.several, network.named = [own], {}
+    explain(network, pictures(1, dtype=torch.float32), 1, ("grad_cam", "fd_cam"))
+    assert network.several[0] is own
+    assert own.grad_fn is not None
+    assert all(kept.grad_fn is None for kept in (*network.several[1:], network.named["maps"], network.pair[0]))
+
+
+def test_graph_modules_of_torch_fx_are_copied() -> None:
+    """As ``torchvision.models.feature_extraction.create_feature_extractor`` returns them."""
+    plain = pooled(nn.Linear(CHANNELS, CLASSES)).eval()
+    traced, images = torch.fx.symbolic_trace(plain), pictures(1, dtype=torch.float32)
+    found, right = (explain(n, images, 1, ("score_cam", "fd_cam"), "target") for n in (traced, plain))
+    assert all(torch.allclose(found.maps[m], right.maps[m], atol=1e-6) for m in right.maps)
+
+
+def test_a_layer_with_more_rows_than_images_is_refused() -> None:
+    class Flipped(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.tail(self.target(self.stem(torch.cat([x, x.flip(3)])))).view(2, len(x), -1).mean(0)
+
+    network = Flipped(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, CLASSES))
+    with pytest.raises(ValueError, match="one row for each"):
+        explain(network, pictures(2, dtype=torch.float32), 1, "grad_cam")
+
+
+def test_channels_before_pixels_are_no_tokens() -> None:
+    class Rows(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            rows = self.target(self.stem(x).flatten(2))  # [B, K, pixels]
+            return self.tail(rows.mean(2) if len(self.tail[0].weight) == 3 else rows.mT)
+
+    images = pictures(1, dtype=torch.float32)
+    with pytest.raises(ValueError, match=r"may be \[B, tokens, K\] or \[B, K, tokens\]"):
+        explain(Rows(nn.Linear(CHANNELS, 3)).eval(), images, 1, "grad_cam")
+
+
+def test_a_loss_beside_the_logits_is_no_logit() -> None:
+    class Losses(Net):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            logits = self.tail(self.target(self.stem(x)))
+            return logits.logsumexp(1).mean(), logits
+
+    network = Losses(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, CLASSES)).eval()
+    plain = pooled(nn.Linear(CHANNELS, CLASSES)).eval()
+    plain.load_state_dict(network.state_dict())
+    for count in (1, 2):
+        images = pictures(count, dtype=torch.float32)
+        found, right = (explain(n, images, 1, "fd_cam").weights["fd_cam"] for n in (network, plain))
+        assert torch.allclose(found, right)
