@@ -60,7 +60,7 @@ class LabelledImages(Dataset):
     ) -> None:
         self.name, self.class_names = name, tuple(class_names)
         self.ids, self.labels = list(ids), [int(label) for label in labels]
-        self.card = f"{card}: {len(self):,} pictures of {len(self.class_names)} classes"
+        self.card = f"{card}: {len(self):,} images of {len(self.class_names)} classes"
         self._read = read
 
     def __getitem__(self, index: int) -> Sample:

@@ -47,7 +47,7 @@ class Coco(Annotated):
 
     def __init__(self, name: str, class_names: Sequence[str], folder: Path, rows: Sequence[Row], source: str) -> None:
         self.name, self.class_names = name, tuple(class_names)
-        card = f"{source}: {len(rows):,} pictures of {len(self.class_names)} classes; {LICENCE}"
+        card = f"{source}: {len(rows):,} images of {len(self.class_names)} classes; {LICENCE}"
         super().__init__([folder / file for file, _, _ in rows], lambda i: (rows[i][2], rows[i][1]), card)
 
 

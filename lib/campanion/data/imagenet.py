@@ -38,7 +38,7 @@ class ImageNetVal(Annotated):
     def __init__(
         self, paths: Sequence[Path], labels: Sequence[int], boxes: Callable[[int], Annotation | None], source: str
     ) -> None:
-        card = f"{source}: {len(paths):,} pictures of {len(set(labels)):,} classes; {LICENCE}"
+        card = f"{source}: {len(paths):,} images of {len(set(labels)):,} classes; {LICENCE}"
         super().__init__(paths, boxes, card, labels)
 
 

@@ -1,6 +1,6 @@
-"""Notebooks 11, 12 and 13: top-1 errors of the grid's finished trainings, with intervals.
+"""Notebooks 11, 12 and 13: top-1 errors of the grid's finished training runs, with intervals.
 
-A training's errors are known image by image. The error of a method is the mean over its trainings (seeds) and over
+A training's errors are known image by image. The error of a method is the mean over its training runs (seeds) and over
 images; its interval counts both sources of chance (:mod:`campanion.results.statistics`). With one training, what a
 second would have given is not known: its error has an interval over images alone, and its differences have none.
 """
@@ -199,7 +199,7 @@ def _run(group: Sequence[Cell], mode: str, device: str) -> dict:
     settings = {**recipe, **config.numbers.as_dict(), "train": cards[group[0].name]["data"]["train"]}
     first, epochs = found[0], config.numbers.epochs
     weights = {
-        "name": f"{model}, {len(group)} trainings of {epochs} epoch{'s' * (epochs != 1)}",
+        "name": f"{model}, {len(group)} training runs of {epochs} epoch{'s' * (epochs != 1)}",
         "accuracy": f"top-1 {100 - first['mean']:.1f} % {first['method']}",
     }
     minutes = sum(cell["minutes"] for cell in trained)

@@ -115,7 +115,7 @@ def grid_result(
 def range_of(top1: Sequence[float], network: str, tested: str) -> dict[str, object]:
     """Several trainings of a network in the place of a provenance's weights: their number and their accuracies."""
     spread = f"top-1 {min(top1):.1f} to {max(top1):.1f} % on {tested}"
-    return {"name": f"of {len(top1)} trainings of {network}", "accuracy": spread}
+    return {"name": f"of {len(top1)} training runs of {network}", "accuracy": spread}
 
 
 def set_name(data: str, size: int) -> str:

@@ -1,4 +1,4 @@
-"""Notebook 42, sanity checks by randomisation: does a map change when the network's weights are drawn anew?"""
+"""Notebook 42, sanity checks by randomisation: does a map change when the network's weights are re-initialised?"""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ METRICS = ["rank_output", "rank_all", "rank_mirror", "ssim_output", "ssim_all", 
 def measure(
     subject: Subject, sample: Sample, methods: Sequence[str], orders: Sequence[str], seed: int
 ) -> list[dict[str, object]]:
-    """The rows of one image: the trained network's map against that of a network drawn anew, for the predicted class.
+    """The rows of one image: the trained network's map against a re-initialised network's, for the predicted class.
 
     Maps are compared by ``rank`` (Spearman's, at the target layer's size) and ``ssim`` (at the image's). ``depth``
-    counts the layers drawn anew or passed, from the output. Rows of ``order`` ``"mirror"`` compare a map with its own
-    mirror image: what two maps have in common that only share their blobs' sizes and a liking for the middle.
+    counts the layers re-initialised or passed, from the output. Rows of ``order`` ``"mirror"`` compare a map with
+    its mirror image: what two maps have in common that only share their blobs' sizes and a liking for the middle.
     """
     networks = subject.once(  # of the layers above the target layer; each is made once, and used for all images
-        "drawn anew",
+        "re-initialised",
         lambda: [
             (order, depth, layer, network)
             for order in orders
@@ -60,7 +60,7 @@ def measure(
 def at_ends(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each (image, method) with :data:`METRICS`.
 
-    ``_output``: only the output layer drawn anew; ``_all``: every layer; ``_mirror``: the trained map mirrored.
+    ``_output``: only the output layer re-initialised; ``_all``: every layer; ``_mirror``: the trained map mirrored.
     """
     cascade = rows[rows["order"] == "cascading"]
     parts = {

@@ -1,7 +1,7 @@
 """Sanity checks of Adebayo et al. (NeurIPS 2018): does a map depend on what the network has learned?
 
-The weights of layers are drawn anew, from the output down (cascading) or one layer alone (independent), and the map is
-compared with the trained network's. A method whose maps stay as they were shows the picture and not the network.
+The weights of layers are re-initialised, from the output down (cascading) or one layer alone (independent), and the map
+is compared with the trained network's. A method whose maps stay as they were shows the picture and not the network.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def learned_layers(model: nn.Module) -> list[str]:
 
 
 def randomised(model: nn.Module, order: str = "cascading", seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
-    """Copies of ``model`` with weights drawn anew: the name of the layer reached, and the copy.
+    """Copies of ``model`` with re-initialised weights: the name of the layer reached, and the copy.
 
     A copy is frozen, in eval mode, and shares with ``model`` every tensor that was not drawn: do not write to it.
     Weights and biases are drawn as the layer's own ``reset_parameters`` does. Batch norms keep what they have learned.

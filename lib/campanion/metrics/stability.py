@@ -1,4 +1,4 @@
-"""Do two trainings of one network look at the same place? The IoU of their binarised maps (LFI-CAM, section 4)."""
+"""Do two training runs of one network look at the same place? The IoU of their binarised maps (LFI-CAM, section 4)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def stability_iou(maps_a: Tensor, maps_b: Tensor, *, threshold: float = 127 / 25
 
 
 def independent_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of two masks of areas a and b (shares of the picture) that are independent: they meet in a b of it.
+    """IoU of two masks of areas a and b (shares of the image) that are independent: they meet in a b of it.
 
     ``a b / (a + b - a b)``: the expected intersection over the union that goes with it.
 

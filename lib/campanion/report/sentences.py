@@ -71,7 +71,7 @@ _PLAIN = {
     "00_start_here": "A map is a weighted sum of channels; the methods differ in the weights. Start with the pictures.",
     "10_lfi_fig2_architecture": "The network is built step by step with its shapes, and equations 5 to 10 are checked.",
     "40_explore": "Choose image, network, classes and methods; maps, channels and curves follow from one forward pass.",
-    "98_findings": "What was found about the papers themselves: one paragraph and one picture each.",
+    "98_findings": "What was found about the papers themselves: one paragraph and one image each.",
     "99_scoreboard": "Every claim of the three papers with its answer, network by network.",
 }
 

@@ -177,9 +177,14 @@ def _forest(ax: Axes, verdict: Verdict, answers: Sequence[Answer]) -> None:
     ax.set_yticks(range(len(answers)), labels, fontsize=5.8)
     ax.set_ylim(len(answers) - 0.5, -0.5)
     ax.tick_params(axis="x", labelsize=6.5)
-    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
-    ax.ticklabel_format(axis="x", useOffset=False)
-    metrics = ", ".join(dict.fromkeys(TITLES[a.judgement.deciding.metric] for a in answers))
+    times = all(" / " in a.judgement.deciding.method for a in answers)  # of two methods: from 1 to many thousands
+    if times:
+        ax.set_xscale("log")
+    else:
+        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+        ax.ticklabel_format(axis="x", useOffset=False)
+    titles = dict.fromkeys(TITLES[a.judgement.deciding.metric] for a in answers)
+    metrics = "Seconds of the slower over seconds of the faster" if times else ", ".join(titles)
     ax.set_title(
         f"{textwrap.fill(verdict.claim.sentence, 66, break_on_hyphens=False)}\n{metrics}", fontsize=6.5, loc="left"
     )

@@ -96,6 +96,8 @@ def asked(c: Comparison) -> str:
     if " / " in c.method:
         slow, fast = c.method.split(" / ")
         return f"Time of {method(slow)} over that of {method(fast)}"
+    if c.method.startswith("rank correlation"):
+        return f"{TITLES[c.metric]}: rank correlation with the {TITLES[c.method.rpartition(' ')[2]].lower()}"
     first, *second = (method(m) for m in (c.method, c.reference) if m is not None)
     name = f"{first} over {second[0]}" if second else first
     bound = "" if not c.bound else f" ({'at least' if c.sign > 0 else 'at most'} {c.bound:.4g})"

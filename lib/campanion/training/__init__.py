@@ -1,4 +1,4 @@
-"""Training of networks: settings, data, loop, checkpoints and the grid of LFI-CAM's trainings."""
+"""Training of networks: settings, data, loop, checkpoints and the grid of LFI-CAM's training runs."""
 
 from typing import TYPE_CHECKING
 

@@ -76,7 +76,7 @@ def _train_named(name: str, changes: dict[str, object], show: bool) -> None:
 @click.option("--only", metavar="NAME", help="This training alone.")
 @click.option("--run", "run_missing", is_flag=True, help="Train what is missing; a training that was stopped goes on.")
 def grid(scale: str | None, tables: Sequence[str], keys: Sequence[str], only: str | None, run_missing: bool) -> None:
-    """List the trainings behind LFI-CAM's tables and their hours, or run those that are missing."""
+    """List the training runs behind LFI-CAM's tables and their hours, or run those that are missing."""
     from campanion.training.grid import cells, tables_of, train_cells
     from campanion.training.hours import listing
 

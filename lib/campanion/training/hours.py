@@ -124,7 +124,7 @@ def listing(chosen: Sequence[Cell]) -> str:
         lines += ["", f"{sum(time for _, time, _ in todo):.1f} hours on {on}, one after another."]
     if absent:
         names = ", ".join(dict.fromkeys(cell.missing_data for cell, _, _ in absent))
-        lines.append(f"Left out are {len(absent)} trainings on data that are not here: {names}.")
+        lines.append(f"Left out are {len(absent)} training runs on data that are not here: {names}.")
     return "\n".join(lines)
 
 
