@@ -100,13 +100,8 @@ def lime(
         labels = slic(spread, n_segments=segments, start_label=0)
         mask = torch.as_tensor(labels, device=target.device)[None, None]
         with captum_call(seed):
-            explained = Lime(game.network).attribute(
-                game.images[b : b + 1],
-                target=c,
-                feature_mask=mask,
-                n_samples=samples,
-                perturbations_per_eval=min(32, 2 * pictures_at_once(game.images)),
-            )
+            drawn = {"n_samples": samples, "perturbations_per_eval": min(32, 2 * pictures_at_once(game.images))}
+            explained = Lime(game.network).attribute(game.images[b : b + 1], target=c, feature_mask=mask, **drawn)
         rows.append(explained[0].mean(0).relu())
     return torch.stack(rows).to(game.images.dtype)
 

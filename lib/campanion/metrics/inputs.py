@@ -74,9 +74,8 @@ class Scorer:
 
     def __call__(self, batch: Tensor, targets: Tensor) -> Tensor:
         logits = self.read(batch.contiguous(memory_format=torch.channels_last))
-        if int(targets.max()) >= logits.shape[1]:
-            classes = f"the class {int(targets.max())}, but the model has {logits.shape[1]} classes"
-            raise ValueError(f"targets holds {classes}.")
+        if (highest := int(targets.max())) >= logits.shape[1]:
+            raise ValueError(f"targets holds the class {highest}, but the model has {logits.shape[1]} classes.")
         logits = logits.float() if logits.dtype.itemsize < 4 else logits
         scores = logits if self.logit else self.outputs.probabilities(logits)
         return scores.gather(1, targets[:, None]).squeeze(1)
