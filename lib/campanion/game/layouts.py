@@ -97,7 +97,7 @@ def place(output: object, images: Tensor, layer: nn.Module, name: str, layout: L
 
 
 def _tokens(shape: tuple, size: tuple[int, int], layer: nn.Module, name: str, layout: Layout | None) -> Placed:
-    """Tokens [B, T, K]: the grid of square patches that divide the image, fewest class tokens; sure unless K has fewer."""
+    """Tokens [B, T, K]: the grid of square patches with the fewest class tokens; not sure where K has fewer."""
     if layout in ("channels_first", "channels_last"):
         raise ValueError(f"Layer {name!r} gives tokens {shape}: its layout is 'tokens' or the grid (h, w).")
     grids = [layout] if isinstance(layout, tuple) else [
