@@ -22,8 +22,13 @@ from PIL import Image
 
 pytestmark = pytest.mark.browser
 
-KNOBS = "30_lift_fig1_fig2_idea"
-BOOKS = ("00_start_here", KNOBS, "40_explore")
+#: by notebook the controls that are turned, and what to choose; None turns a slider by one step
+KNOBS = {
+    "14_lfi_fig1_fig6_stability": [("threshold", None), ("scene", None)],
+    "30_lift_fig1_fig2_idea": [("order", "smallest first"), ("kept", None)],
+    "42_beyond_sanity_checks": [("depth", None), ("method", "grad_cam")],
+}
+BOOKS = ("00_start_here", *KNOBS, "40_explore")
 PATIENCE = 120_000  # milliseconds: a busy machine may take a minute to import torch
 BAD = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
 # Every cell in the page whether in view or not, and no question about news.
@@ -195,16 +200,17 @@ def test_the_explorer_answers(page, lab, tmp_path):
     page.get_by_text("mine.jpg_scenes_vgg_").wait_for()
 
 
-def test_the_knobs_of_a_notebook_turn(page, lab):
-    run_all(page, lab, KNOBS)
+@pytest.mark.parametrize("key", KNOBS, ids=lambda key: key[:2])
+def test_the_knobs_of_a_notebook_turn(page, lab, key):
+    run_all(page, lab, key)
     page.locator("img.widget-image").scroll_into_view_if_needed()
     seen = [picture(page)]
-    for turn in (
-        lambda: page.locator(".widget-dropdown", has_text="order").locator("select").select_option("smallest first"),
-        lambda: page.locator(".widget-slider", has_text="kept").locator(".noUi-handle").press("ArrowRight"),
-    ):
-        turn()
+    for control, value in KNOBS[key]:
+        if value is None:
+            page.locator(".widget-slider", has_text=control).locator(".noUi-handle").press("ArrowRight")
+        else:
+            page.locator(".widget-dropdown", has_text=control).locator("select").select_option(value)
         until(page, lambda: picture(page) not in seen)
         seen.append(picture(page))
     assert page.locator(BAD).count() == 0
-    shoot(page, "30_knobs_turned")
+    shoot(page, f"{key[:2]}_knobs_turned")
