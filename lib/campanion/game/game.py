@@ -17,6 +17,7 @@ from torch import Tensor
 
 from campanion.game.heads import GenericHead
 from campanion.game.played import Played
+from campanion.game.products import sums
 from campanion.game.shapley import Shapley, mlp_prefixes, pixel_prefixes, sample, walk
 from campanion.inference import pictures_at_once
 from campanion.progress import track
@@ -56,7 +57,7 @@ class ChannelGame(Played):
         forwarded through the head: no matrix product stands for it. For multi-label networks it is the sigmoid.
         """
         target, rows = self.target(target), self._rows(coalitions)
-        values = torch.empty(rows.shape[:2], dtype=rows.dtype, device=rows.device)
+        values = self.activations.new_empty(rows.shape[:2])
         for b, some in enumerate(rows):
             for block in _blocks(len(some), 8 * self.activations[b].numel(), most=64):
                 present = self.activations[b] * some[block, :, None, None]
@@ -65,7 +66,7 @@ class ChannelGame(Played):
         return values
 
     def _rows(self, coalitions: Tensor) -> Tensor:
-        """``coalitions`` as 0/1 numbers [B, M, K]."""
+        """``coalitions`` as rows [B, M, K], of 0/1 numbers or bool."""
         count, channels = self.activations.shape[:2]
         given = torch.as_tensor(coalitions, device=self.activations.device)
         rows = given.expand(count, *given.shape) if given.ndim == 2 else given
@@ -73,7 +74,7 @@ class ChannelGame(Played):
             raise ValueError(
                 f"coalitions must be [M, {channels}] or [{count}, M, {channels}], not {tuple(given.shape)}."
             )
-        return rows.to(self.activations.dtype)
+        return rows
 
     @torch.no_grad()
     def _values(self, coalitions: Tensor, target: Tensor, both: bool, relative: bool) -> Tensor:
@@ -106,11 +107,11 @@ class ChannelGame(Played):
     def value_of_image(self, b: int, rows: Tensor, target: Tensor, both: bool = False) -> Tensor:
         """v(S) [1, M] for image ``b`` alone, and with ``both`` v(all but S) too [2, M]; every row is evaluated.
 
-        ``rows`` are [M, K] of the activations' dtype, ``target`` is [B]. Values lack the network's last bias.
+        ``rows`` are [M, K], ``target`` is [B]. Values lack the network's last bias.
         """
         values = self.logits.new_empty(1 + both, len(rows))
         if isinstance(self.head, GenericHead):
-            activation = self.activations[b]
+            activation, rows = self.activations[b], rows.to(self.activations.dtype)
             most = 64 if self.head.module is not None else pictures_at_once(self.images)
             for block in self._tracked(len(rows), 8 * activation.numel(), most):
                 for i, some in enumerate((rows[block], 1 - rows[block])[: 1 + both]):
@@ -142,10 +143,9 @@ class ChannelGame(Played):
 
     def _finish(self, rows: Tensor, each: Tensor, offset: Tensor, target: Tensor, both: bool) -> Tensor:
         """Logits [1 or 2, B, M] without the last bias of ``rows`` [B, M, K], contributions [B, K, D], offset [B, D]."""
-        rows = rows.to(each.dtype)
         if self.head.kind == "linear":  # the offset is that bias
             offset = torch.zeros_like(offset)
-        z = torch.baddbmm(offset.unsqueeze(1), rows, each)
+        z = sums(rows, each, offset)
         # z is additive: z(all but S) = z(all) + z_0 - z(S).
         sides = [z, (2 * offset + each.sum(1)).unsqueeze(1) - z] if both else [z]
         return torch.stack([self.head.finish(side, target, lean=True) for side in sides])

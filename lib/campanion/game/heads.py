@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from campanion.game.products import by_channel, used_alone
 from campanion.game.record import Program
 from campanion.game.steps import POINTWISE, Reduced, as_module, without_bias
 
@@ -109,7 +110,7 @@ class LinearFirstHead:
         weight, bias = self.first.weight, self.first.bias
         if self.kind == "mlp":
             weight = weight.reshape(len(weight), present.shape[1], present.shape[2])  # [D, K, P]
-            each = torch.einsum("dkp,bkp->bkd", weight, present)  # the weights are read once, in place
+            each = by_channel(weight, present)
             offset = weight.new_zeros(len(weight))
             if bool(nothing.any()):  # else spare a pass over the weights
                 offset = torch.einsum("dkp,kp->d", weight, nothing[0])
@@ -126,7 +127,10 @@ class LinearFirstHead:
         return self.rest[-1].bias if self.kind == "mlp" else None
 
     def finish(self, z: Tensor, target: Tensor, lean: bool = False) -> Tensor:
-        """Logit of class ``target`` [B] from first pre-activations z [B, M, D]: [B, M]; ``lean``: without the bias."""
+        """Logit of class ``target`` [B] from first pre-activations z [B, M, D]: [B, M]; ``lean``: without the bias.
+
+        It may write over ``z``.
+        """
         if self.kind == "linear":
             return z.squeeze(2)
         if self.kind == "pixel":
@@ -135,7 +139,7 @@ class LinearFirstHead:
             return z.mean(2)
         *hidden, last = self.rest
         for step in hidden:
-            z = _linear(step, z) if isinstance(step, nn.Linear) else step(z)
+            z = used_alone(step, z) if isinstance(step, nn.Linear) else z.relu_() if type(step) is nn.ReLU else step(z)
         logit = torch.einsum("bmd,bd->bm", z, last.weight[target])
         return logit if lean or last.bias is None else logit + last.bias[target].unsqueeze(1)
 
@@ -160,17 +164,6 @@ class LinearFirstHead:
 
 
 Head = GenericHead | LinearFirstHead
-
-
-def _linear(layer: nn.Linear, z: Tensor) -> Tensor:
-    """``layer(z)`` of z [..., D] without inputs that are 0 in every row, as a ReLU makes many: exact to rounding."""
-    rows = z.flatten(0, -2)
-    used = (rows != 0).any(0).nonzero().flatten()
-    # Gathering one unit's weights takes as long as multiplying about 100 rows by them.
-    if len(rows) * (rows.shape[1] - len(used)) < 128 * len(used):
-        return layer(z)
-    short = nn.functional.linear(rows.index_select(1, used), layer.weight.index_select(1, used), layer.bias)
-    return short.unflatten(0, z.shape[:-1])
 
 
 def _rescale(steps: tuple[nn.Module, ...], z: Tensor, baseline: Tensor) -> Tensor:
