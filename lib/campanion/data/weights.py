@@ -19,15 +19,8 @@ PREFIX = "weights/"
 LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet"
 # The networks of the three papers and of this project's tables; every other one of torchvision's can be fetched too.
 NETWORKS = (
-    "vgg16",
-    "alexnet",
-    "resnet18",
-    "resnet50",
-    "resnext50_32x4d",
-    "squeezenet1_1",
-    "densenet121",
-    "mobilenet_v2",
-)
+    "vgg16", "alexnet", "resnet18", "resnet50", "resnext50_32x4d", "squeezenet1_1", "densenet121", "mobilenet_v2",
+)  # fmt: skip
 
 
 def entry(name: str) -> Entry | None:

@@ -22,31 +22,23 @@ _OWN_WORDS = ("reproduced", "not reproduced", SAME, OPEN, NOT_RUN)
 _ELSEWHERE = ("carries over", "does not carry over", SAME, OPEN, NOT_RUN)
 COLUMNS = ("claim", "paper", "place", "sentence", "own", "elsewhere", "notebook", "group", "model", "data", "answer",
            "holds", "decided_by", "printed", "measured", "as_printed", "n", "power", "bound_from")  # fmt: skip
-_HEADS = (
-    "Network and data",
-    "Answer",
-    "Decided by",
-    "Paper",
-    "Ours [95 % interval]",
-    "Paper's value inside",
-    "N",
-    "Power",
-)
+_HEADS = ("Network and data", "Answer", "Decided by", "Paper", "Ours [95 % interval]", "Paper's value inside", "N",
+          "Power")  # fmt: skip
 _SITE_HEADS = ("Place", "Claim", "Answer", "Decided by", "Paper", "Ours [95 % interval]", "N", "Network and data",
                "Paper's value inside", "Power")  # fmt: skip
 _CAPTION = "<caption>What the papers claim, and what was measured here (differences: above 0 is as claimed)</caption>"
 
 
-def committed() -> list[Verdict]:
-    """The verdicts of the committed results, whatever results a notebook's run writes elsewhere."""
+def committed(notebook: str | None = None) -> list[Verdict]:
+    """The verdicts of the committed results, whatever a notebook's run writes elsewhere; of one notebook's claims."""
     folder = paths.root() / "data" / "results"
     stamp = tuple((p.name, p.stat().st_mtime_ns) for p in sorted(folder.glob("*.json")))
-    return list(_committed(stamp))
+    return list(_committed(stamp, notebook))
 
 
 @cache
-def _committed(_stamp: tuple) -> tuple[Verdict, ...]:
-    return tuple(verdicts(load_results(paths.root() / "data" / "results")))
+def _committed(_stamp: tuple, notebook: str | None) -> tuple[Verdict, ...]:
+    return tuple(verdicts(load_results(paths.root() / "data" / "results"), notebook))
 
 
 def frame(found: Iterable[Verdict] | None = None) -> pd.DataFrame:
@@ -66,7 +58,7 @@ def of_notebook(key: str) -> View:
 
     >>> of_notebook("21_fd_table1_faithfulness")
     """
-    return View([v for v in committed() if v.claim.notebook == key])
+    return View(committed(key))
 
 
 def sentence(verdict: Verdict) -> str:

@@ -107,9 +107,9 @@ def verdict(claim: Claim, results: Mapping[str, Mapping]) -> Verdict:
     return Verdict(claim, {g: _together(claim, g, [a for a in answers if a.group == g]) for g in order})
 
 
-def verdicts(results: Mapping[str, Mapping]) -> list[Verdict]:
-    """The verdict of every claim, in the order of claims.yml."""
-    return [verdict(c, results) for c in load_claims()]
+def verdicts(results: Mapping[str, Mapping], notebook: str | None = None) -> list[Verdict]:
+    """The verdict of every claim, or of those of one notebook, in the order of claims.yml."""
+    return [verdict(c, results) for c in load_claims() if notebook in (None, c.notebook)]
 
 
 def runs_of(claim: Claim, results: Mapping[str, Mapping]) -> list[Run]:
