@@ -13,7 +13,7 @@ import torch
 from campanion.inference import fast
 from campanion.metrics import insertion_deletion
 from cases import SEED, network, pictures
-from grid import forward_gflop
+from grid import forward_gflop, quick_rate
 from quantus import PixelFlipping
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -80,11 +80,11 @@ def sides(model: nn.Module, images: Tensor, maps: Tensor, steps: int = STEPS) ->
 def measure(repeats: int, device: str, quick: bool) -> dict[str, object]:
     """Times of the three on the same maps."""
     name, count, side, steps = ("scenes_resnet", 4, 64, 16) if quick else ("squeezenet1_1", 2, 224, STEPS)
-    model = network(name).to(device)
+    model, rate = network(name).to(device), (quick_rate if quick else clock.product_rate)(device)
     images, maps = pictures(count, side).to(device), smooth_maps(count, side).to(device)
     load = os.getloadavg()[0]
     return {
-        "network": name, "pictures": count, "steps": steps, "rate_gflops": clock.product_rate(device),
+        "network": name, "pictures": count, "steps": steps, "rate_gflops": rate,
         "forward_gflop": forward_gflop(name, side),
         "sides": clock.in_turn(sides(model, images, maps, steps), repeats, device), "left_out": {},
         "load_before": round(load, 1), "load_after": round(os.getloadavg()[0], 1),

@@ -73,7 +73,7 @@ def test_a_quick_run_is_fresh_and_a_cached_one_reads_what_it_wrote(out):
     made = ask("99_test", "quick", example(), ["ignored"])
     assert [run["model"] for run in made["runs"]] == ["scenes_resnet", "scenes_vgg"]
     assert ask("99_test", "cached", example(), []) == made
-    assert made["runs"][0]["provenance"]["weights"]["accuracy"] == "8 images"
+    assert made["runs"][0]["provenance"]["weights"]["accuracy"] == f"{Question.quick_images} images"
     settings = made["runs"][0]["provenance"]["settings"]
     assert (settings["protocol"], settings["rows"]) == ("example", "quick_99_test")
     assert ask("99_test", "quick", example(other=1), [], 2)["runs"][0]["provenance"]["n"] == 2

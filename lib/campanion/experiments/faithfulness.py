@@ -143,7 +143,7 @@ def question(
     curves = tuple(m for m in whole.curves if m in methods and (needs_curves or m not in compared))
     orderings = min(whole.orderings, 500)
     short = replace(whole, curves=curves, compared=compared, orderings=orderings, precision="float32")
-    own, quick = (conclude or partial(summary, methods=methods, metrics=metrics, timed=n) for n in (IMAGES, 3))
+    own, quick = (conclude or partial(summary, methods=methods, metrics=metrics, timed=n) for n in (IMAGES, 2))
     # Rows that were begun with every forward in one precision go on so.
     older = of_protocol(replace(whole, confidence=None), protocol, own)
     asked = of_protocol(whole, protocol, own)

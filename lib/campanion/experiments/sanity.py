@@ -99,4 +99,4 @@ def question(methods: Sequence[str] = METHODS, orders: Sequence[str] = ORDERS, s
         parse(name)
     settings = {"methods": tuple(methods), "orders": tuple(orders), "seed": seed}
     key = ("image", "method", "order", "depth")
-    return Question("sanity", partial(measure, **settings), summary, settings, key, quick_images=8)
+    return Question("sanity", partial(measure, **settings), summary, settings, key, quick_images=4)

@@ -92,12 +92,9 @@ def this_machine(device: str = "auto") -> str:
 
     if device == "cuda":
         return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    vectors = torch.backends.cpu.get_cpu_capability()
+    listed = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*:(.+)", listed.read_text() if listed.is_file() else "", re.MULTILINE)
+    name, vectors = named[1].strip() if named else platform.processor(), torch.backends.cpu.get_cpu_capability()
     return name if vectors == "AVX512" else f"{name}, {vectors}"
 
 
@@ -241,16 +238,6 @@ def exponents(results: Mapping) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def memory_table(results: Mapping) -> pd.DataFrame:
-    """Most memory of a whole process by the number of images explained, or of orderings drawn."""
-    rows = [
-        {"what": name.partition("/")[2], "count": count, "mb": mb, "seconds": seconds}
-        for name, entry in results["memory"].items()
-        for count, mb, seconds in zip(entry["x"], entry["mb"], entry["seconds"], strict=True)
-    ]
-    return pd.DataFrame(rows)
-
-
 def tradeoff(faithfulness: Mapping, results: Mapping) -> pd.DataFrame:
     """Insertion - deletion and seconds an image of every method that has both, by network.
 
@@ -266,22 +253,6 @@ def tradeoff(faithfulness: Mapping, results: Mapping) -> pd.DataFrame:
                 seconds = entry["sides"][OURS][_clock(results)]["median"]
                 kept = {key: row[key] for key in ("method", "low", "high", "n")}
                 rows.append({"network": run["model"], "seconds": seconds, "overall": row["mean"], **kept})
-    return pd.DataFrame(rows)
-
-
-def training_table(results: Mapping) -> pd.DataFrame:
-    """Images per second of a training step, plain and with each attention branch; ``share`` of the plain network's."""
-    rows = []
-    for key, entry in results["training"].items():
-        name, device, precision = key.split(", ")
-        found = entry.get("images_per_s", {})
-        clock = "cpu" if device == "cpu" else "wall"
-        for kind, value in found.items():
-            if "None" in found:
-                plain, branch = found["None"], {"None": "plain", "abn": "ABN", "lfi": "LFI-CAM"}[kind]
-                row = {"network": name, "device": device, "precision": precision, "attention": branch}
-                row |= {"images_per_s": value[clock], "share": value[clock] / plain[clock]}
-                rows.append(row | {"multiply_adds": value["gmac_per_image"] / plain["gmac_per_image"]})
     return pd.DataFrame(rows)
 
 

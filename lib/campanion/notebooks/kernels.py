@@ -7,6 +7,7 @@ one its own, as ever.
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import signal
@@ -18,13 +19,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from jupyter_client.manager import AsyncKernelManager
 
 SOCKET = "CAMPANION_KERNELS"
-# Not pandas and matplotlib: on import they look whether they are in a notebook.
-_PRELOADED = ("ipykernel.kernelapp", "scipy.stats", "campanion.cams.explain", "campanion.metrics", "campanion.models")
+# Not pyplot, which looks for a notebook on import and draws there.
+_PRELOADED = (
+    "ipykernel.kernelapp", "scipy.stats", "pandas.io.formats.style", "matplotlib.figure", "torch._dynamo",
+    "campanion.cams.explain", "campanion.metrics", "campanion.models",
+)  # fmt: skip
 
 
 @contextmanager
@@ -36,7 +41,8 @@ def server() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="campanion-") as folder:
         place = os.path.join(folder, "kernels")
         # numpy's and torch's threads, had they begun, would not exist in a fork
-        process = subprocess.Popen([sys.executable, "-m", __name__, place], env={**os.environ, "OMP_NUM_THREADS": "1"})
+        here = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+        process = subprocess.Popen([sys.executable, "-m", __name__, place], env=here)
         try:
             while not os.path.exists(place) and process.poll() is None:
                 time.sleep(0.02)
@@ -104,8 +110,10 @@ def serve(place: str) -> dict | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(place)
         listener.listen()
+        builtins.get_ipython = lambda: SimpleNamespace(kernel=True)  # pandas asks it how wide its tables may be
         for module in _PRELOADED:
             __import__(module)
+        del builtins.get_ipython
         while True:
             line, _ = listener.accept()
             with line:
