@@ -73,17 +73,11 @@ def _flower(x: Array, y: Array) -> Array:
 
 
 _SHAPES: dict[str, Callable[[Array, Array], Array]] = {
-    "disc": _disc,
-    "ring": _ring,
-    "square": _square,
-    "triangle": _polygon(_regular(3)),
-    "star": _polygon(_regular(5, inner=0.44)),
-    "cross": _cross,
-    "heart": _heart,
-    "crescent": _crescent,
+    "disc": _disc, "ring": _ring, "square": _square, "triangle": _polygon(_regular(3)),
+    "star": _polygon(_regular(5, inner=0.44)), "cross": _cross, "heart": _heart, "crescent": _crescent,
     "arrow": _polygon([(0, -1), (0.8, -0.1), (0.3, -0.1), (0.3, 0.9), (-0.3, 0.9), (-0.3, -0.1), (-0.8, -0.1)]),
     "flower": _flower,
-}
+}  # fmt: skip
 #: Names of the shapes; a shape's place in this tuple is its class.
 SHAPES: tuple[str, ...] = tuple(_SHAPES)
 

@@ -230,14 +230,6 @@ def _none(test: Test, run: Run, claim: Claim) -> list[Comparison]:
 
 
 _KINDS: dict[str, Callable[[Test, Run, Claim], list[Comparison]]] = {
-    "above": _above,
-    "most_cells": _above,
-    "level": _level,
-    "close": _close,
-    "not_worse": _close,
-    "ratio": _ratio,
-    "as_printed": _as_printed,
-    "association": _association,
-    "across": _none,
-    "by_eye": _none,
-}
+    "above": _above, "most_cells": _above, "level": _level, "close": _close, "not_worse": _close, "ratio": _ratio,
+    "as_printed": _as_printed, "association": _association, "across": _none, "by_eye": _none,
+}  # fmt: skip
