@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 #: Batch sizes by network. resnet18 is one of those whose faithfulness was measured.
 NETWORKS = {
-    "squeezenet1_1": (1, 8, 32), "resnet18": (1,), "resnet50": (1, 8, 32), "vgg16": (1, 8, 32),
+    "squeezenet1_1": (1, 8, 32), "resnet18": (1, 8), "resnet50": (1, 8, 32), "vgg16": (1, 8, 32),
     "densenet121": (1, 8, 32),
 }  # fmt: skip
 QUICK_NETWORKS = {"scenes_vgg": (1, 8), "scenes_resnet": (1,)}

@@ -74,7 +74,7 @@ class ChannelGame(Played):
             raise ValueError(
                 f"coalitions must be [M, {channels}] or [{count}, M, {channels}], not {tuple(given.shape)}."
             )
-        return rows
+        return rows if rows.dtype == torch.bool else rows.to(self.activations.dtype)
 
     @torch.no_grad()
     def _values(self, coalitions: Tensor, target: Tensor, both: bool, relative: bool) -> Tensor:

@@ -13,12 +13,9 @@ LARGEST = 1_000_000  # bytes; larger notebooks are often not shown by viewers on
 
 # papermill and nbclient write times and paths here on every run; widget state keeps GitHub from showing the page.
 _EXTRA_KEYS = [
-    "metadata.papermill",
-    "metadata.widgets",
-    "metadata.language_info.version",
-    "cell.metadata.papermill",
+    "metadata.papermill", "metadata.widgets", "metadata.language_info.version", "cell.metadata.papermill",
     "cell.metadata.execution",
-]
+]  # fmt: skip
 _ABSOLUTE = re.compile(r"(?<![\w./:~-])(?:/(?:home|Users|root|tmp|mnt|opt|private|var|content)/|[A-Z]:\\\\?\w)")
 _INSTALL = re.compile(r"^\s*[!%]\s*(?:pip|conda|mamba|uv)\b", re.MULTILINE)
 _ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]{6,16}(?=>)")  # in the text of an object that is shown otherwise

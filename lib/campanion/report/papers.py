@@ -24,17 +24,10 @@ PAPERS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_SAME = MappingProxyType(
-    {
-        "imagenet-val": "imagenet",
-        "coco-val2014": "coco",
-        "coco-val2017": "coco",
-        "coco-voc": "coco",
-        "vqa": "vqa-v2",
-        "voc2007-val": "voc2007",
-        "voc2007-test": "voc2007",
-    }
-)
+_SAME = MappingProxyType({
+    "imagenet-val": "imagenet", "coco-val2014": "coco", "coco-val2017": "coco", "coco-voc": "coco", "vqa": "vqa-v2",
+    "voc2007-val": "voc2007", "voc2007-test": "voc2007",
+})  # fmt: skip
 
 
 def tables() -> list[tuple[str, str]]:

@@ -20,12 +20,8 @@ from campanion.paths import replacing
 
 _APPLICATION = 0x63616D70  # marks a database as a file of rows
 _DISK = (
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-)
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+)  # fmt: skip
 _TABLES = "CREATE TABLE about (key TEXT, settings TEXT); CREATE TABLE rows (key TEXT PRIMARY KEY, content TEXT);"
 
 
