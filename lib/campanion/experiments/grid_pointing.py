@@ -18,8 +18,9 @@ from campanion.data import Sample
 from campanion.data.photographs import PhotographPairs, classes_of, halves, photograph
 from campanion.experiments.runner import Answer, Question
 from campanion.experiments.subject import Subject, in_order
-from campanion.game.game import ChannelGame, class_indices
+from campanion.game.game import ChannelGame
 from campanion.metrics import energy_pointing_game, pointing_game
+from campanion.outputs import class_indices
 from campanion.results.statistics import paired, summarise
 
 METRICS = ("grid_energy", "grid_hit")  # per cent
