@@ -77,7 +77,7 @@ def test_instances(tmp_path: Path, year: int) -> None:
     assert data.name == f"coco-val{year}"
     assert data.ids == [f"{before}{n:012d}" for n in (139, 632, 885)]
     assert data.labels == [None] * 3
-    assert data.card.startswith(f"COCO val{year}: 3 pictures of 80 classes")
+    assert data.card.startswith(f"COCO val{year}: 3 images of 80 classes")
     assert [one.labels for one in data] == [(22,), (), (0, 62, 79)]
     assert [(o.label, o.box, o.difficult) for o in data[2].objects] == [
         (62, (1, 2, 4, 6), False),
@@ -105,7 +105,7 @@ def test_sample(tmp_path: Path) -> None:
     (tmp_path / "coco").mkdir()
     sample(tmp_path)
     data = open_dataset("coco-val2017", tmp_path, split="val")
-    assert data.card.startswith("COCO val2017, a sample: 2 pictures of 80 classes")
+    assert data.card.startswith("COCO val2017, a sample: 2 images of 80 classes")
     assert [(o.label, o.box, o.difficult) for o in data[0].objects] == [
         (4, (1, 1, 5, 5), False), (75, (0, 0, 2, 2), False), (0, (0, 0, 9, 9), True),
     ]  # fmt: skip

@@ -89,7 +89,7 @@ def test_folders_per_class_with_boxes_scaled_to_a_resized_picture(tmp_path: Path
     assert torch.equal(data[0].boxes(1), torch.tensor([[2.0, 1, 10, 5]]))
     assert data[0].objects[1].box == (0, 0, 20, 10)  # drawn beyond the border: kept inside
     assert data[1].objects == ()
-    assert "2 pictures of 2 classes" in data.card
+    assert "2 images of 2 classes" in data.card
     assert data[-1].id == data.ids[1]
     with pytest.raises(IndexError):
         data[2]

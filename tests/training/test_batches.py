@@ -134,7 +134,7 @@ def test_folders(folder: Path) -> None:
     assert train.class_names == test.class_names == ("cat", "dog")
     assert (train.ids, train.labels) == (["cat/a.png", "cat/b.png", "dog/a.png"], [0, 0, 1])
     assert (test.ids, test.labels) == (["dog/a.png"], [1])
-    assert "3 pictures of 2 classes" in train.card
+    assert "3 images of 2 classes" in train.card
     (folder / "pets" / "val" / "bird").mkdir()
     with pytest.raises(ValueError, match="bird is a class that"):
         open_folder(folder, "pets", "test")

@@ -219,7 +219,7 @@ def test_missing_data_are_told_before_anything_is_trained(out: Path, monkeypatch
         train_cells(chosen)
     assert not chosen[0].done
     sets = ", ".join(dict.fromkeys(cell.config.data for cell in missing))
-    assert f"Left out are {len(missing)} trainings on data that are not here: {sets}." in listing(missing)
+    assert f"Left out are {len(missing)} training runs on data that are not here: {sets}." in listing(missing)
 
 
 def test_the_command_lists_what_notebooks_use(out: Path, capsys: pytest.CaptureFixture) -> None:

@@ -122,6 +122,10 @@ FORBIDDEN = {"eval", "exec", "pickle.load", "pickle.loads", "dill.load", "joblib
              "tempfile.mktemp"}  # fmt: skip
 
 
+#: They make plain values alone.
+SAFE_LOADERS = {"yaml.SafeLoader", "yaml.CSafeLoader", "getattr(yaml, 'CSafeLoader', yaml.SafeLoader)"}
+
+
 def dangers(source: str) -> list[str]:
     """Calls in ``source`` that can run what they read, or a shell."""
     found = []
@@ -131,7 +135,7 @@ def dangers(source: str) -> list[str]:
         name = ast.unparse(node.func)
         given = {k.arg: ast.unparse(k.value) for k in node.keywords}
         if (
-            name in FORBIDDEN
+            (name in FORBIDDEN and not (name == "yaml.load" and ast.unparse(node.args[-1]) in SAFE_LOADERS))
             or (name == "torch.load" and given.get("weights_only") != "True")
             or given.get("allow_pickle", "False") != "False"
             or given.get("shell", "False") != "False"
