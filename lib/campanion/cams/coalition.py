@@ -132,7 +132,7 @@ def _by_captum(game: ChannelGame, target: Tensor) -> Tensor:
 
     # captum takes the plain gradient, silently, through activations that are not in its table (ReLU6, SiLU, GELU ...).
     more = {kind: deep_lift.nonlinear for kind in POINTWISE if kind not in deep_lift.SUPPORTED_NON_LINEAR}
-    del more[nn.Identity]  # its output is its input, which others may read: not theirs to rescale
+    more.pop(nn.Identity, None)  # its output is its input, which others may read: not theirs to rescale
     more |= {nn.PReLU: deep_lift.nonlinear, UnitNorm: deep_lift_rule}
     head = _head_module(game)
     try:

@@ -68,7 +68,7 @@ def confidence(
     per image, whatever the number of maps; a block of ``batch_size`` pictures is in memory at a time.
 
     Args:
-        model: a network, as ``campanion.inference.fast`` makes it or not, or a function from pictures to logits [N, C].
+        model: a network, best as ``campanion.inference.fast`` makes it, or a function from images to logits [N, C].
         images: preprocessed (normalised) pictures [B, 3, H, W].
         maps: min-max normalised maps in 0..1 at input size, [B, H, W], or [B, M, H, W] for M maps of every image.
         targets, activation, batch_size: as in :func:`campanion.metrics.insertion_deletion`.

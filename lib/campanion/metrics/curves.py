@@ -71,7 +71,7 @@ def insertion_deletion(
     forwarded once per image, whatever the number of maps; a block of ``batch_size`` pictures is in memory at a time.
 
     Args:
-        model: a network, as ``campanion.inference.fast`` makes it or not, or a function from pictures to logits [N, C].
+        model: a network, best as ``campanion.inference.fast`` makes it, or a function from images to logits [N, C].
         images: preprocessed (normalised) pictures [B, 3, H, W]. Zero is the mean colour.
         maps: [B, H, W], or [B, M, H, W] for M maps of every image; only their order of pixels matters.
         targets: classes, integers [B]; or ``"higher"``, ``"lower"`` or a function of the network's output, as in
@@ -81,7 +81,8 @@ def insertion_deletion(
         baseline: where insertion starts. ``"blur"``: RISE's blur, 11 x 11, sigma 5, zero padding; ``"blur51"``:
             Group-CAM's, 51 x 51, sigma 50, reflected at the border; ``"zero"``. Deletion always ends in zeros.
         batch_size: pictures a forward; None: :func:`campanion.inference.pictures_at_once`.
-        activation: how logits become probabilities, as in :func:`campanion.explain`.
+        activation: how logits become probabilities: ``"softmax"``, ``"sigmoid"`` or a function of logits [N, C]. None:
+            ``model.activation``, also inside wrappers, else a softmax, and a sigmoid of one logit.
         score: ``"logit"`` for the logit itself in place of a probability; also an activation's name.
 
     Returns:
@@ -106,10 +107,8 @@ def insertion_deletion(
     jobs = _jobs(counts, number, one_end=start is None, device=images.device)
     per_image = len(jobs[0])
     # Pixels as rows with their channels side by side: what channels_last networks read, and the fastest to mix.
-    source = images.permute(0, 2, 3, 1).flatten(1)
-    fillers = (
-        None if start is None else torch.stack([torch.zeros_like(source), start.permute(0, 2, 3, 1).flatten(1)], 1)
-    )
+    source = _pixel_rows(images)
+    fillers = None if start is None else torch.stack([torch.zeros_like(source), _pixel_rows(start)], 1)
     blocks = []
     for first in range(0, len(images) * per_image, batch_size):
         job = torch.arange(first, min(first + batch_size, len(images) * per_image), device=images.device)
@@ -179,6 +178,11 @@ def _rise_blur(images: Tensor, size: int = 11, sigma: float = 5.0) -> Tensor:
     kernel = kernel.to(images).expand(channels, 1, size)
     rows = F.conv2d(images, kernel[..., None, :], padding=(0, size // 2), groups=channels)
     return F.conv2d(rows, kernel[..., None], padding=(size // 2, 0), groups=channels)
+
+
+def _pixel_rows(images: Tensor) -> Tensor:
+    """[B, 3, H, W] as [B, H * W * 3]."""
+    return images.permute(0, 2, 3, 1).flatten(1)
 
 
 def _ranks(maps: Tensor, batch_size: int) -> Tensor:

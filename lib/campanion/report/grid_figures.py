@@ -8,6 +8,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from campanion.report import networks
@@ -209,12 +210,10 @@ def pairs_figure(run: Mapping, methods: Sequence[str], width: float = 6.875) -> 
         for ax, method in zip(axes[0], methods, strict=True):
             part = run["extra"]["methods"][method]
             values, names = np.array(part["matrix"]), [one["about"] for one in part["networks"]]
-            ax.imshow(values, vmin=0, vmax=100)
-            ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=6)
-            ax.set_yticks(range(len(names)), names, fontsize=6)
-            for (i, j), value in np.ndenumerate(values):
-                colour = "white" if value < 60 else "black"
-                ax.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=6, color=colour)
+            look = {"vmin": 0, "vmax": 100, "cmap": "viridis", "cbar": False, "square": True}
+            sns.heatmap(values, annot=True, fmt=".0f", annot_kws={"size": 6}, **look, ax=ax)
+            ax.set_xticks(ax.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=6)
+            ax.set_yticks(ax.get_yticks(), names, rotation=0, fontsize=6)
             ax.set_title(f"{label(method)}: IoU (%)", fontsize=8)
         fig.suptitle(where(run["model"], run["data"]), fontsize=8)
     return fig
