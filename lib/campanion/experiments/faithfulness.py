@@ -214,7 +214,7 @@ def wins_summary(rows: pd.DataFrame, subject: Subject, *beside: pd.DataFrame) ->
     rows = with_starts(with_wins(rows[rows["image"].isin(counts[counts == counts.max()].index)]))
     columns = [*AREAS, *(f"best_{area}" for area in AREAS), "early_insertion", "early_deletion"]
     differences = paired(rows, columns, reference="fd_cam")
-    return Answer(summarise(rows, columns), differences, mean_curves(rows), accuracy(rows, subject))
+    return Answer(summarise(rows, columns), differences, mean_curves(rows), accuracy(rows, subject), rows)
 
 
 def precision_shift(

@@ -69,4 +69,5 @@ def limits(metric: str) -> tuple[float, float]:
     """
     if metric in _UNIT:
         return _UNIT[metric]
-    return (0.0, 100.0) if TITLES.get(metric, "").endswith("(%)") and metric not in _OPEN else (-inf, inf)
+    share = metric.startswith("best_") or (TITLES.get(metric, "").endswith("(%)") and metric not in _OPEN)
+    return (0.0, 100.0) if share else (-inf, inf)
