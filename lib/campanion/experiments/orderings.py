@@ -78,7 +78,7 @@ def question(
     """Notebook 31's question.
 
     Args:
-        precision: of the masked images' forwards, see :func:`campanion.inference.fast`.
+        precision: of the masked images' forwards; committed rows in bfloat16, as the first were, go on so.
         counts: numbers of orderings n.
         simulations: independent sets of orderings for each n.
         seed: of the order of the images and of the orderings.
@@ -94,4 +94,5 @@ def question(
     return Question(
         "orderings", partial(measure, **settings), summary, settings | {"precision": precision},
         ("image", "method", "simulation"), beside=(beside,),
+        older=None if precision == "bfloat16" else question("bfloat16", counts, simulations, seed),
     )  # fmt: skip
