@@ -16,6 +16,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+import campanion.models  # noqa: E402, F401 - before torchvision: it then starts without PyTorch's compiler
 import torch  # noqa: E402
 from campanion.experiments.speed import method_table, quick_file, ratio_table, results_file, this_machine  # noqa: E402
 from campanion.paths import write_whole  # noqa: E402
@@ -31,6 +32,7 @@ QUICK_LIMIT = 0.02
 def main() -> None:
     """Run what was asked for; print and keep the numbers in a JSON file, job by job."""
     options = _options()
+    options.repeats = options.repeats or (1 if options.quick else 3)
     torch.set_num_threads(options.threads)
     if options.sample:
         print(json.dumps(sample(CASES[options.sample[0]], options.sample[1])))
@@ -186,7 +188,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small networks, in a minute; the file starts anew")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: the CPU, then a GPU")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3, help="of all but the calls that take long")
+    parser.add_argument("--repeats", type=int, help="of all but the calls that take long (3; quick: 1)")
     parser.add_argument("--limit", type=float, help=f"TFLOP that a call on the grid may take (default: {LIMIT})")
     parser.add_argument("--again", action="store_true", help="measure also what the file holds already")
     parser.add_argument("--out", type=Path, help="the JSON file (default: this machine's, here)")

@@ -117,3 +117,11 @@ def test_a_counted_size_has_neither_width_nor_n():
     heads, found = cells(layout.as_printed("lfi", "table3", listed, methods=("plain", "abn", "lfi_cam")))
     assert "N =" not in heads[1]
     assert found["ResNet50"][0] == "23.25 / 23.52"
+
+
+def test_a_number_without_an_interval_stands_alone(run):
+    """Two networks are a mean without an interval: results keep None for it."""
+    run["rows"][0] |= {"low": None, "high": None}
+    _, found = cells(layout.as_printed("fd", "table2", [run], reference="fd_cam"))
+    assert found["Grad-CAM"] == ("81.20 / 70.00", "i")
+    assert found["FD-CAM"] == ("83.70 / 71.50 ± 2.00", "b")

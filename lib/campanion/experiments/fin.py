@@ -40,7 +40,7 @@ from campanion.training.parts import SCENES, open_part
 #: L of eq. 9, the mean feature map (L with equal weights), and Grad-CAM of the same network.
 MAPS = ("lfi_cam", "mean_features", "grad_cam")
 STEP = 1 / 28
-QUICK_PICTURES = 200  # of which a quick run takes the error
+QUICK_PICTURES = 40  # of which a quick run takes the error
 
 
 def own_maps(network: LFICAM, images: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -107,7 +107,7 @@ def fin_study(
         mode: ``"cached"`` reads the committed result; ``"quick"`` and ``"full"`` measure the networks of ``cells``.
         cells: trainings with LFI-CAM, from :func:`campanion.training.grid.cells`, a run for each data set and network;
             those that are not done yet are named in the run's ``extra["missing"]``.
-        limit: images whose maps are measured (None: all; quick: 24 at most); the error is over all test pictures.
+        limit: images whose maps are measured (None: all; quick: 3 at most); the error is over all test pictures.
 
     Raises:
         MissingResult: cached, and there is no result.

@@ -78,7 +78,7 @@ class Question:
     beside: tuple[Question | tuple[Question, ...], ...] = ()
     limit: int | None = None
     quick: Question | None = None
-    quick_images: int = 4
+    quick_images: int = 3
     older: Question | None = None
     anew: bool = False
     data: str = "imagenet-val"

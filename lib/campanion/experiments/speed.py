@@ -30,7 +30,7 @@ def measured(mode: str, device: str = "auto") -> dict:
 
     Args:
         mode: ``"cached"`` reads the committed file of the first machine; ``"quick"`` measures this project's small
-            networks in about a minute; ``"full"`` goes on with what the file of this machine lacks.
+            networks once, in half a minute; ``"full"`` goes on with what the file of this machine lacks.
         device: of a run; ``"auto"`` is the CPU and then a GPU where there is one. What is returned is the CPU's,
             unless ``"cuda"`` is asked for.
 

@@ -64,10 +64,10 @@ METRICS = (
 )  # fmt: skip
 KINDS = ("", "one_seed_")  # pairs of different seeds, and of one
 CHUNK = 500  # images at a time
-QUICK_PICTURES = 200
+QUICK_PICTURES = 40
 #: Maps made afterwards of the networks that learn LFI-CAM's: are they as stable over the same trainings?
 POST_HOC = ("grad_cam", "score_cam")
-POST_HOC_IMAGES, QUICK_POST_HOC = 300, 10  # Score-CAM takes a forward pass for each channel
+POST_HOC_IMAGES, QUICK_POST_HOC = 300, 3  # Score-CAM takes a forward pass for each channel
 
 
 def others(count: int, seed: int = 0) -> Tensor:
@@ -230,7 +230,7 @@ def stability_study(
         mode: ``"cached"`` reads the committed result; ``"quick"`` and ``"full"`` measure the networks of ``cells``.
         cells: trainings, from :func:`campanion.training.grid.cells`: one run for each data set and network of which two
             can be compared; those that are not done yet are named in the run's ``extra["missing"]``.
-        limit: test images in the set's fixed order (None: all; quick: 200).
+        limit: test images in the set's fixed order (None: all; quick: 40).
 
     Raises:
         MissingResult: cached, and there is no result.

@@ -84,7 +84,7 @@ def _facts(subject: Subject) -> Mapping[str, object]:
 def question(answers: tuple[str, ...] | None = None) -> Question:
     """Pairs of an image and a question; ``answers`` are the classes of VQA v2's network."""
     return Question(
-        "vqa", measure, summary, {"seed": 0}, ("question", "method"), facts=_facts, quick_images=60, small=("scenes",),
+        "vqa", measure, summary, {"seed": 0}, ("question", "method"), facts=_facts, quick_images=40, small=("scenes",),
         load=load_vqa, open=partial(open_questions, answers=answers),
     )  # fmt: skip
 
@@ -95,7 +95,7 @@ def ask_both(notebook: str, mode: str, limit: int | None = None, device: str = "
     Args:
         mode: ``"cached"`` reads the committed result; ``"quick"`` measures questions about scenes; ``"full"`` measures
             all held-out questions about 1,000 scenes and, where :func:`not_there` has nothing to say, VQA v2.
-        limit: questions of each data set (None: all; quick: 60).
+        limit: questions of each data set (None: all; quick: 40).
 
     Raises:
         MissingResult: cached, and there is no result.

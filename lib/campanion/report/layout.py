@@ -235,8 +235,8 @@ def _column(
         if pd.isna(row["ours"]):
             cells[method] = f"{printed} / -"
             continue
-        width = row["high"] - row["low"]  # NaN of one image
-        half = f" \u00b1 {width / 2:.{digits}f}" if width > 0 else ""
+        low, high = row["low"], row["high"]  # missing or NaN of one image, or of two networks
+        half = f" \u00b1 {(high - low) / 2:.{digits}f}" if not pd.isna(low) and high > low else ""
         text = f"{printed} / {row['ours']:.{digits}f}{half}"
         if row["n"] < most:
             text += f" (N = {int(row['n']):,}"
