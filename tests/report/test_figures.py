@@ -14,6 +14,7 @@ from campanion.notebooks import run
 from campanion.notebooks.workflow import draw_figures
 from campanion.report import comparisons, figures
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from PIL import Image
 
 LAYOUT = ConstrainedLayoutEngine.execute
 
@@ -76,6 +77,16 @@ def test_bytes_are_the_same_on_repeat(draw):
     assert b"/Type /Font /Subtype /Type3" not in pdf
     assert b"/FontFile2" in pdf  # embedded as TrueType
     assert b"Software" not in png
+
+
+def test_a_draft_is_a_picture_for_the_screen_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("CAMPANION_FIGURES", str(tmp_path))
+    monkeypatch.setenv("CAMPANION_DRAFT", "1")
+    fig = plot()
+    pdf, png = figures.save(fig, "a")
+    assert not pdf.exists()
+    with Image.open(png) as drawn:
+        assert drawn.size == pytest.approx(tuple(110 * fig.get_size_inches()), abs=1)
 
 
 @pytest.mark.parametrize("width", [3.25, 7.16])

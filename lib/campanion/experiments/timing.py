@@ -39,7 +39,7 @@ TITLES = {
 }
 
 
-def median_seconds(function: Callable[[], object], least: float = 0.1) -> float:
+def median_seconds(function: Callable[[], object], least: float = 0.05) -> float:
     """Median wall time of ``function()`` over blocks that take ``least`` seconds together; a GPU's work is awaited.
 
     A call that takes ten times as long is made once.

@@ -192,15 +192,14 @@ def _environment(mode: str, key: str) -> Iterator[None]:
         here |= {
             "CAMPANION_RESULTS": str(out / "results"),
             "CAMPANION_FIGURES": str(out / "figures"),
+            "CAMPANION_DRAFT": "1",
             "CUDA_VISIBLE_DEVICES": "",
         }
-    before = {name: os.environ.get(name) for name in here}
+    before = {name: os.environ[name] for name in here if name in os.environ}
     os.environ.update(here)
     try:
         yield
     finally:
-        for name, old in before.items():
-            if old is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = old
+        for name in here:
+            os.environ.pop(name, None)
+        os.environ.update(before)

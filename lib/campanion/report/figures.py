@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
@@ -58,23 +59,23 @@ def use_style() -> None:
 
 
 def save(fig: Figure, name: str, dpi: int = 220) -> tuple[Path, Path]:
-    """Write ``figures/<name>.pdf`` and ``.png``, the same bytes for the same picture, fonts embedded.
+    """Write ``figures/<name>.pdf`` and ``.png``, the same bytes for the same picture, fonts embedded; their paths.
 
     Nothing may be added afterwards: the places of the axes are found once, here, for both files and for the notebook.
-
-    Returns:
-        The two paths.
+    Quick runs and tests (``CAMPANION_DRAFT``) write the PNG alone, at the screen's resolution.
     """
     folder = paths.figures_dir()
     folder.mkdir(parents=True, exist_ok=True)
     pdf, png = folder / f"{name}.pdf", folder / f"{name}.png"
+    draft = bool(os.environ.get("CAMPANION_DRAFT"))
     if (layout := fig.get_layout_engine()) is not None:
         layout.execute(fig)
     rules = {"figure.autolayout": False, "figure.constrained_layout.use": False, "pdf.fonttype": 42}
-    with mpl.rc_context({**rules, "savefig.dpi": dpi}):
+    with mpl.rc_context({**rules, "savefig.dpi": min(dpi, 110) if draft else dpi}):
         # None, not "none": with any engine each file, and the notebook's picture, would be drawn twice.
         fig.set_layout_engine(None)
-        fig.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
+        if not draft:
+            fig.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
         fig.savefig(png, metadata={"Software": None})
     return pdf, png
 
