@@ -59,8 +59,9 @@ def eval_mode(model: nn.Module, graph: bool = False) -> Iterator[nn.Module]:
                     del _HELD[module]
 
 
+_PLAIN = {bool, int, float, str, type(None)}
 # What a module of PyTorch's own holds, where no hook gives it more; what all modules hold.
-_USUAL, _INTERNAL = {bool, int, float, str, tuple, set, dict, OrderedDict, type(None)}, {*nn.Module().__dict__}
+_USUAL, _INTERNAL = {*_PLAIN, tuple, set, dict, OrderedDict}, {*nn.Module().__dict__}
 
 
 def _graphs(modules: list[nn.Module]) -> list[tuple[dict | list, Any, Any]]:
@@ -80,6 +81,8 @@ def _graphs(modules: list[nn.Module]) -> list[tuple[dict | list, Any, Any]]:
 
 def _collect(found: list, holder: dict | list, place: Any, value: Any, depth: int = 0) -> None:
     if isinstance(value, (dict, list)) and depth < 3:
+        if _PLAIN.issuperset(map(type, value.values() if isinstance(value, dict) else value)):  # a thousand names
+            return
         for inner, part in list(value.items() if isinstance(value, dict) else enumerate(value)):
             _collect(found, value, inner, part, depth + 1)
     elif (isinstance(value, Tensor) and value.grad_fn is not None) or (
