@@ -81,9 +81,8 @@ def _graphs(modules: list[nn.Module]) -> list[tuple[dict | list, Any, Any]]:
 
 def _collect(found: list, holder: dict | list, place: Any, value: Any, depth: int = 0) -> None:
     if isinstance(value, (dict, list)) and depth < 3:
-        if _PLAIN.issuperset(map(type, value.values() if isinstance(value, dict) else value)):  # a thousand names
-            return
-        for inner, part in list(value.items() if isinstance(value, dict) else enumerate(value)):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        for inner, part in [pair for pair in parts if type(pair[1]) not in _PLAIN]:  # not over a thousand names
             _collect(found, value, inner, part, depth + 1)
     elif (isinstance(value, Tensor) and value.grad_fn is not None) or (
         type(value) is tuple and any(isinstance(v, Tensor) and v.grad_fn is not None for v in value)

@@ -64,8 +64,7 @@ def save(fig: Figure, name: str, dpi: int = 220) -> tuple[Path, Path]:
     Nothing may be added afterwards: the places of the axes are found once, here, for both files and for the notebook.
     Quick runs and tests (``CAMPANION_DRAFT``) write the PNG alone, at the screen's resolution.
     """
-    folder = paths.figures_dir()
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder := paths.figures_dir()).mkdir(parents=True, exist_ok=True)
     pdf, png = folder / f"{name}.pdf", folder / f"{name}.png"
     draft = bool(os.environ.get("CAMPANION_DRAFT"))
     if (layout := fig.get_layout_engine()) is not None:
