@@ -170,7 +170,7 @@ def machines_table(results: Mapping, others: Sequence[Mapping]) -> pd.DataFrame:
             for other in others
         ]
         or [pd.DataFrame(columns=[*keys, "ratio", "there", "machine"])]
-    )
+    ).reset_index(drop=True)
 
 
 def _all_ratios(results: Mapping) -> pd.DataFrame:

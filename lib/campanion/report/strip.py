@@ -170,7 +170,7 @@ def _forest(ax: Axes, verdict: Verdict, answers: Sequence[Answer]) -> None:
         if d.printed is not None:
             ax.plot(d.printed, i, "o", mfc="none", ms=8, color="black", mew=0.8)
     labels = [
-        f"{SIGNS[a.judgement.word]} {_where(verdict, a)} (N = {a.judgement.n:,})\n"
+        f"{SIGNS[a.judgement.word]} {_where(verdict, a)} (N = {a.judgement.deciding.n:,})\n"
         + words.asked(a.judgement.deciding).partition(": ")[2]
         for a in answers
     ]
