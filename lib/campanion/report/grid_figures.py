@@ -188,18 +188,18 @@ def thresholds_figure(runs: Sequence[Mapping], methods: Sequence[str], width: fl
     with mpl.rc_context(STYLE):
         fig, axes = plt.subplots(1, len(runs), figsize=(width, 2.9), sharey=True, squeeze=False)
         for ax, run in zip(axes[0], runs, strict=True):
+            x = run["extra"]["thresholds"]
             for colour, method in zip(PALETTE[1::-1], methods, strict=True):
                 curves = run["extra"]["methods"].get(method, {"curves": {}})["curves"]
                 for kind, line, more in (("iou", "-", ""), ("iou_shuffled", "--", ", another image")):
                     if curves:
-                        ax.plot(
-                            run["extra"]["thresholds"], curves[kind], line, color=colour, label=label(method) + more
-                        )
+                        ax.plot(x, curves[kind], line, color=colour, label=label(method) + more)
             ax.axvline(127, color="0.6", lw=0.7, ls="-")
             ax.set(xlabel="threshold of 255", ylim=(0, 100))
             ax.set_title(where(run["model"], run["data"]), fontsize=8)
         axes[0, 0].set_ylabel("mean IoU (%)")
-        fig.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        named = dict(pair[::-1] for ax in axes[0] for pair in zip(*ax.get_legend_handles_labels(), strict=True))
+        fig.legend(named.values(), named, loc="outside lower center", ncols=4)  # a panel may lack a method
     return fig
 
 
