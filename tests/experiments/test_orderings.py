@@ -18,6 +18,7 @@ from campanion.game.game import ChannelGame
 from campanion.models import load_model
 from campanion.results.rows import read_rows, rows_path
 from campanion.results.store import load_results
+from scipy import stats
 
 FEW = orderings.question(counts=(1, 4), simulations=3)
 SHORT = convergence.question(reference=40, checkpoints=(1, 2, 7, 20), by_forwards=(1, 2))
@@ -200,9 +201,11 @@ def test_committed_rows_and_result_agree(path):
         if len(own):
             assert row["n"] == own.image.nunique()
             assert row["mean"] == pytest.approx(own[row["metric"]].mean(), rel=1e-4, abs=1e-6)
-            # The bootstrap's interval against the normal one of the images' means.
+            # Our interval against Student's of the images' means; shares stay within 0 and 100 %.
             means = own.groupby("image")[row["metric"]].mean()
-            assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * means.std() / len(means) ** 0.5, rel=0.1)
+            half = stats.t.ppf(0.975, len(means) - 1) * means.sem()
+            low, high = (np.clip(means.mean() + side * half, 0, 100) for side in (-1, 1))
+            assert row["high"] - row["low"] == pytest.approx(high - low, rel=0.1)
     assert {r["metric"] for r in run["rows"]} == set(METRICS)
 
 

@@ -213,10 +213,11 @@ def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.Monkey
     top1 = [n["top1"] for n in run["extra"]["methods"]["abn"]["networks"]]
     assert means["abn", "accuracy_range"] == pytest.approx(100 * (max(top1) - min(top1)))
     assert ("abn", "lfi_cam") in {(d["method"], d["reference"]) for d in run["differences"]}
-    made = [maps_of(c.checkpoint, "grad_cam", 7)[0] for c in cells[:2]]  # afterwards, of the networks with LFI-CAM
+    few = stability_study.QUICK_POST_HOC
+    made = [maps_of(c.checkpoint, "grad_cam", few)[0] for c in cells[:2]]  # afterwards, of the networks with LFI-CAM
     assert means["grad_cam", "iou"] == pytest.approx(100 * float(stability_iou(*made).mean()), abs=1e-3)
     rows, settings = read_rows(rows_path("scenes", "resnet20", "stability"))
-    assert len(rows) == 4 * 7
+    assert len(rows) == 2 * 7 + 2 * few
     assert set(settings["checkpoints"]) == {c.name for c in cells[:2] + cells[3:5]}
     for method, part in rows.groupby("method", observed=True):
         assert means[method, "iou"] == pytest.approx(part["iou"].mean(), abs=5e-3)

@@ -42,7 +42,7 @@ TITLES = {
 def median_seconds(function: Callable[[], object], least: float = 0.05) -> float:
     """Median wall time of ``function()`` over blocks that take ``least`` seconds together; a GPU's work is awaited.
 
-    A call that takes ten times as long is made once.
+    A call that takes twice as long is timed once, after one that is not; one of ten times as long is made once.
     """
     from torch.utils.benchmark import Timer  # only here: it warns on import where a compiler's CUDA has no driver
 
@@ -50,9 +50,10 @@ def median_seconds(function: Callable[[], object], least: float = 0.05) -> float
     function()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    if (first := time.perf_counter() - began) >= 10 * least:
-        return first  # a block of its own; Timer would call it four times
+    first = time.perf_counter() - began
     timer = Timer("function()", globals={"function": function}, num_threads=torch.get_num_threads())
+    if first >= 2 * least:  # a block of its own, which Timer would call four times
+        return first if first >= 10 * least else timer.timeit(1).median
     return timer.blocked_autorange(min_run_time=least).median
 
 
@@ -112,8 +113,7 @@ def measure(subject: Subject, sample: Sample) -> list[dict[str, object]]:
         "shap_cam_100": lambda: fresh().shapley(target, 100),
         "shap_cam_1_head": lambda: fresh(True).shapley(target, 1),
     }
-    # The first call of a process pays for what later ones find ready.
-    subject.once("warm", lambda: [function() for function in timed.values()])
+    subject.once("warm", lambda: [function() for function in timed.values()])  # a process's first calls take longer
     return [
         {"image": sample.id, "method": name, "seconds_per_image": median_seconds(function)}
         for name, function in timed.items()
