@@ -1,5 +1,4 @@
-"""Notebooks 15 and 30: seconds per image of each method, and what channel weights cost, by matrix product and by the
-forward passes that the papers make.
+"""Notebooks 15 and 30: seconds of each method, and of channel weights by matrix product and by the papers' forward passes.
 
 LIFT-CAM asks for one backward pass of the head, Ablation-CAM for K coalitions, SHAP-CAM_n for n K of them (K channels).
 A coalition is a row of a matrix product here (``game/heads.py``); published code runs the head, or the network.
@@ -113,7 +112,8 @@ def measure(subject: Subject, sample: Sample) -> list[dict[str, object]]:
         "shap_cam_100": lambda: fresh().shapley(target, 100),
         "shap_cam_1_head": lambda: fresh(True).shapley(target, 1),
     }
-    subject.once("warm", lambda: [function() for function in timed.values()])  # a process's first calls take longer
+    # The first call of a process pays for what later ones find ready.
+    subject.once("warm", lambda: [function() for function in timed.values()])
     return [
         {"image": sample.id, "method": name, "seconds_per_image": median_seconds(function)}
         for name, function in timed.items()
