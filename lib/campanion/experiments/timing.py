@@ -1,4 +1,4 @@
-"""Notebooks 15 and 30: seconds of each method, and of channel weights by matrix product and by the papers' forward passes.
+"""Notebooks 15 and 30: seconds of each method, and of channel weights by matrix product and by forward passes.
 
 LIFT-CAM asks for one backward pass of the head, Ablation-CAM for K coalitions, SHAP-CAM_n for n K of them (K channels).
 A coalition is a row of a matrix product here (``game/heads.py``); published code runs the head, or the network.
