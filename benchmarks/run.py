@@ -185,7 +185,7 @@ def _span(side: dict) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", metavar="PATTERN", help="names of jobs, such as vgg16_fd or 'vgg16/*/1'")
-    parser.add_argument("--quick", action="store_true", help="small networks, in a minute; the file starts anew")
+    parser.add_argument("--quick", action="store_true", help="small networks, once; the file starts anew")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: the CPU, then a GPU")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, help="of all but the calls that take long (3; quick: 1)")

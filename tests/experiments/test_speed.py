@@ -102,6 +102,9 @@ def test_machines_are_compared_where_both_were_measured():
         ["fd_cam", "authors", 8.0, 4.0], ["curves", "quantus", 5.0, 5.0]
     ]  # fmt: skip
     assert speed.machines_table(first, []).empty
+    two = speed.machines_table(first, [on("Q", fd_cam=4.0), on("R", fd_cam=3.0)])
+    assert two.index.is_unique, "rows of a machine are chosen by masks"
+    assert [*two.machine] == ["Q", "R"]
 
 
 def test_fixed_comparisons_of_two_machines_stand_side_by_side():
