@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from campanion.report import comparisons, method_figures
+from campanion.report.grid_figures import thresholds_figure
 from campanion.report.papers import published
 from campanion.results import load_result
 
@@ -125,3 +126,19 @@ def test_boxes_are_drawn_on_one_line_of_a_panel():
     method_figures.draw_boxes(fig, 1, 3, [(1, 2, 5, 8)])
     assert [len(ax.patches) for ax in axes.flat] == [0, 0, 0, 1, 1, 1]
     assert axes[1, 0].patches[0].get_bbox().bounds == (1, 2, 4, 6)
+
+
+def test_the_legend_of_thresholds_names_what_any_panel_draws():
+    """The first panel may lack a method, as where two networks of one kind alone are trained."""
+    curves = {"curves": {"iou": [60, 40], "iou_shuffled": [50, 20]}}
+    runs = [
+        {"model": model, "data": data, "extra": {"thresholds": [15, 239], "methods": dict.fromkeys(methods, curves)}}
+        for model, data, methods in (
+            ("resnet18", "cats-dogs", ["lfi_cam"]),
+            ("resnet20", "cifar10", ["lfi_cam", "abn"]),
+        )
+    ]
+    fig = thresholds_figure(runs, ["abn", "lfi_cam"])
+    (legend,) = fig.legends
+    texts = sorted(text.get_text() for text in legend.get_texts())
+    assert texts == ["ABN", "ABN, another image", "LFI-CAM", "LFI-CAM, another image"]
