@@ -239,6 +239,17 @@ def test_the_widget_follows_its_controls(tmp_path):
     assert "scene-28_scenes_resnet" in shown.status.value
 
 
+def test_a_page_never_shows_a_new_list_with_the_old_choice(monkeypatch):
+    shown, sent = Explorer(model="scenes_vgg"), []
+    monkeypatch.setattr(
+        shown.target, "send_state", lambda key: sent.append({key} if isinstance(key, str) else set(key))
+    )
+    chosen = shown.target.value
+    shown.query.value = "arr"
+    assert shown.target.value == chosen and shown.target.index > 0  # it stands behind what the search finds
+    assert [names for names in sent if names & {"_options_labels", "index"}] == [{"_options_labels", "index"}]
+
+
 def test_an_uploaded_picture_is_explained_and_kept_once():
     shown = Explorer()
     before = shown.image.value

@@ -159,15 +159,15 @@ class Explorer(Controls):
         rows = search(names, chances, self.query.value)
         if chosen is not None and chosen not in [k for k, _, _ in rows]:
             rows.append((chosen, names[chosen], float(chances[chosen])))
-        self.target.options = [(f"{name} ({percent(chance)})", k) for k, name, chance in rows]
-        self.target.value = chosen
         likely = chances.argsort(descending=True)[:50].tolist()
+        kept = self.other_class.value if self.other_class.value in likely else None
         rest = [(f"{names[k]} ({percent(float(chances[k]))})", k) for k in likely]
-        if self.other_class.value not in [k for _, k in rest]:
-            self.other_class.value = None
-        kept = self.other_class.value
-        self.other_class.options = [(NONE, None), *rest]
-        self.other_class.value = kept
+        # List and choice go out in one message: a page must not show the new list with the old choice.
+        with self.target.hold_sync(), self.other_class.hold_sync():
+            self.target.options = [(f"{name} ({percent(chance)})", k) for k, name, chance in rows]
+            self.target.value = chosen
+            self.other_class.options = [(NONE, None), *rest]
+            self.other_class.value = kept
 
     # ---- what happens at a click
     def _searched(self, _change: object) -> None:
