@@ -79,7 +79,7 @@ def sides(model: nn.Module, images: Tensor, maps: Tensor, steps: int = STEPS) ->
 
 def measure(repeats: int, device: str, quick: bool) -> dict[str, object]:
     """Times of the three on the same maps."""
-    name, count, side, steps = ("scenes_resnet", 4, 64, 16) if quick else ("squeezenet1_1", 2, 224, STEPS)
+    name, count, side, steps = ("scenes_resnet", 2, 64, 16) if quick else ("squeezenet1_1", 2, 224, STEPS)
     model, rate = network(name).to(device), (quick_rate if quick else clock.product_rate)(device)
     images, maps = pictures(count, side).to(device), smooth_maps(count, side).to(device)
     load = os.getloadavg()[0]

@@ -20,7 +20,7 @@ NETWORKS = {
     "squeezenet1_1": (1, 8, 32), "resnet18": (1, 8), "resnet50": (1, 8, 32), "vgg16": (1, 8, 32),
     "densenet121": (1, 8, 32),
 }  # fmt: skip
-QUICK_NETWORKS = {"scenes_vgg": (1, 8), "scenes_resnet": (1,)}
+QUICK_NETWORKS = {"scenes_vgg": (1,), "scenes_resnet": (1,)}
 QUICK_METHODS = ("forward", "grad_cam", "layer_cam", "score_cam", "ablation_cam", "shap_cam", "lift_cam", "fd_cam")
 SIDE = 64  # pixels, of the scene networks
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import nbformat
 import papermill
 import pytest
 from campanion.notebooks import kernels
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kernels are forked on Linux alone")
 CELLS = (
@@ -59,3 +61,19 @@ def test_a_forked_kernel_gives_the_outputs_of_one_of_its_own(
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_a_forked_kernel_ends_by_itself_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signals, send = [], LocalProvisioner.send_signal
+
+    async def recorded(self: LocalProvisioner, number: int) -> None:
+        signals.append(number)
+        await send(self, number)
+
+    monkeypatch.setattr(LocalProvisioner, "send_signal", recorded)
+    cell = "import atexit, campanion, matplotlib.pyplot\natexit.register(open('ended', 'w').write, 'yes')"
+    with kernels.server() as found:
+        monkeypatch.setenv(kernels.SOCKET, found[kernels.SOCKET])
+        execute(tmp_path, "1.ipynb", (cell,))
+    assert signal.SIGTERM not in signals  # Jupyter waits for two seconds and a half before it ends a kernel
+    assert (tmp_path / "ended").read_text() == "yes"

@@ -162,8 +162,7 @@ class Explorer(Controls):
         likely = chances.argsort(descending=True)[:50].tolist()
         kept = self.other_class.value if self.other_class.value in likely else None
         rest = [(f"{names[k]} ({percent(float(chances[k]))})", k) for k in likely]
-        # List and choice go out in one message: a page must not show the new list with the old choice.
-        with self.target.hold_sync(), self.other_class.hold_sync():
+        with self.target.hold_sync(), self.other_class.hold_sync():  # never the new list with the old choice
             self.target.options = [(f"{name} ({percent(chance)})", k) for k, name, chance in rows]
             self.target.value = chosen
             self.other_class.options = [(NONE, None), *rest]

@@ -26,8 +26,6 @@ from torchvision.ops import SqueezeExcitation
 
 from campanion.models.network import Backbone, initialise
 
-TRUNKS = ("plain", "last_stride1", "stem_stride1", "three_stages")
-
 
 class SEBasicBlock(BasicBlock):
     """torchvision's BasicBlock with squeeze and excitation before the sum (Hu et al., CVPR 2018, fig. 3)."""

@@ -7,6 +7,7 @@ one its own, as ever.
 
 from __future__ import annotations
 
+import atexit
 import builtins
 import json
 import os
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 from jupyter_client.manager import AsyncKernelManager
 
@@ -128,8 +129,8 @@ def serve(place: str) -> dict | None:
                     os.close(file)
 
 
-def become(request: dict) -> None:
-    """Be the kernel that was requested."""
+def become(request: dict) -> NoReturn:
+    """Be the kernel that was requested, to its end."""
     import torch
     from ipykernel.kernelapp import launch_new_instance
 
@@ -142,6 +143,8 @@ def become(request: dict) -> None:
     after = request["command"].index("ipykernel_launcher") + 1
     sys.argv = ["ipykernel_launcher", *request["command"][after:]]
     launch_new_instance()
+    atexit._run_exitfuncs()
+    os._exit(0)  # to take apart what the server imported would take seconds, and copy all of it first
 
 
 if __name__ == "__main__":
