@@ -1,4 +1,4 @@
-"""The site: builds without a warning and without a network, and its links, pictures, formulas and scoreboard hold."""
+"""The site: builds without a warning and without a network, and its links, images, formulas and scoreboard hold."""
 
 from __future__ import annotations
 
@@ -89,12 +89,12 @@ def test_nothing_is_loaded_from_elsewhere(pages):
 
 
 @needs_sphinx
-def test_every_picture_has_an_alternative_text(pages):
-    pictures = [(path, image.get("alt", "")) for path, page in pages.items() for image in page.select("article img")]
-    assert len(pictures) > len(keys())
-    assert [path for path, text in pictures if len(text.split()) < 4 or text.endswith(".png")] == []
-    for path, texts in Counter(pictures).items():
-        assert texts == 1, f"{path} has two pictures with the same text"
+def test_every_image_has_an_alternative_text(pages):
+    described = [(path, image.get("alt", "")) for path, page in pages.items() for image in page.select("article img")]
+    assert len(described) > len(keys())
+    assert [path for path, text in described if len(text.split()) < 4 or text.endswith(".png")] == []
+    for path, texts in Counter(described).items():
+        assert texts == 1, f"{path} has two images with the same text"
 
 
 @needs_sphinx

@@ -30,12 +30,12 @@ def test_the_one_function_that_asks_still_gets_its_answer() -> None:
     code = """
 import campanion.models, sys, torch
 from torchvision.ops import roi_align
-pictures, box = torch.rand(1, 3, 16, 16), torch.tensor([[0, 1.0, 2.0, 9.0, 11.0]])
-plain = roi_align(pictures, box, (4, 4), aligned=True)
+images, box = torch.rand(1, 3, 16, 16), torch.tensor([[0, 1.0, 2.0, 9.0, 11.0]])
+plain = roi_align(images, box, (4, 4), aligned=True)
 torch.use_deterministic_algorithms(True)
 import torchvision.ops.roi_align
 ask = sys.modules["torchvision.ops.roi_align"].is_compile_supported
-print(torch.equal(plain, roi_align(pictures, box, (4, 4), aligned=True)))
+print(torch.equal(plain, roi_align(images, box, (4, 4), aligned=True)))
 import torch._dynamo.utils as real
 print(ask("cpu") == real.is_compile_supported("cpu"), ask("meta") == real.is_compile_supported("meta"))
 """
@@ -46,9 +46,9 @@ def test_the_compiler_works_after_it_was_left_out() -> None:
     code = """
 import campanion.models, torch
 from torchvision.models import resnet18
-network, pictures = resnet18().eval(), torch.rand(1, 3, 32, 32)
+network, images = resnet18().eval(), torch.rand(1, 3, 32, 32)
 compiled = torch.compile(network, backend="eager", fullgraph=True)
-print(torch.equal(network(pictures), compiled(pictures)), type(torch._dynamo.utils).__name__)
+print(torch.equal(network(images), compiled(images)), type(torch._dynamo.utils).__name__)
 """
     assert printed(code) == "True module"
 

@@ -121,7 +121,7 @@ def run_all(page, lab: tuple[str, str], book: str) -> None:
 
 
 def picture(page) -> str:
-    """A fingerprint of the explorer's picture."""
+    """A fingerprint of the explorer's image."""
     return page.locator("img.widget-image").evaluate(
         """async image => { const bytes = await (await fetch(image.src)).arrayBuffer();
         const hash = await crypto.subtle.digest('SHA-256', bytes);

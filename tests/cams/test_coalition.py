@@ -9,7 +9,7 @@ import torch
 from campanion import explain
 from campanion.game.game import ChannelGame
 from captum.attr import DeepLift, FeatureAblation
-from nets import CHANNELS, CLASSES, Net, all_coalitions, masked_logits, net, pictures, shapley_of
+from nets import CHANNELS, CLASSES, Net, all_coalitions, masked_logits, net, random_images, shapley_of
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
@@ -23,7 +23,7 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_ablation_is_captums_feature_ablation_of_the_head(name: str) -> None:
-    game = ChannelGame.of(net(name), pictures())
+    game = ChannelGame.of(net(name), random_images())
     ours = explain(game.parts.model, game.images, [1, 3], "ablation_cam").weights["ablation_cam"]
     theirs = FeatureAblation(game.head.module).attribute(
         game.activations, target=torch.tensor([1, 3]), feature_mask=MASK, perturbations_per_eval=1
@@ -33,7 +33,7 @@ def test_ablation_is_captums_feature_ablation_of_the_head(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["branches", "around"])
 def test_ablation_of_networks_that_cannot_be_cut(name: str) -> None:
-    model, images = net(name), pictures()
+    model, images = net(name), random_images()
     ours = explain(model, images, 2, "ablation_cam").weights["ablation_cam"]
     rows = torch.cat([torch.ones(1, CHANNELS), 1 - torch.eye(CHANNELS)])
     for b in range(2):
@@ -43,7 +43,7 @@ def test_ablation_of_networks_that_cannot_be_cut(name: str) -> None:
 
 def test_ablation_and_grad_cams_ablation_where_the_logit_is_positive_or_negative() -> None:
     """Grad-cam divides by the logit, which turns the whole map upside down where the logit is negative; we do not."""
-    images = pictures(1, dtype=torch.float32)
+    images = random_images(1, dtype=torch.float32)
     for shift, sign in ((30, 1), (-30, -1)):
         model = net("mlp", dtype=torch.float32)
         model.fc3.bias.data.fill_(shift)
@@ -61,7 +61,7 @@ def test_ablation_and_grad_cams_ablation_where_the_logit_is_positive_or_negative
 @pytest.mark.filterwarnings("ignore:Input Tensor", "ignore:Setting forward")
 @pytest.mark.parametrize("name", EVERY)
 def test_lift_is_captums_deep_lift_and_sums_to_the_difference(name: str) -> None:
-    game = ChannelGame.of(net(name), pictures())
+    game = ChannelGame.of(net(name), random_images())
     target = torch.tensor([1, 3])
     ours = explain(game.parts.model, game.images, target, "lift_cam").weights["lift_cam"]
     everything = game.score(target) - game.value(torch.zeros(1, CHANNELS), target)[:, 0]
@@ -74,7 +74,7 @@ def test_lift_is_captums_deep_lift_and_sums_to_the_difference(name: str) -> None
 
 @pytest.mark.parametrize("name", ["linear", "linear_flat", "linear_norm"])
 def test_linear_heads_give_one_answer(name: str) -> None:
-    model, images = net(name), pictures()
+    model, images = net(name), random_images()
     e = explain(model, images, 2, ("ablation_cam", "shap_cam", "lift_cam"), orderings=1)
     truth = torch.stack([shapley_of(masked_logits(model, x, all_coalitions())[:, 2]) for x in images])
     for method, weights in e.weights.items():
@@ -101,7 +101,7 @@ class Gate(nn.Module):
 @pytest.mark.parametrize("step", [nn.SiLU(), nn.ReLU6(), nn.GELU(), nn.Hardswish(), nn.Tanh(), nn.MaxPool2d(2)])
 def test_lift_sums_to_the_difference_for_activations_that_captum_does_not_know(step: nn.Module) -> None:
     torch.manual_seed(0)
-    model, images = Mixed(step).double().eval(), pictures()
+    model, images = Mixed(step).double().eval(), random_images()
     game = ChannelGame.of(model, images)
     assert game.head.kind == "generic"
     lifted = explain(model, images, 1, "lift_cam").weights["lift_cam"]
@@ -113,11 +113,11 @@ def test_lift_sums_to_the_difference_for_activations_that_captum_does_not_know(s
 def test_lift_refuses_what_it_cannot_attribute(step: nn.Module) -> None:
     torch.manual_seed(0)
     with pytest.raises(ValueError, match="do not sum to"):
-        explain(Mixed(step).double().eval(), pictures(), 1, "lift_cam")
+        explain(Mixed(step).double().eval(), random_images(), 1, "lift_cam")
 
 
 def test_shap_cam_is_the_games_shapley_value_with_its_options() -> None:
-    model, images = net("mlp"), pictures()
+    model, images = net("mlp"), random_images()
     game = ChannelGame.of(model, images)
     generators = [torch.Generator().manual_seed(3) for _ in range(2)]
     ours = explain(model, images, [1, 2], "shap_cam", orderings=10, antithetic=True, generator=generators[0])
@@ -128,12 +128,12 @@ def test_shap_cam_is_the_games_shapley_value_with_its_options() -> None:
 def test_a_head_that_cannot_be_cut_out_is_said() -> None:
     for method in ("lift_cam", "lrp_cam"):
         with pytest.raises(ValueError, match="'target' cannot be cut out of this network"):
-            explain(net("branches"), pictures(), 1, method)
+            explain(net("branches"), random_images(), 1, method)
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp", "mlp_view", "pixel", "convolutions"])
 def test_lrp_is_input_times_gradient_for_relu_networks(name: str) -> None:
-    game = ChannelGame.of(net(name), pictures())
+    game = ChannelGame.of(net(name), random_images())
     ours = explain(game.parts.model, game.images, [0, 1], "lrp_cam").weights["lrp_cam"]
     expected = (game.gradient([0, 1]) * game.activations).sum((2, 3))
     assert torch.allclose(ours, expected, atol=1e-6 * expected.abs().max())
@@ -144,11 +144,11 @@ def test_lrp_says_what_captum_cannot_take() -> None:
     model = Net(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 6), nn.GELU(), nn.Linear(6, CLASSES))
     for _ in range(2):
         with pytest.raises(ValueError, match="captum's LRP cannot take the head after 'target'"):
-            explain(model.double().eval(), pictures(), 1, "lrp_cam")
+            explain(model.double().eval(), random_images(), 1, "lrp_cam")
 
 
 def test_lime_cam_follows_the_shapley_values_of_a_linear_head() -> None:
-    model, images = net("linear"), pictures()
+    model, images = net("linear"), random_images()
     model.tail[2].weight.data.mul_(100)  # LIME's lasso has a fixed penalty: logits must not be tiny
     truth = explain(model, images, 1, "lift_cam").weights["lift_cam"]
     first, again = (
@@ -163,5 +163,5 @@ def test_lime_cam_follows_the_shapley_values_of_a_linear_head() -> None:
 
 def test_nothing_of_captums_notices_reaches_the_user(recwarn: pytest.WarningsRecorder) -> None:
     for name, method in (("convolutions", "lift_cam"), ("mlp", "lrp_cam"), ("mlp", "gradient"), ("mlp", "lime_cam")):
-        explain(net(name), pictures(), 1, method)
+        explain(net(name), random_images(), 1, method)
     assert not [str(w.message) for w in recwarn]

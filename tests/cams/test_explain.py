@@ -13,7 +13,7 @@ from campanion.cams import explain_game
 from campanion.game.game import ChannelGame
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import CLASSES, net, pictures
+from nets import CLASSES, net, random_images
 from torch import Tensor, nn
 
 QUICK = {"orderings": 4, "sizes": (24, 28), "masks": 8, "samples": 8, "steps": 4, "segments": 6}
@@ -59,7 +59,7 @@ def check(e: Explanation, count: int, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_everything_is_as_it_was(kind: str) -> None:
-    model, images = net(kind), pictures()
+    model, images = net(kind), random_images()
     model.train()
     model.target.eval()
     for i, p in enumerate(model.parameters()):
@@ -85,7 +85,7 @@ def test_everything_is_as_it_was(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_frozen_networks_and_callers_without_gradients(kind: str) -> None:
-    model, images, methods = net(kind), pictures(), methods_for(kind)
+    model, images, methods = net(kind), random_images(), methods_for(kind)
     expected = run(model, images, 1, methods)
     model.requires_grad_(False)
     with torch.no_grad():
@@ -98,8 +98,8 @@ def test_frozen_networks_and_callers_without_gradients(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_batch_is_its_pictures_one_by_one(kind: str) -> None:
-    model, images, methods, targets = net(kind), pictures(3), methods_for(kind), [0, 3, 1]
+def test_a_batch_is_its_images_one_by_one(kind: str) -> None:
+    model, images, methods, targets = net(kind), random_images(3), methods_for(kind), [0, 3, 1]
 
     def seeded(some: Tensor, target: list[int]) -> dict[str, Tensor]:
         maps = run(model, some, target, methods).maps
@@ -116,7 +116,7 @@ def test_a_batch_is_its_pictures_one_by_one(kind: str) -> None:
 
 
 def test_the_trunk_runs_once_and_the_head_backwards_once() -> None:
-    model, images, forwards = net("mlp"), pictures(), []
+    model, images, forwards = net("mlp"), random_images(), []
     model.stem.register_forward_hook(lambda *_: forwards.append(1))
     methods = ["grad_cam", "grad_cam_pp", "xgrad_cam", "layer_cam", "ablation_cam", "fd_cam", "lift_cam", "shap_cam"]
     e = run(model, images, None, methods)
@@ -178,8 +178,8 @@ def test_never_nan(
         assert all(e.degenerate[m].all() for m in ("grad_cam", "lift_cam", "fd_cam", "score_cam", "group_cam"))
 
 
-def test_xrai_of_a_constant_picture(recwarn: pytest.WarningsRecorder) -> None:
-    images = pictures(2, dtype=torch.float32)
+def test_xrai_of_a_constant_image(recwarn: pytest.WarningsRecorder) -> None:
+    images = random_images(2, dtype=torch.float32)
     images[0] = 1.5
     e = explain(net("mlp", dtype=torch.float32), images, 1, "xrai")
     check(e, 2, (24, 24))
@@ -188,7 +188,7 @@ def test_xrai_of_a_constant_picture(recwarn: pytest.WarningsRecorder) -> None:
 
 
 def test_targets_and_layers_of_every_form() -> None:
-    model, images = net("mlp"), pictures()
+    model, images = net("mlp"), random_images()
     expected = explain(model, images, [2, 2], "grad_cam")
     for target in (2, torch.tensor(2), torch.tensor([2, 2]), (2, 2)):
         assert torch.equal(explain(model, images, target, "grad_cam").maps["grad_cam"], expected.maps["grad_cam"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from campanion import explain, load_model
-from nets import net, pictures
+from nets import net, random_images
 from torch import nn
 
 
 def test_options_find_their_methods() -> None:
-    model, images = net("mlp"), pictures()
+    model, images = net("mlp"), random_images()
     three = ("score_cam", "xgrad_cam", "fd_cam")
     e = explain(model, images, 1, three, score_cam={"variant": "cic"}, xgrad_cam={"variant": "lift"}, percentile=40.0)
     own = {"score_cam": {"variant": "cic"}, "xgrad_cam": {"variant": "lift"}, "fd_cam": {"percentile": 40.0}}
@@ -36,7 +36,7 @@ REFUSED = [
     ({"images": torch.zeros(2, 3, 24, 24, dtype=torch.uint8)}, r"are torch\.uint8 and the model is torch\.float64"),
     ({"images": torch.zeros(2, 3, 24, 24)}, r"images are torch\.float32 and the model is torch\.float64: convert one"),
     ({"images": torch.zeros(2, 3, 24, 24, device="meta").double()}, "images are on meta and the model is on cpu"),
-    ({"images": pictures() / torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)}, r"images \[1\] hold NaN or infinite"),
+    ({"images": random_images() / torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)}, r"images \[1\] hold NaN or infinite"),
     ({"images": [1, 2]}, "images must be a tensor"),
 ]
 
@@ -45,7 +45,7 @@ REFUSED = [
 def test_bad_input_is_refused_before_any_work(wrong: dict, sentence: str) -> None:
     model, forwards = net("mlp"), []
     model.stem.register_forward_hook(lambda *_: forwards.append(1))
-    arguments = {"images": pictures(), "targets": 1, "methods": ("fd_cam",), **wrong}
+    arguments = {"images": random_images(), "targets": 1, "methods": ("fd_cam",), **wrong}
     with pytest.raises(ValueError, match=sentence):
         explain(model, arguments.pop("images"), **arguments)
     assert not forwards
@@ -53,9 +53,9 @@ def test_bad_input_is_refused_before_any_work(wrong: dict, sentence: str) -> Non
 
 def test_classes_and_channels_that_are_not_there() -> None:
     with pytest.raises(ValueError, match=r"targets must lie in 0\.\.4; got \[5, 5\]"):
-        explain(net("mlp"), pictures(), 5)
+        explain(net("mlp"), random_images(), 5)
     with pytest.raises(ValueError, match=r"cannot take images of shape \(2, 1, 24, 24\)"):
-        explain(net("mlp"), pictures()[:, :1])
+        explain(net("mlp"), random_images()[:, :1])
 
 
 def test_a_wrong_class_is_refused_before_any_forward_where_the_model_names_its_classes() -> None:

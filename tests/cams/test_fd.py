@@ -8,7 +8,7 @@ import torch
 from campanion import explain
 from campanion.cams.fd import cosines, similarity_groups, switching_score
 from campanion.game.game import ChannelGame
-from nets import CHANNELS, masked_logits, net, pictures
+from nets import CHANNELS, masked_logits, net, random_images
 from torch import nn
 
 KINDS = ["linear", "linear_norm", "mlp", "pixel", "convolutions", "branches"]
@@ -68,7 +68,7 @@ def plain_fd_cam(
     ],
 )
 def test_weights_and_maps_of_the_plain_loop(name: str, options: dict) -> None:
-    model, images = net(name), pictures()
+    model, images = net(name), random_images()
     e = explain(model, images, [1, 3], "fd_cam", **options)
     activations = ChannelGame.of(model, images).activations.numpy()
     rest = {k: v for k, v in options.items() if k != "percentile"}
@@ -82,7 +82,7 @@ def test_weights_and_maps_of_the_plain_loop(name: str, options: dict) -> None:
 
 @pytest.mark.parametrize("name", ["linear", "mlp"])
 def test_channels_alone(name: str) -> None:
-    model, images = net(name), pictures(1)
+    model, images = net(name), random_images(1)
     e = explain(model, images, 2, "fd_cam", grouped=False)
     weights, _ = plain_fd_cam(model, images[0], 2, np.eye(CHANNELS, dtype=bool))
     assert np.allclose(e.weights["fd_cam"][0], weights, atol=1e-9)
@@ -123,7 +123,7 @@ def test_one_threshold_for_all_pairs(percentile: float) -> None:
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("name", KINDS)
 def test_probabilities_instead_of_logits(name: str, activation: str, switch: str) -> None:
-    model, images = net(name), pictures()
+    model, images = net(name), random_images()
     model.activation = activation
     game, target = ChannelGame.of(model, images), torch.tensor([1, 3])
     groups = similarity_groups(game.activations, 30)
@@ -138,7 +138,7 @@ def test_probabilities_instead_of_logits(name: str, activation: str, switch: str
 
 
 def test_a_dead_channel_switches_nothing() -> None:
-    model, images = net("mlp"), pictures(1)
+    model, images = net("mlp"), random_images(1)
     model.stem.weight.data[4] = 0
     model.stem.bias.data[4] = 0
     groups, _ = plain_groups(ChannelGame.of(model, images).activations[0].numpy(), 30.0)
@@ -148,7 +148,7 @@ def test_a_dead_channel_switches_nothing() -> None:
 
 
 def test_options_are_checked() -> None:
-    model, images = net("mlp"), pictures(1)
+    model, images = net("mlp"), random_images(1)
     for options, sentence in (
         ({"switch": "up"}, "fd_cam switch must be one of 'both', 'on', 'off', not 'up'"),
         ({"combination": "sum"}, "fd_cam combination must be one of 'exp', 'linear', not 'sum'"),

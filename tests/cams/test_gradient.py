@@ -9,7 +9,7 @@ import torch
 import torchcam.methods
 from campanion import explain
 from campanion.game.game import ChannelGame
-from nets import net, pictures
+from nets import net, random_images
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
@@ -31,7 +31,7 @@ def whole_gradient(model: nn.Module, images: torch.Tensor, targets: list[int]) -
     ("method", "theirs"), [("grad_cam", "GradCAM"), ("xgrad_cam", "XGradCAM"), ("layer_cam", "LayerCAM")]
 )
 def test_pytorch_grad_cam(name: str, method: str, theirs: str) -> None:
-    model, images = net(name, dtype=torch.float32), pictures(3, dtype=torch.float32)
+    model, images = net(name, dtype=torch.float32), random_images(3, dtype=torch.float32)
     ours = explain(model, images, [0, 2, 3], method).maps[method].numpy()
     with getattr(pytorch_grad_cam, theirs)(model, [model.target]) as cam:
         expected = cam(images, [ClassifierOutputTarget(c) for c in (0, 2, 3)])
@@ -44,7 +44,7 @@ def test_pytorch_grad_cam(name: str, method: str, theirs: str) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_torchcam(name: str) -> None:
-    model, images = net(name), pictures(3)
+    model, images = net(name), random_images(3)
     ours = explain(model, images, [0, 2, 3], ("grad_cam", "layer_cam"))
     for method, theirs in (("grad_cam", "GradCAM"), ("layer_cam", "LayerCAM")):
         with getattr(torchcam.methods, theirs)(model, "target") as cam:
@@ -54,7 +54,7 @@ def test_torchcam(name: str) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_formulas_in_float64(name: str) -> None:
-    model, images, targets = net(name), pictures(), [1, 3]
+    model, images, targets = net(name), random_images(), [1, 3]
     e = explain(model, images, targets, ("grad_cam", "grad_cam_pp", "xgrad_cam", "layer_cam"))
     activations, slope = whole_gradient(model, images, targets)
     expected = {"grad_cam": slope.mean((2, 3)), "xgrad_cam": np.zeros((2, 8)), "grad_cam_pp": np.zeros((2, 8))}
@@ -77,7 +77,7 @@ def test_formulas_in_float64(name: str) -> None:
 
 
 def test_grad_cam_pp_of_pytorch_grad_cam_where_its_epsilon_is_negligible() -> None:
-    model, images = net("mlp"), pictures()
+    model, images = net("mlp"), random_images()
     model.fc3.weight.data.mul_(1e4)  # it adds 1e-6 to alpha's denominator, which g^2 must exceed by far
     slope = whole_gradient(model, images, [1, 3])[1]
     assert np.abs(slope[slope != 0]).min() > 1e-2
@@ -90,7 +90,7 @@ def test_grad_cam_pp_of_pytorch_grad_cam_where_its_epsilon_is_negligible() -> No
 
 
 def test_cam_grad_cam_and_xgrad_cam_agree_for_average_pooling() -> None:
-    model, images = net("linear", dtype=torch.float32), pictures(4, dtype=torch.float32)
+    model, images = net("linear", dtype=torch.float32), random_images(4, dtype=torch.float32)
     model.tail[2].weight.data.abs_()  # otherwise CAM, which is not rectified, is another map
     e = explain(model, images, 2, ("cam", "grad_cam", "xgrad_cam"))
     assert torch.allclose(e.maps["cam"], e.maps["grad_cam"], atol=1e-5)
@@ -98,7 +98,7 @@ def test_cam_grad_cam_and_xgrad_cam_agree_for_average_pooling() -> None:
 
 
 def test_cam_uses_the_classifiers_weights() -> None:
-    model, images = net("linear"), pictures()
+    model, images = net("linear"), random_images()
     e = explain(model, images, [1, 4], "cam")
     assert torch.equal(e.weights["cam"], model.tail[2].weight[[1, 4]])
     with torchcam.methods.CAM(model, "target", "tail.2") as cam:
@@ -112,7 +112,7 @@ def test_cam_uses_the_classifiers_weights() -> None:
 
 
 def test_negative_logits_and_zero_gradients_are_no_trouble() -> None:
-    model, images = net("mlp"), pictures()
+    model, images = net("mlp"), random_images()
     model.fc3.bias.data.fill_(-50)
     lowered = explain(model, images, 1, ("grad_cam", "grad_cam_pp", "xgrad_cam", "layer_cam"))
     assert (lowered.scores < 0).all()

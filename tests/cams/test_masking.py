@@ -7,14 +7,14 @@ import torch
 import torchcam.methods
 from campanion import explain
 from campanion.game.game import ChannelGame
-from nets import CLASSES, Net, net, pictures
+from nets import CLASSES, Net, net, random_images
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
 
 def shown(model: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
-    """Logits [C] of one picture times one mask."""
+    """Logits [C] of one image times one mask."""
     with torch.no_grad():
         return model((image * mask)[None])[0]
 
@@ -30,7 +30,7 @@ def enlarged(maps: Tensor, size: int = 24) -> Tensor:
 @pytest.mark.parametrize("variant", ["authors", "cic"])
 @pytest.mark.parametrize("name", ["mlp", "residual"])
 def test_score_cam_is_the_plain_loop(name: str, variant: str) -> None:
-    model, images = net(name), pictures()
+    model, images = net(name), random_images()
     model.stem.weight.data[6] = 0  # a constant channel, alive
     model.stem.bias.data[6] = 2.0
     model.stem.weight.data[2] = 0  # and a dead one
@@ -45,12 +45,12 @@ def test_score_cam_is_the_plain_loop(name: str, variant: str) -> None:
 
 
 def test_channel_softmax_is_torchcams_where_nothing_is_enlarged() -> None:
-    """torchcam scales a channel before enlarging it and we after, as the paper: equal at the picture's own size."""
+    """torchcam scales a channel before enlarging it and we after, as the paper: equal at the image's own size."""
     torch.manual_seed(0)
     trunk, pool = (nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()), nn.AvgPool2d(4)
     model = nn.Sequential(*trunk, pool, nn.Flatten(), nn.Linear(288, CLASSES))
     model[4].weight.data.mul_(20)
-    model, images = model.double().eval(), pictures()
+    model, images = model.double().eval(), random_images()
     with torchcam.methods.ScoreCAM(model, "1") as cam, torch.no_grad():
         model(images)
         theirs = cam._get_weights([1, 3])[0]
@@ -61,7 +61,7 @@ def test_channel_softmax_is_torchcams_where_nothing_is_enlarged() -> None:
 
 @pytest.mark.parametrize("groups", [3, 8, 32])
 def test_group_cam_is_the_plain_loop(groups: int) -> None:
-    model, images = net("mlp"), pictures(size=32)
+    model, images = net("mlp"), random_images(size=32)
     model.fc3.weight.data.mul_(30)
     model.pool = nn.AdaptiveMaxPool2d(3)
     ours = explain(model, images, [1, 3], "group_cam", groups=groups).raw["group_cam"]
@@ -84,8 +84,8 @@ def test_group_cam_is_the_plain_loop(groups: int) -> None:
         explain(model, images, 1, "group_cam", groups=0)
 
 
-def test_group_cam_of_pictures_smaller_than_its_blur() -> None:
-    model, images = net("convolutions"), pictures(size=20)
+def test_group_cam_of_images_smaller_than_its_blur() -> None:
+    model, images = net("convolutions"), random_images(size=20)
     e = explain(model, images, 1, "group_cam")
     assert e.maps["group_cam"].shape == (2, 20, 20)
 
@@ -118,7 +118,7 @@ def test_rise_finds_the_informative_square() -> None:
     assert positive[inside].mean() > 0.8 > 0.5 > positive[~inside].mean()
     assert negative[inside].mean() < 0.2 < 0.5 < negative[~inside].mean()
     assert inside.flatten()[positive.argmax()]
-    # Constant pictures and a constant network: the mean of the masks, 1 in expectation after the division by keep.
+    # Constant images and a constant network: the mean of the masks, 1 in expectation after the division by keep.
     model.target.weight.data.zero_()
     level = explain(model, images[:1], 0, "rise", layer="target", masks=2000, keep=0.3).raw["rise"]
     assert torch.allclose(level / model(images[:1]).softmax(1)[0, 0], torch.ones(1, 24, 24).double(), atol=0.15)
@@ -134,7 +134,7 @@ def test_cameras_is_the_plain_formula(sizes: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     model = Net(nn.Conv2d(8, 8, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, CLASSES))
     model.tail[4].bias.data = torch.tensor([0.0, 0, 5, 0, 0])  # one class at every size
-    model, images = model.double().eval(), pictures()
+    model, images = model.double().eval(), random_images()
     ours = explain(model, images, [1, 3], "cameras", sizes=sizes).raw["cameras"]
     for b, c in enumerate((1, 3)):
         maps, slopes = torch.zeros(2, 8, 24, 24).double()
@@ -156,7 +156,7 @@ def test_cameras_leaves_out_sizes_with_another_prediction() -> None:
 
     torch.manual_seed(0)
     model = Fickle(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, CLASSES)).double().eval()
-    images = pictures()
+    images = random_images()
     alone = explain(model, images, 2, "cameras", sizes=(24, 28)).raw["cameras"]
     assert torch.equal(explain(model, images, 2, "cameras", sizes=(24, 28, 40)).raw["cameras"], alone)
 
@@ -164,4 +164,4 @@ def test_cameras_leaves_out_sizes_with_another_prediction() -> None:
 def test_unknown_variants() -> None:
     for method in ("score_cam", "xgrad_cam"):
         with pytest.raises(ValueError, match=rf"{method} variant must be one of 'authors', '\w+', not 'v3'"):
-            explain(net("mlp"), pictures(), 1, method, variant="v3")
+            explain(net("mlp"), random_images(), 1, method, variant="v3")

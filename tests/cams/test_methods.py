@@ -54,11 +54,11 @@ def test_every_row_of_the_ablation_tables_has_a_meaning():
 
 def test_every_name_of_a_protocol_can_be_explained():
     models = {name: load_model(name) for name in ("scenes_vgg", "scenes_lfi", "scenes_abn")}
-    picture = open_dataset("scenes", n=1)[0].image
+    scene = open_dataset("scenes", n=1)[0].image
     names = {name for p in PROTOCOLS.values() for name in (*p.curves, *p.compared)} - {"score_cam", "group_cam"}
     for name in sorted(names):
         model = models[{"lfi_cam": "scenes_lfi", "cam": "scenes_lfi", "abn": "scenes_abn"}.get(name, "scenes_vgg")]
-        image = model.preprocess(picture)[None]
+        image = model.preprocess(scene)[None]
         assert explain(model, image, methods=name).maps[name].isfinite().all()
         assert label(name) != name
 

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 import torch
 from campanion import explain
-from nets import net, pictures
+from nets import net, random_images
 from torch import Tensor
 
 
 def slope(model: torch.nn.Module, x: Tensor, c: int) -> Tensor:
-    """d logit_c / d x of pictures [N, 3, H, W]."""
+    """d logit_c / d x of images [N, 3, H, W]."""
     x = x.detach().clone().requires_grad_(True)
     return torch.autograd.grad(model(x)[:, c].sum(), x)[0]
 
 
 @pytest.mark.parametrize("name", ["mlp", "residual", "branches"])
 def test_gradient(name: str) -> None:
-    model, images = net(name), pictures()
+    model, images = net(name), random_images()
     e = explain(model, images, [1, 3], "gradient")
     for b, c in enumerate((1, 3)):
         assert torch.allclose(e.raw["gradient"][b], slope(model, images[b : b + 1], c)[0].abs().sum(0), atol=1e-12)
@@ -26,7 +26,7 @@ def test_gradient(name: str) -> None:
 
 
 def test_integrated_gradients_are_complete() -> None:
-    model, images = net("mlp"), pictures()
+    model, images = net("mlp"), random_images()
     points, weights = (torch.as_tensor(v) for v in np.polynomial.legendre.leggauss(50))
     e = explain(model, images, [1, 3], "integrated_gradients", steps=50)
     for b, c in enumerate((1, 3)):
@@ -38,7 +38,7 @@ def test_integrated_gradients_are_complete() -> None:
 
 
 def test_smooth_grad_is_the_mean_of_noisy_gradients() -> None:
-    model, images = net("mlp_norm"), pictures()  # smooth: its gradient changes little under little noise
+    model, images = net("mlp_norm"), random_images()  # smooth: its gradient changes little under little noise
     little = explain(model, images, 1, "smooth_grad", samples=64, noise=0.002).raw["smooth_grad"]
     plain = explain(model, images, 1, "gradient").raw["gradient"]
     assert torch.allclose(little, plain, rtol=0.05, atol=0.01 * float(plain.max()))
@@ -76,7 +76,7 @@ def test_lime_finds_the_square_that_counts() -> None:
 
 
 def test_xrai_gives_regions_and_is_deterministic() -> None:
-    model, images = net("convolutions", dtype=torch.float32), pictures(2, dtype=torch.float32)
+    model, images = net("convolutions", dtype=torch.float32), random_images(2, dtype=torch.float32)
     first, again = explain(model, images, [1, 3], "xrai"), explain(model, images[:1], 1, "xrai")
     assert torch.equal(first.maps["xrai"][:1], again.maps["xrai"])
     for b in range(2):
@@ -87,8 +87,8 @@ def test_xrai_gives_regions_and_is_deterministic() -> None:
 @pytest.mark.parametrize(
     ("method", "options"), [("smooth_grad", {"samples": 4}), ("lime", {"samples": 20}), ("lime_cam", {})]
 )
-def test_draws_of_one_picture_do_not_depend_on_its_neighbours(method: str, options: dict) -> None:
-    model, images = net("mlp"), pictures(3)
+def test_draws_of_one_image_do_not_depend_on_its_neighbours(method: str, options: dict) -> None:
+    model, images = net("mlp"), random_images(3)
     model.fc3.weight.data.mul_(50)
 
     def run(some: Tensor, target: int) -> Tensor:
@@ -102,7 +102,7 @@ def test_draws_of_one_picture_do_not_depend_on_its_neighbours(method: str, optio
 
 
 def test_the_global_generators_are_left_alone() -> None:
-    model, images = net("mlp"), pictures(1)
+    model, images = net("mlp"), random_images(1)
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002 - the very thing that is tested
     expected = torch.rand(3), np.random.rand(3)  # noqa: NPY002

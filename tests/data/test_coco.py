@@ -1,4 +1,4 @@
-"""COCO in both of its layouts, made small, and its pictures with VOC's classes; the real sample where it lies."""
+"""COCO in both of its layouts, made small, and its images with VOC's classes; the real sample where it lies."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from PIL import Image
 IDS = {"person": 1, "airplane": 5, "zebra": 24, "tv": 72, "vase": 86, "toothbrush": 90}
 
 
-def picture(path: Path, size: tuple[int, int] = (20, 10)) -> None:
+def write_image(path: Path, size: tuple[int, int] = (20, 10)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, "green").save(path, "JPEG")
 
 
 def instances(root: Path, year: int = 2017) -> Path:
-    """``instances_val<year>.json`` with three pictures: two objects and a crowd, a zebra, nothing."""
+    """``instances_val<year>.json`` with three images: two objects and a crowd, a zebra, nothing."""
     files = [f"{'COCO_val2014_' if year == 2014 else ''}{number:012d}.jpg" for number in (885, 139, 632)]
     for file in files:
-        picture(root / "coco" / f"val{year}" / file)
+        write_image(root / "coco" / f"val{year}" / file)
     objects = [(885, "tv", [1, 2, 3, 4], 0), (139, "zebra", [0, 0, 4, 4], 0), (885, "person", [0, 0, 20, 10.5], 1),
                (885, "toothbrush", [5, 5, 1, 1], 0)]  # fmt: skip
     table = {
@@ -51,7 +51,7 @@ def sample(root: Path) -> Path:
     rows = [{"image": f"{number:012d}.jpg", "width": 20, "height": 10, "objects": found}
             for number, found in ((139, objects), (285, objects[1:2]))]  # fmt: skip
     for row in rows:
-        picture(root / "coco" / "images" / row["image"])
+        write_image(root / "coco" / "images" / row["image"])
     path = root / "coco" / "annotations.json"
     path.write_text(json.dumps(rows))
     return path
@@ -81,7 +81,7 @@ def test_instances(tmp_path: Path, year: int) -> None:
     assert [one.labels for one in data] == [(22,), (), (0, 62, 79)]
     assert [(o.label, o.box, o.difficult) for o in data[2].objects] == [
         (62, (1, 2, 4, 6), False),
-        (0, (0, 0, 20, 10), True),  # kept inside the picture
+        (0, (0, 0, 20, 10), True),  # kept inside the image
         (79, (5, 5, 6, 6), False),
     ]
     assert data.objects(2)[1].box == (0, 0, 20, 10.5)

@@ -21,7 +21,7 @@ from PIL import Image
 TENCH, GOLDFISH, TOILET_TISSUE = "n01440764", "n01443537", "n15075141"
 
 
-def picture(path: Path, size: tuple[int, int] = (20, 10)) -> Path:
+def write_image(path: Path, size: tuple[int, int] = (20, 10)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, "green").save(path, "JPEG")
     return path
@@ -45,7 +45,7 @@ def sample_folder(root: Path, rows: list[dict[str, object]]) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     for row in rows:
-        picture(folder / "images" / str(row["image"]))
+        write_image(folder / "images" / str(row["image"]))
     return folder
 
 
@@ -74,10 +74,10 @@ def test_class_list() -> None:
     ]
 
 
-def test_folders_per_class_with_boxes_scaled_to_a_resized_picture(tmp_path: Path) -> None:
+def test_folders_per_class_with_boxes_scaled_to_a_resized_image(tmp_path: Path) -> None:
     base = tmp_path / "ILSVRC2012"
-    picture(base / "val" / GOLDFISH / "ILSVRC2012_val_00000001.JPEG")
-    picture(base / "val" / TENCH / "ILSVRC2012_val_00000002.JPEG")
+    write_image(base / "val" / GOLDFISH / "ILSVRC2012_val_00000001.JPEG")
+    write_image(base / "val" / TENCH / "ILSVRC2012_val_00000002.JPEG")
     (base / "meta.bin").write_bytes(b"a pickle that nobody needs")
     xml = base / "val_boxes" / "val" / "ILSVRC2012_val_00000001.xml"
     boxes(xml, (40, 20), (GOLDFISH, (4, 2, 20, 10)), (TENCH, (0, 0, 44, 20)))
@@ -97,8 +97,8 @@ def test_folders_per_class_with_boxes_scaled_to_a_resized_picture(tmp_path: Path
 
 def test_flat_folder_with_the_devkit(tmp_path: Path) -> None:
     base = tmp_path / "ILSVRC2012"
-    for number in (1, 3):  # a part of the pictures: line n of the ground truth still belongs to picture n
-        picture(base / "val" / f"ILSVRC2012_val_{number:08d}.JPEG")
+    for number in (1, 3):  # a part of the images: line n of the ground truth still belongs to image n
+        write_image(base / "val" / f"ILSVRC2012_val_{number:08d}.JPEG")
     devkit(base / "ILSVRC2012_devkit_t12" / "data", [1, 1, 2])
     data = open_dataset("imagenet-val", tmp_path)
     assert data.labels == [999, 0]
@@ -107,36 +107,36 @@ def test_flat_folder_with_the_devkit(tmp_path: Path) -> None:
 
 def test_flat_folder_with_box_files_only(tmp_path: Path) -> None:
     base = tmp_path / "ILSVRC2012"
-    picture(base / "val" / "ILSVRC2012_val_00000005.JPEG")
+    write_image(base / "val" / "ILSVRC2012_val_00000005.JPEG")
     boxes(base / "val_boxes" / "ILSVRC2012_val_00000005.xml", (20, 10), (GOLDFISH, (1, 1, 5, 5)))
     assert open_dataset("imagenet-val", tmp_path).labels == [1]
 
 
 def test_flat_folder_without_labels_is_refused(tmp_path: Path) -> None:
     base = tmp_path / "ILSVRC2012"
-    picture(base / "val" / "ILSVRC2012_val_00000001.JPEG")
+    write_image(base / "val" / "ILSVRC2012_val_00000001.JPEG")
     (base / "meta.bin").write_bytes(b"")
     with pytest.raises(MissingData, match=r"no labels \(torchvision's meta.bin is a pickle.*meta\.mat"):
         open_dataset("imagenet-val", tmp_path)
 
 
-def test_a_picture_beyond_the_ground_truth_is_named(tmp_path: Path) -> None:
+def test_an_image_beyond_the_ground_truth_is_named(tmp_path: Path) -> None:
     base = tmp_path / "ILSVRC2012"
-    picture(base / "val" / "ILSVRC2012_val_00000009.JPEG")
+    write_image(base / "val" / "ILSVRC2012_val_00000009.JPEG")
     devkit(base / "ILSVRC2012_devkit_t12" / "data", [1, 2])
     with pytest.raises(ValueError, match=r"00000009\.JPEG does not end in a picture number between 1 and 2"):
         open_dataset("imagenet-val", tmp_path)
 
 
 def test_unknown_class_folder_is_named(tmp_path: Path) -> None:
-    picture(tmp_path / "ILSVRC2012" / "val" / "n00000000" / "a.JPEG")
+    write_image(tmp_path / "ILSVRC2012" / "val" / "n00000000" / "a.JPEG")
     with pytest.raises(ValueError, match=r"'n00000000' at .* is not a WordNet id"):
         open_dataset("imagenet-val", tmp_path)
 
 
-def test_damaged_box_file_and_damaged_picture_are_named(tmp_path: Path) -> None:
+def test_damaged_box_file_and_damaged_image_are_named(tmp_path: Path) -> None:
     base = tmp_path / "ILSVRC2012"
-    picture(base / "val" / TENCH / "one.JPEG")
+    write_image(base / "val" / TENCH / "one.JPEG")
     (base / "val" / TENCH / "two.JPEG").write_bytes(b"\xff\xd8\xff nothing")
     (base / "val_boxes" / "val").mkdir(parents=True)
     (base / "val_boxes" / "val" / "one.xml").write_text("<annotation><size>")
@@ -162,7 +162,7 @@ def test_bad_row_of_the_sample_is_named(tmp_path: Path, bad: dict[str, object]) 
         open_dataset("imagenet-val", tmp_path)
 
 
-def test_picture_missing_from_the_sample_is_named(tmp_path: Path) -> None:
+def test_image_missing_from_the_sample_is_named(tmp_path: Path) -> None:
     folder = sample_folder(tmp_path, [row("ok.jpg"), row("gone.jpg")])
     (folder / "images" / "gone.jpg").unlink()
     with pytest.raises(MissingData, match=r"1 of the files .*gone\.jpg"):
@@ -171,7 +171,7 @@ def test_picture_missing_from_the_sample_is_named(tmp_path: Path) -> None:
 
 def test_the_whole_set_is_preferred_to_the_sample(tmp_path: Path) -> None:
     sample_folder(tmp_path, [row()])
-    picture(tmp_path / "ILSVRC2012" / "val" / TENCH / "whole.JPEG")
+    write_image(tmp_path / "ILSVRC2012" / "val" / TENCH / "whole.JPEG")
     assert open_dataset("imagenet-val", tmp_path).ids == ["whole"]
 
 
@@ -207,7 +207,7 @@ def test_real_sample_agrees_with_its_table(real_rows: list[dict[str, str]]) -> N
 
 
 @pytest.mark.real_data
-def test_real_boxes_lie_in_their_pictures(real_rows: list[dict[str, str]]) -> None:
+def test_real_boxes_lie_in_their_images(real_rows: list[dict[str, str]]) -> None:
     for line in real_rows:
         for x0, y0, x1, y1 in json.loads(line["boxes_xyxy"]):
             assert 0 <= x0 < x1 <= int(line["width"]), line["image"]

@@ -40,7 +40,7 @@ def test_impossible_boxes_are_refused(box: tuple[float, ...]) -> None:
 
 
 def test_order_is_fixed_and_a_part_keeps_the_order_of_the_whole() -> None:
-    data = Named([f"picture {i}" for i in range(50)])
+    data = Named([f"image {i}" for i in range(50)])
     order = data.order()
     assert sorted(order) == list(range(50))
     assert order == data.order(0) != data.order(1)

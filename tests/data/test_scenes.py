@@ -118,7 +118,7 @@ def test_the_painted_colour_is_the_named_one(drawn):
             assert mean[channel] > mean[other] + 30
 
 
-def test_the_picture_is_the_same_at_every_size():
+def test_the_image_is_the_same_at_every_size():
     for seed in range(6):
         small, large = scene(seed, 64), scene(seed, 256)
         assert small.attributes == large.attributes

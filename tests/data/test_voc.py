@@ -16,7 +16,7 @@ from PIL import Image
 CAT, DOG, PERSON = (CLASS_NAMES.index(name) for name in ("cat", "dog", "person"))
 
 
-def picture(path: Path, size: tuple[int, int] = (20, 10)) -> None:
+def write_image(path: Path, size: tuple[int, int] = (20, 10)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, "green").save(path, "JPEG")
 
@@ -33,16 +33,16 @@ def xml(*objects: tuple[str, tuple[int, int, int, int], int], size: tuple[int, i
 
 @pytest.fixture
 def devkit(tmp_path: Path) -> Path:
-    """``VOCdevkit/VOC2007`` with two train pictures, one of val and one of test."""
+    """``VOCdevkit/VOC2007`` with two train images, one of val and one of test."""
     folder = tmp_path / "voc2007" / "VOCdevkit" / "VOC2007"
     annotations = {
         "000012": xml(("cat", (1, 1, 20, 10), 0), ("cat", (3, 4, 8, 9), 1), ("dog", (2, 2, 5, 5), 1)),
-        "000017": xml(("person", (1, 2, 10, 10), 0), size=(40, 20)),  # drawn on a picture of twice the size
+        "000017": xml(("person", (1, 2, 10, 10), 0), size=(40, 20)),  # drawn on an image of twice the size
         "000009": xml(("dog", (1, 1, 4, 4), 0)),
         "000001": xml(("dog", (1, 1, 4, 4), 0), ("person", (2, 1, 4, 4), 0)),
     }
     for identity, text in annotations.items():
-        picture(folder / "JPEGImages" / f"{identity}.jpg")
+        write_image(folder / "JPEGImages" / f"{identity}.jpg")
         (folder / "Annotations").mkdir(exist_ok=True)
         (folder / "Annotations" / f"{identity}.xml").write_text(text)
     lists = {"train": "000012\n000017\n", "val": "000009\n", "trainval": "000009\n000012\n000017\n", "test": "000001\n"}
@@ -60,14 +60,14 @@ def row(image: str, split: str, *objects: tuple[str, list[float]], difficult_onl
 
 @pytest.fixture
 def sample(tmp_path: Path) -> Path:
-    """``annotations.json`` of one train and two val pictures."""
+    """``annotations.json`` of one train and two val images."""
     rows = [
         row("000012.jpg", "train", ("cat", [0, 0, 19.5, 9]), ("dog", [1, 1, 4, 4]), difficult_only=("dog",)),
         row("000009.jpg", "val", ("dog", [0, 0, 3, 3]), ("dog", [4, 4, 8, 8]), ("person", [1, 1, 30, 9])),
         row("000020.jpg", "val", ("person", [0, 0, 3, 3])),
     ]
     for entry in rows:
-        picture(tmp_path / "voc2007" / "JPEGImages" / entry["image"])
+        write_image(tmp_path / "voc2007" / "JPEGImages" / entry["image"])
     (tmp_path / "voc2007" / "annotations.json").write_text(json.dumps(rows))
     return tmp_path
 
@@ -113,7 +113,7 @@ def test_sample(sample: Path) -> None:
     assert data.ids == ["000009", "000020"]
     assert data.card.startswith("Pascal VOC 2007 val, a sample: 2 pictures")
     assert data[0].boxes(DOG).tolist() == [[0, 0, 3, 3], [4, 4, 8, 8]]
-    assert data[0].boxes(PERSON).tolist() == [[1, 1, 20, 9]]  # kept inside the picture
+    assert data[0].boxes(PERSON).tolist() == [[1, 1, 20, 9]]  # kept inside the image
     assert [one.labels for one in data] == [(DOG, PERSON), (PERSON,)]
     train = open_dataset("voc2007", sample, split="train")
     assert [(o.label, o.difficult) for o in train[0].objects] == [(CAT, False), (DOG, True)]

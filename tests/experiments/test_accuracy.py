@@ -1,4 +1,4 @@
-"""Errors of finished trainings: known picture by picture, with intervals that count pictures and trainings."""
+"""Errors of finished trainings: known image by image, with intervals that count images and trainings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tiny(folder: Path, method: str, seed: int = 0) -> Cell:
 
 
 def errors(seed: int, shares: list[float], n: int = 2000) -> np.ndarray:
-    """Errors of some trainings on pictures of which some are hard for all of them."""
+    """Errors of some trainings on images of which some are hard for all of them."""
     generator = np.random.default_rng(seed)
     hard = generator.random(n) < 0.1
     return np.stack([100.0 * (hard | (generator.random(n) < share)) for share in shares])

@@ -63,7 +63,7 @@ def test_other_networks_are_refused(images):
 
 
 def test_eq_5_is_an_average_of_the_luma(images):
-    """Against torchvision's own gray of the picture in 0..1."""
+    """Against torchvision's own gray of the image in 0..1."""
     from torchvision.transforms.functional import rgb_to_grayscale
 
     network = build_model("resnet20", attention="lfi", num_classes=5).eval()

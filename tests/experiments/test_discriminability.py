@@ -1,4 +1,4 @@
-"""Two classes in one picture: numbers from rows that are written by hand, and from maps whose place is known."""
+"""Two classes in one image: numbers from rows that are written by hand, and from maps whose place is known."""
 
 from __future__ import annotations
 

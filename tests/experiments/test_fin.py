@@ -19,7 +19,7 @@ from campanion.training import parts as run_data
 from campanion.training.cell import Cell
 from campanion.training.loop import train
 from campanion.training.settings import make_config
-from nets import pictures
+from nets import random_images
 
 KEY = "16_lfi_fig5_fin_effect"
 SETTINGS = {
@@ -35,7 +35,7 @@ def cell(folder: Path, **more: object) -> Cell:
 @pytest.mark.parametrize("fin", ["trained", "none"])
 def test_the_three_maps_are_those_of_explain(fin: str) -> None:
     network = build_model("resnet20", "lfi", num_classes=5, fin=fin, seed=1).eval()
-    images = pictures(2, 16, dtype=torch.float32)
+    images = random_images(2, 16, dtype=torch.float32)
     maps, weights, targets = fin_study.own_maps(network, images)
     e = explain(network, images, methods=("lfi_cam", "grad_cam"))
     assert tuple(maps) == MAPS

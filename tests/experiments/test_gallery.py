@@ -1,4 +1,4 @@
-"""Pictures explained and kept: photographs, maps packed and read again, rows measured once."""
+"""Images explained and kept: photographs, maps packed and read again, rows measured once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def picture():
+def drawn():
     return scene(28, size=96, n_objects=2)
 
 
@@ -44,12 +44,12 @@ def test_the_classes_of_the_photographs_are_imagenets():
     assert {c for classes in gallery.PHOTOGRAPHS.values() for c in classes} <= set(names)
 
 
-def test_rows_say_what_explain_and_the_metrics_say(network, picture):
-    names = [network.class_names[c] for c in picture.labels]
-    rows = gallery.measure(network, {"a": picture.image}, {"a": names}, METHODS)
+def test_rows_say_what_explain_and_the_metrics_say(network, drawn):
+    names = [network.class_names[c] for c in drawn.labels]
+    rows = gallery.measure(network, {"a": drawn.image}, {"a": names}, METHODS)
     assert len(rows) == len(names) * len(METHODS)
-    image = network.preprocess(picture.image).unsqueeze(0)
-    for target, name in zip(picture.labels, names, strict=True):
+    image = network.preprocess(drawn.image).unsqueeze(0)
+    for target, name in zip(drawn.labels, names, strict=True):
         expected = explain(network, image, target, methods=("grad_cam", "fd_cam"), fd_cam={"bias": 0})
         part = rows[rows["class_name"] == name]
         assert part["probability"].iloc[0] == pytest.approx(network(image).softmax(1)[0, target].item(), abs=1e-6)
@@ -63,8 +63,8 @@ def test_rows_say_what_explain_and_the_metrics_say(network, picture):
             assert row.variation == pytest.approx(np.concatenate([s.ravel() for s in steps]).mean(), abs=1e-6)
 
 
-def test_rank_counts_the_classes_that_are_likelier(network, picture):
-    rows = gallery.measure(network, {"a": picture.image}, {"a": network.class_names}, ["grad_cam"])
+def test_rank_counts_the_classes_that_are_likelier(network, drawn):
+    rows = gallery.measure(network, {"a": drawn.image}, {"a": network.class_names}, ["grad_cam"])
     assert sorted(rows["rank"]) == list(range(1, len(network.class_names) + 1))
     assert rows.sort_values("rank")["probability"].is_monotonic_decreasing
 
@@ -79,9 +79,9 @@ def test_large_maps_are_kept_smaller_and_dead_ones_stay_zero():
     assert not gallery.unpacked(pd.Series(zeros)).any()
 
 
-def test_stacked_follows_the_rows(network, picture):
-    names = [network.class_names[c] for c in picture.labels]
-    rows = gallery.measure(network, {"a": picture.image}, {"a": names}, METHODS)
+def test_stacked_follows_the_rows(network, drawn):
+    names = [network.class_names[c] for c in drawn.labels]
+    rows = gallery.measure(network, {"a": drawn.image}, {"a": names}, METHODS)
     maps = gallery.stacked(rows, (64, 64))
     assert list(maps) == list(METHODS)
     second = rows[(rows["class_name"] == names[1]) & (rows["method"] == METHODS[1])]
@@ -94,18 +94,18 @@ def test_stacked_follows_the_rows(network, picture):
     ("classes", "methods", "sentence"),
     [({}, METHODS, "Say which classes"), ({"a": ["cat"]}, METHODS, "'cat'"), ({"a": ["disc"]}, ["fd_cm"], "fd_cam")],
 )
-def test_bad_requests_are_named(network, picture, classes, methods, sentence):
+def test_bad_requests_are_named(network, drawn, classes, methods, sentence):
     with pytest.raises(ValueError, match=sentence):
-        gallery.measure(network, {"a": picture.image}, classes, methods)
+        gallery.measure(network, {"a": drawn.image}, classes, methods)
 
 
 def test_what_was_measured_is_not_measured_again(kept, monkeypatch):
     first = gallery.photographs("scenes_resnet", "full", ["grad_cam"], kept)
     real, asked = gallery.measure, []
 
-    def counted(model, pictures, classes, methods, *settings):
+    def counted(model, images, classes, methods, *settings):
         asked.append((classes, methods))
-        return real(model, pictures, classes, methods, *settings)
+        return real(model, images, classes, methods, *settings)
 
     monkeypatch.setattr(gallery, "measure", counted)
     both = gallery.photographs("scenes_resnet", "full", ["layer_cam", "grad_cam"], kept)

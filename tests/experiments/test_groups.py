@@ -1,4 +1,4 @@
-"""FD-CAM's channel groups: against SciPy's cosines, brute force, and pictures whose groups are known."""
+"""FD-CAM's channel groups: against SciPy's cosines, brute force, and images whose groups are known."""
 
 from __future__ import annotations
 

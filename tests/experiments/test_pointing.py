@@ -1,4 +1,4 @@
-"""The pointing game on pictures with several classes: rows, their summary, and what is shared between classes."""
+"""The pointing game on images with several classes: rows, their summary, and what is shared between classes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from campanion.inference import fast
 from campanion.models import load_model
 from campanion.results.rows import read_rows, rows_path
 from campanion.results.store import load_result
-from nets import net, pictures
+from nets import net, random_images
 from PIL import Image
 from torch.nn import functional as F
 
@@ -58,7 +58,7 @@ def scenes():
 
 @pytest.fixture(scope="module")
 def several(scenes):
-    """A scene of two classes, as a picture that is not square."""
+    """A scene of two classes, as an image that is not square."""
     sample = next(s for s in scenes if len(s.labels) == 2)
     stretched = [replace(o, box=(1.5 * o.box[0], o.box[1], 1.5 * o.box[2], o.box[3])) for o in sample.objects]
     return replace(sample, image=sample.image.resize((96, 64)), objects=tuple(stretched))
@@ -95,14 +95,14 @@ def test_rows_say_what_plain_loops_say(model, several):
 
 
 def test_tolerance_is_measured_at_vocs_own_size(model, several):
-    """A map whose highest point lies some pixels beside a box is a hit up to 15 pixels of a picture of 500 x 333."""
+    """A map whose highest point lies some pixels beside a box is a hit up to 15 pixels of an image of 500 x 333."""
     assert tolerant_size((96, 64)) == (333, 500)
     assert tolerant_size((375, 500)) == (500, 375)
     e = explain(model, model.preprocess(several.image)[None], several.labels[0], "grad_cam")
     wide = F.interpolate(e.raw["grad_cam"][None], (333, 500), mode="bilinear")[0, 0]
     x = int(wide.argmax()) % 500
     for gap, hit in ((13.6, 1), (14.4, 0)):
-        # a box to the left, in pixels of the picture as it is; its nearest pixel centre is 14 or 15 pixels away
+        # a box to the left, in pixels of the image as it is; its nearest pixel centre is 14 or 15 pixels away
         box = ((x - gap - 30.5) * 96 / 500, 0.0, (x - gap + 0.5) * 96 / 500, 64.0)
         moved = replace(several, objects=(replace(several.objects[0], label=several.labels[0], box=box),))
         (row,) = measure(model, moved, ("grad_cam",))
@@ -148,8 +148,8 @@ def test_likeness_of_maps():
     assert all(part.isnan().all() for part in likeness(ramp[None]))
 
 
-def test_score_cam_forwards_its_masked_pictures_once_for_all_classes():
-    model, image = net("mlp"), pictures(1)
+def test_score_cam_forwards_its_masked_images_once_for_all_classes():
+    model, image = net("mlp"), random_images(1)
     shown, network = [], fast(model)
     game = ChannelGame.of(model, image)
     game.use_network(lambda batch: shown.append(len(batch)) or network(batch))
@@ -163,9 +163,9 @@ def test_score_cam_forwards_its_masked_pictures_once_for_all_classes():
 
 
 @pytest.mark.parametrize("method", ["score_cam", "group_cam"])
-def test_masked_pictures_of_a_multi_label_network_are_scored_by_its_sigmoid(method):
+def test_masked_images_of_a_multi_label_network_are_scored_by_its_sigmoid(method):
     """With class 0 always certain, softmax leaves nothing to the others; their own sigmoids do not."""
-    model, images, others = net("linear"), pictures(1).expand(4, -1, -1, -1), [1, 2, 3, 4]
+    model, images, others = net("linear"), random_images(1).expand(4, -1, -1, -1), [1, 2, 3, 4]
     model.tail[-1].bias.data[0] = 40.0
     softmax = explain(model, images, others, method).raw[method]
     model.activation = "sigmoid"
@@ -281,7 +281,7 @@ def test_committed_rows_come_out_again(name, real_weights):
     frame, settings = read_rows(rows_path("voc2007", name, "pointing"))
     data, model = open_images("voc2007"), load_model(name)
     if (model.weights["sha256"], data.card) != (settings["weights"], settings["pictures"]):
-        pytest.skip("other weights or pictures than the committed rows were made with")
+        pytest.skip("other weights or images than the committed rows were made with")
     for index in data.order(settings["seed"])[:2]:
         new = pd.DataFrame(measure(model, data[index], ("grad_cam", "fd_cam")))
         both = new.merge(frame, on=["image", "target", "method"], suffixes=("", "_old"))

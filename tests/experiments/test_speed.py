@@ -65,7 +65,7 @@ def test_a_gpus_clock_is_the_wall():
     assert speed.machine_line(results).startswith("G; ")
 
 
-def test_a_scored_picture_is_the_unit_of_curves():
+def test_a_scored_image_is_the_unit_of_curves():
     table = speed.curves_table(RESULTS).set_index("library")
     assert table.scored.to_dict() == {"campanion": 50, "quantus": 30}
     assert table.ratio.to_dict() == {"campanion": 1, "quantus": 5}

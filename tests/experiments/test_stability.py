@@ -55,7 +55,7 @@ def test_the_iou_of_independent_masks() -> None:
     assert stability_study.independent_iou(nothing, torch.tensor(0.5)) == 0
 
 
-def test_every_picture_has_another() -> None:
+def test_every_image_has_another() -> None:
     other = stability_study.others(7)
     assert sorted(other.tolist()) == list(range(7))
     assert (other != torch.arange(7)).all()
@@ -93,7 +93,7 @@ def test_pairs_of_one_seed_are_told_apart() -> None:
 
 
 def test_rows_of_networks_whose_maps_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two networks look at the left half of even pictures and the right half of odd ones, the third at the top half."""
+    """Two networks look at the left half of even images and the right half of odd ones, the third at the top half."""
     left = torch.zeros(40, 8, 8)
     left[::2, :, :4] = 1
     left[1::2, :, 4:] = 1

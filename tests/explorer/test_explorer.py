@@ -132,8 +132,8 @@ def test_bad_requests_are_named(vgg, scene):
             call()
 
 
-# ---- pictures and networks
-def test_pictures_of_a_folder(tmp_path, scene):
+# ---- images and networks
+def test_images_of_a_folder(tmp_path, scene):
     scene.convert("CMYK").save(tmp_path / "b.jpg")
     scene.convert("L").save(tmp_path / "a.PNG")
     (tmp_path / "notes.txt").write_text("no picture")
@@ -180,7 +180,7 @@ def test_opacity_and_palette_change_only_the_colours(vgg):
     jet = pixels(draw(vgg, METHODS, palette="jet", channels=0))
     assert not np.array_equal(jet, pixels(draw(vgg, METHODS, channels=0)))
     left = plain.shape[1] // 5
-    assert np.array_equal(plain[:, : left - 10], jet[:, : left - 10])  # the picture itself
+    assert np.array_equal(plain[:, : left - 10], jet[:, : left - 10])  # the image itself
 
 
 def test_saved_files_hold_the_numbers(vgg, tmp_path):
@@ -251,7 +251,7 @@ def test_a_page_never_shows_a_new_list_with_the_old_choice(monkeypatch):
     assert [names for names in sent if names & {"_options_labels", "index"}] == [{"_options_labels", "index"}]
 
 
-def test_an_uploaded_picture_is_explained_and_kept_once():
+def test_an_uploaded_image_is_explained_and_kept_once():
     shown = Explorer()
     before = shown.image.value
     for colour in ((0, 200, 0, 0), (200, 0, 90, 0)):
@@ -372,7 +372,7 @@ def test_a_knob_that_fails_says_why_and_goes_on(monkeypatch):
         Knobs(figure, [], b=object())
 
 
-def test_a_stored_notebook_shows_a_picture_and_no_widget(monkeypatch):
+def test_a_stored_notebook_shows_an_image_and_no_widget(monkeypatch):
     monkeypatch.delenv("CAMPANION_BATCH", raising=False)
     shown = Explorer(picture=Image.new("RGB", (40, 30), "teal"), model=load_model("scenes_resnet"))
     live = shown._repr_mimebundle_()

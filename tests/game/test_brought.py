@@ -9,7 +9,7 @@ import torch
 from campanion import explain
 from campanion.game.game import ChannelGame
 from campanion.metrics import confidence, insertion_deletion
-from nets import CHANNELS, CLASSES, Net, all_coalitions, masked_logits, pictures
+from nets import CHANNELS, CLASSES, Net, all_coalitions, masked_logits, random_images
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +22,7 @@ def pooled(*after: nn.Module) -> Net:
 
 
 class LoRA(nn.Module):
-    """A linear layer and, beside it, a product of two small matrices; the rank is the number of pictures."""
+    """A linear layer and, beside it, a product of two small matrices; the rank is the number of images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class LoRA(nn.Module):
 
 
 class Prototypes(nn.Module):
-    """As many stored rows as pictures, also ones that are computed."""
+    """As many stored rows as images, also ones that are computed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ HEADS: dict[str, Callable[[], nn.Module]] = {
 
 @pytest.mark.parametrize("name", HEADS)
 def test_heads_run_without_the_trunk_and_lift_cam_sums_to_the_difference(name: str) -> None:
-    network, images = HEADS[name]().double().eval(), pictures(2)
+    network, images = HEADS[name]().double().eval(), random_images(2)
     game = ChannelGame.of(network, images)
     found = game.value(ROWS, 1)
     assert game.head.module is not None
@@ -81,12 +81,12 @@ def test_heads_run_without_the_trunk_and_lift_cam_sums_to_the_difference(name: s
     assert torch.allclose(lifted.sum(1), moved[:, 0] - moved[:, 1], atol=1e-9)
 
 
-def test_a_batch_that_changes_logits_is_run_picture_by_picture() -> None:
-    """Batch statistics, and a hook that acts on large batches alone: the right value is that of each picture alone."""
+def test_a_batch_that_changes_logits_is_run_image_by_image() -> None:
+    """Batch statistics, and a hook that acts on large batches alone: the right value is that of each image alone."""
     statistics = Net(nn.BatchNorm2d(CHANNELS, track_running_stats=False), nn.Flatten(), nn.Linear(36 * CHANNELS, 3))
     hooked = pooled(nn.Linear(CHANNELS, 3))
     hooked.tail[2].register_forward_hook(lambda _m, _i, output: output * 2 if len(output) > 1 else output)
-    images = pictures(2, dtype=torch.float32)
+    images = random_images(2, dtype=torch.float32)
     maps = images.mean(1).sigmoid()
     for network in (statistics.eval(), hooked.eval()):
         with torch.no_grad():
@@ -109,11 +109,11 @@ def test_a_batch_that_changes_logits_is_run_picture_by_picture() -> None:
 def test_signs_are_for_one_output_alone() -> None:
     for sign in ("higher", "lower"):
         with pytest.raises(ValueError, match=f"'{sign}' is for networks of one output; this one has 5"):
-            explain(pooled(nn.Linear(CHANNELS, CLASSES)), pictures(1, dtype=torch.float32), sign, "grad_cam")
+            explain(pooled(nn.Linear(CHANNELS, CLASSES)), random_images(1, dtype=torch.float32), sign, "grad_cam")
 
 
 def test_parameters_made_in_inference_mode_have_gradients() -> None:
-    images = pictures(2, dtype=torch.float32)
+    images = random_images(2, dtype=torch.float32)
     with torch.inference_mode():
         made = pooled(nn.Linear(CHANNELS, 6), nn.ReLU(), nn.Linear(6, CLASSES)).eval()
     plain = pooled(nn.Linear(CHANNELS, 6), nn.ReLU(), nn.Linear(6, CLASSES)).eval()
@@ -125,7 +125,7 @@ def test_parameters_made_in_inference_mode_have_gradients() -> None:
 
 def test_another_default_device_changes_nothing() -> None:
     """As ``torch.set_default_device("cuda")`` with a network on the CPU; the meta device shows each forgotten one."""
-    network, images = pooled(nn.Linear(CHANNELS, CLASSES)).eval(), pictures(2, dtype=torch.float32)
+    network, images = pooled(nn.Linear(CHANNELS, CLASSES)).eval(), random_images(2, dtype=torch.float32)
     methods = {
         "grad_cam": {}, "fd_cam": {}, "lift_cam": {}, "ablation_cam": {}, "shap_cam": {"orderings": 4}, "score_cam": {},
         "group_cam": {}, "rise": {"masks": 8}, "cameras": {"sizes": (24, 33)}, "xrai": {},
@@ -160,7 +160,7 @@ def test_features_that_a_network_keeps_hold_no_graph() -> None:
     network = Keeps(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, CLASSES)).eval()
     own = network.stem.weight * 2  # the caller's, for a backward pass of theirs
     network.several, network.named = [own], {}
-    explain(network, pictures(1, dtype=torch.float32), 1, ("grad_cam", "fd_cam"))
+    explain(network, random_images(1, dtype=torch.float32), 1, ("grad_cam", "fd_cam"))
     assert network.several[0] is own
     assert own.grad_fn is not None
     assert all(kept.grad_fn is None for kept in (*network.several[1:], network.named["maps"], network.pair[0]))
@@ -169,7 +169,7 @@ def test_features_that_a_network_keeps_hold_no_graph() -> None:
 def test_graph_modules_of_torch_fx_are_copied() -> None:
     """As ``torchvision.models.feature_extraction.create_feature_extractor`` returns them."""
     plain = pooled(nn.Linear(CHANNELS, CLASSES)).eval()
-    traced, images = torch.fx.symbolic_trace(plain), pictures(1, dtype=torch.float32)
+    traced, images = torch.fx.symbolic_trace(plain), random_images(1, dtype=torch.float32)
     found, right = (explain(n, images, 1, ("score_cam", "fd_cam"), "target") for n in (traced, plain))
     assert all(torch.allclose(found.maps[m], right.maps[m], atol=1e-6) for m in right.maps)
 
@@ -181,7 +181,7 @@ def test_a_layer_with_more_rows_than_images_is_refused() -> None:
 
     network = Flipped(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, CLASSES))
     with pytest.raises(ValueError, match="one row for each"):
-        explain(network, pictures(2, dtype=torch.float32), 1, "grad_cam")
+        explain(network, random_images(2, dtype=torch.float32), 1, "grad_cam")
 
 
 def test_channels_before_pixels_are_no_tokens() -> None:
@@ -190,7 +190,7 @@ def test_channels_before_pixels_are_no_tokens() -> None:
             rows = self.target(self.stem(x).flatten(2))  # [B, K, pixels]
             return self.tail(rows.mean(2) if len(self.tail[0].weight) == 3 else rows.mT)
 
-    images = pictures(1, dtype=torch.float32)
+    images = random_images(1, dtype=torch.float32)
     with pytest.raises(ValueError, match=r"may be \[B, tokens, K\] or \[B, K, tokens\]"):
         explain(Rows(nn.Linear(CHANNELS, 3)).eval(), images, 1, "grad_cam")
 
@@ -205,6 +205,6 @@ def test_a_loss_beside_the_logits_is_no_logit() -> None:
     plain = pooled(nn.Linear(CHANNELS, CLASSES)).eval()
     plain.load_state_dict(network.state_dict())
     for count in (1, 2):
-        images = pictures(count, dtype=torch.float32)
+        images = random_images(count, dtype=torch.float32)
         found, right = (explain(n, images, 1, "fd_cam").weights["fd_cam"] for n in (network, plain))
         assert torch.allclose(found, right)

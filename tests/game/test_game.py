@@ -6,14 +6,14 @@ import pytest
 import torch
 from campanion.game import game as game_module
 from campanion.game.game import ChannelGame
-from nets import CHANNELS, CLASSES, NETS, all_coalitions, masked_logits, net, pictures
+from nets import CHANNELS, CLASSES, NETS, all_coalitions, masked_logits, net, random_images
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_value_equals_naive_masked_forwards(name: str) -> None:
     coalitions = all_coalitions()[::5]
     for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 2e-6)):
-        model, images = net(name, dtype=dtype), pictures(dtype=dtype)
+        model, images = net(name, dtype=dtype), random_images(dtype=dtype)
         game = ChannelGame.of(model, images)
         assert game.head.kind == NETS[name][1]
         kept = game.activations.clone()
@@ -28,7 +28,7 @@ def test_value_equals_naive_masked_forwards(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["linear_norm", "mlp", "pixel", "residual", "branches"])
 def test_coalitions_of_each_image(name: str) -> None:
-    model, images = net(name), pictures(3)
+    model, images = net(name), random_images(3)
     game = ChannelGame.of(model, images)
     rows = torch.rand(3, 11, CHANNELS, generator=torch.Generator().manual_seed(0)) < 0.5
     values = game.value(rows, [0, 1, 2])
@@ -40,7 +40,7 @@ def test_coalitions_of_each_image(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mlp_norm", "pixel", "convolutions"])
 def test_blocks_of_bounded_memory_do_not_change_values(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    game = ChannelGame.of(net(name), pictures())
+    game = ChannelGame.of(net(name), random_images())
     whole = game.value(all_coalitions(), 2)
     sizes = []
     monkeypatch.setattr(game_module, "_BLOCK_ELEMENTS", 20_000)
@@ -54,7 +54,7 @@ def test_blocks_of_bounded_memory_do_not_change_values(name: str, monkeypatch: p
 
 @pytest.mark.parametrize("name", ["linear_flat", "mlp", "pixel", "residual", "around"])
 def test_gradient_is_that_of_the_whole_network(name: str) -> None:
-    model, images = net(name), pictures()
+    model, images = net(name), random_images()
     game = ChannelGame.of(model, images)
     kept = []
 
@@ -74,18 +74,18 @@ def test_gradient_is_that_of_the_whole_network(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["linear_norm", "mlp_norm", "pixel_norm"])
 def test_contributions_sum_to_the_first_pre_activation(name: str) -> None:
-    game = ChannelGame.of(net(name), pictures())
+    game = ChannelGame.of(net(name), random_images())
     each, offset = game.contributions([2, 3])
     assert each.shape[:2] == (2, CHANNELS)
     assert offset.shape == each.shape[::2]
     finished = game.head.finish((offset + each.sum(1)).unsqueeze(1), torch.tensor([2, 3]))
     assert torch.allclose(finished[:, 0], game.score([2, 3]), atol=1e-12)
     with pytest.raises(ValueError, match="no contribution matrix"):
-        ChannelGame.of(net("residual"), pictures()).contributions(0)
+        ChannelGame.of(net("residual"), random_images()).contributions(0)
 
 
 def test_targets_of_every_form() -> None:
-    game = ChannelGame.of(net("mlp"), pictures())
+    game = ChannelGame.of(net("mlp"), random_images())
     predicted = game.logits.argmax(1)
     assert torch.equal(game.target(None), predicted)
     assert torch.equal(game.score(None), game.logits.amax(1))
@@ -102,7 +102,7 @@ def test_targets_of_every_form() -> None:
 
 
 def test_coalitions_of_wrong_shape_are_refused() -> None:
-    game = ChannelGame.of(net("mlp"), pictures())
+    game = ChannelGame.of(net("mlp"), random_images())
     for rows in (torch.ones(4, 7), torch.ones(3, 4, 8), torch.ones(8), [[1, 0]]):
         with pytest.raises(ValueError, match=r"coalitions must be \[M, 8\] or \[2, M, 8\]"):
             game.value(rows, 0)

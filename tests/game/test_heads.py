@@ -7,7 +7,7 @@ import torch
 from campanion.game.game import ChannelGame
 from campanion.game.heads import GenericHead, LinearFirstHead
 from campanion.game.steps import Reduced
-from nets import CLASSES, Net, all_coalitions, masked_logits, net, pictures
+from nets import CLASSES, Net, all_coalitions, masked_logits, net, random_images
 from torch import nn
 from torch.nn import functional as F
 
@@ -47,7 +47,7 @@ class Written(Net):
     ],
 )  # fmt: skip
 def test_the_same_head_written_differently(way: str) -> None:
-    model, images = Written(way).double().eval(), pictures()
+    model, images = Written(way).double().eval(), random_images()
     game = ChannelGame.of(model, images)
     assert game.head.kind == "linear"
     assert game.head.module is not None
@@ -84,7 +84,7 @@ def test_the_same_head_written_differently(way: str) -> None:
 )
 def test_forms(tail: tuple[nn.Module, ...], kind: str) -> None:
     torch.manual_seed(0)
-    model, images = Net(*tail).double().eval(), pictures()
+    model, images = Net(*tail).double().eval(), random_images()
     game = ChannelGame.of(model, images)
     assert game.head.kind == kind
     assert isinstance(game.head, GenericHead if kind == "generic" else LinearFirstHead)
@@ -95,7 +95,7 @@ def test_forms(tail: tuple[nn.Module, ...], kind: str) -> None:
 
 @pytest.mark.parametrize("name", ["linear", "linear_norm", "mlp", "mlp_norm", "pixel", "pixel_norm"])
 def test_multipliers_sum_to_the_difference(name: str) -> None:
-    game = ChannelGame.of(net(name), pictures())
+    game = ChannelGame.of(net(name), random_images())
     target = torch.tensor([0, 3])
     each, offset = game.contributions(target)
     z = offset + each.sum(1)
@@ -106,7 +106,7 @@ def test_multipliers_sum_to_the_difference(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mlp_norm", "pixel_norm"])
 def test_multipliers_are_derivatives_where_nothing_changes(name: str) -> None:
-    game = ChannelGame.of(net(name), pictures())
+    game = ChannelGame.of(net(name), random_images())
     target = torch.tensor([0, 3])
     _, offset = game.contributions(target)
     offset = offset.detach().clone().requires_grad_(True)
@@ -120,7 +120,7 @@ def test_multipliers_are_derivatives_where_nothing_changes(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["linear", "linear_norm", "mlp", "mlp_norm", "pixel", "pixel_norm"])
 def test_one_classs_logit_and_gradient_are_the_whole_heads(name: str) -> None:
-    model, images, target = net(name), pictures(), torch.tensor([2, 0])
+    model, images, target = net(name), random_images(), torch.tensor([2, 0])
     game = ChannelGame.of(model, images)
     assert isinstance(game.head, LinearFirstHead)
     activations = game.activations.clone().requires_grad_(True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torchvision
 from campanion.inference import FastNetwork, eval_mode, fast
-from nets import NETS, net, pictures
+from nets import NETS, net, random_images
 from torch import nn
 
 
@@ -27,7 +27,7 @@ def _with_statistics(model: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v2"])
 def test_torchvision_networks_folded(name: str) -> None:
     model = _with_statistics(torchvision.models.get_model(name, num_classes=10).double())
-    images, copied = pictures(2, 64), fast(model)
+    images, copied = random_images(2, 64), fast(model)
     for _ in range(3):  # the first batch runs unfolded
         assert torch.allclose(copied(images), model(images), rtol=1e-9, atol=1e-9)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in copied.modules())
@@ -39,7 +39,7 @@ def test_torchvision_networks_folded(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETS)
 def test_small_networks(name: str) -> None:
-    model, images = _with_statistics(net(name)), pictures()
+    model, images = _with_statistics(net(name)), random_images()
     copied = fast(model)
     for _ in range(3):
         assert torch.allclose(copied(images), model(images), atol=1e-10)
@@ -63,7 +63,7 @@ class Shared(nn.Module):
 
 
 def test_shared_modules_are_not_folded() -> None:
-    model, images = _with_statistics(Shared().double()), pictures()
+    model, images = _with_statistics(Shared().double()), random_images()
     copied = fast(model)
     for _ in range(3):
         assert torch.allclose(copied(images), model(images), atol=1e-12)
@@ -75,7 +75,7 @@ def test_the_network_is_not_touched_and_the_copy_is_frozen() -> None:
     model.layer1.eval()
     state = copy.deepcopy(model.state_dict())
     flags = [m.training for m in model.modules()]
-    images = pictures(dtype=torch.float32)
+    images = random_images(dtype=torch.float32)
     logits = fast(model)(images)
     assert torch.equal(logits, fast(model)(images))  # eval mode: no batch statistics, no dropout
     assert not logits.requires_grad
@@ -86,7 +86,7 @@ def test_the_network_is_not_touched_and_the_copy_is_frozen() -> None:
 
 
 def test_precision_and_plain_functions() -> None:
-    model, images = net("mlp", dtype=torch.float32), pictures(dtype=torch.float32)
+    model, images = net("mlp", dtype=torch.float32), random_images(dtype=torch.float32)
     half = fast(model, "bfloat16")(images)
     assert half.dtype == torch.float32
     assert 0 < (half - model(images)).abs().max() < 0.05 * model(images).abs().max()
@@ -118,7 +118,7 @@ def test_a_processor_without_bfloat16_rounds_to_it(name: str, monkeypatch) -> No
     """In place of autocast, which takes many times as long there: the same numbers but for sums' order."""
     torch.manual_seed(0)
     model = _with_statistics(torchvision.models.get_model(name, num_classes=10))
-    images = pictures(2, 64).float()
+    images = random_images(2, 64).float()
     exact = model(images)
     shift = {}
     for knows in (True, False):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from campanion import explain
 from campanion.game.game import ChannelGame
-from nets import CHANNELS, CLASSES, Net, all_coalitions, masked_logits, pictures
+from nets import CHANNELS, CLASSES, Net, all_coalitions, masked_logits, random_images
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
@@ -85,7 +85,7 @@ class Twice(Net):
 
 
 class Batched(Net):
-    """Sizes written as numbers of the batch, and a picture's own values used again behind the layer."""
+    """Sizes written as numbers of the batch, and an image's own values used again behind the layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -237,7 +237,7 @@ def slope(network: nn.Module, images: Tensor, target: int) -> Tensor:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_game_is_the_networks(name: str, count: int) -> None:
     torch.manual_seed(3)
-    network, images = NETWORKS[name]().double().eval(), pictures(count)
+    network, images = NETWORKS[name]().double().eval(), random_images(count)
     game = ChannelGame.of(network, images)  # before the network ran for the first time
     if name.startswith("decides") and count > 1:  # by the mean over the batch
         with pytest.raises(ValueError, match="Explain one image at a time"):
@@ -259,7 +259,7 @@ def test_the_game_is_the_networks(name: str, count: int) -> None:
 )
 def test_methods_see_the_networks_game(name: str) -> None:
     torch.manual_seed(3)
-    network, images = NETWORKS[name]().double().eval(), pictures(1)
+    network, images = NETWORKS[name]().double().eval(), random_images(1)
     everything = torch.cat([torch.ones(1, CHANNELS), 1 - torch.eye(CHANNELS)])
     e = explain(network, images, 1, ("grad_cam", "ablation_cam"))
     values = masked_logits(network, images[0], everything)[:, 1]
@@ -269,22 +269,25 @@ def test_methods_see_the_networks_game(name: str) -> None:
 
 def test_batch_statistics_are_one_images_own_or_refused() -> None:
     network = Normed().double().eval()
-    game = ChannelGame.of(network, pictures(1))
-    assert torch.allclose(game.value(ROWS, 1)[0], naive(network, pictures(1)[0], 1), atol=1e-9)
+    game = ChannelGame.of(network, random_images(1))
+    assert torch.allclose(game.value(ROWS, 1)[0], naive(network, random_images(1)[0], 1), atol=1e-9)
     with pytest.raises(ValueError, match="Explain one image at a time"):
-        ChannelGame.of(network, pictures(2)).value(ROWS, 1)
+        ChannelGame.of(network, random_images(2)).value(ROWS, 1)
 
 
 def test_a_network_that_never_answers_the_same_is_refused() -> None:
     network = hooked(lambda _m, _i, output: F.dropout(output, 0.5, training=True), "tail.1").double().eval()
     with pytest.raises(ValueError, match="change from pass to pass"):
-        ChannelGame.of(network, pictures(1)).value(ROWS, 1)
+        ChannelGame.of(network, random_images(1)).value(ROWS, 1)
 
 
 @pytest.mark.parametrize("make", [plain, hidden, pixels, Twice])
 def test_a_large_bias_changes_no_answer(make: Callable) -> None:
     """Regression: v(S) moves by about 1 around 1e6. The last bias takes no part in any comparison of coalitions."""
-    methods, images = ("grad_cam", "fd_cam", "lift_cam", "ablation_cam", "shap_cam"), pictures(2, dtype=torch.float32)
+    methods, images = (
+        ("grad_cam", "fd_cam", "lift_cam", "ablation_cam", "shap_cam"),
+        random_images(2, dtype=torch.float32),
+    )
     if make in (pixels, Twice):  # a product has no rule
         methods = ("grad_cam", "fd_cam", "ablation_cam", "shap_cam")
     maps = []
@@ -302,7 +305,7 @@ def test_a_large_bias_changes_no_answer(make: Callable) -> None:
 
 
 def test_the_check_runs_the_trunk_once() -> None:
-    network, images, passes = plain().eval(), pictures(2, dtype=torch.float32), []
+    network, images, passes = plain().eval(), random_images(2, dtype=torch.float32), []
     network.stem.register_forward_hook(lambda _m, _i, output: passes.append(len(output)))
     explain(network, images, 1, ("grad_cam", "fd_cam", "lift_cam", "ablation_cam", "shap_cam", "xgrad_cam"))
     assert passes == [2]

@@ -8,7 +8,7 @@ import shap
 import torch
 from campanion.game.game import ChannelGame
 from captum.attr import ShapleyValueSampling
-from nets import CHANNELS, Net, all_coalitions, masked_logits, net, pictures, shapley_of
+from nets import CHANNELS, Net, all_coalitions, masked_logits, net, random_images, shapley_of
 from torch import nn
 
 SAMPLED = ["mlp", "mlp_norm", "pixel", "pixel_norm", "convolutions", "residual", "branches"]
@@ -24,7 +24,7 @@ def exact(model: nn.Module, image: torch.Tensor, target: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", SAMPLED)
 def test_brute_force(name: str) -> None:
-    model, images = net(name), pictures()
+    model, images = net(name), random_images()
     game = ChannelGame.of(model, images)
     found = game.shapley([1, 2], orderings=2000, generator=generator())
     assert found.orderings == 2000
@@ -38,7 +38,7 @@ def test_brute_force(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["linear", "linear_flat", "linear_norm"])
 def test_linear_heads_are_exact_with_any_number_of_orderings(name: str) -> None:
-    model, images = net(name), pictures()
+    model, images = net(name), random_images()
     for orderings in (1, 7):
         found = ChannelGame.of(model, images).shapley([1, 2], orderings=orderings)
         assert not found.standard_error.any()
@@ -48,7 +48,7 @@ def test_linear_heads_are_exact_with_any_number_of_orderings(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mlp", "pixel", "residual"])
 def test_shap_and_captum_agree(name: str) -> None:
-    model, images = net(name), pictures(1)
+    model, images = net(name), random_images(1)
     game = ChannelGame.of(model, images)
 
     def value(presence: np.ndarray) -> np.ndarray:
@@ -70,7 +70,7 @@ def test_shap_and_captum_agree(name: str) -> None:
 
 @pytest.mark.parametrize("antithetic", [False, True])
 def test_standard_error_is_calibrated(antithetic: bool) -> None:
-    model, images = net("mlp"), pictures(1)
+    model, images = net("mlp"), random_images(1)
     game, truth = ChannelGame.of(model, images), exact(model, images[0], 1)
     runs = [game.shapley(1, 60, generator(seed), antithetic=antithetic) for seed in range(60)]
     scaled = torch.stack([(r.values[0] - truth) / r.standard_error[0].clamp_min(1e-15) for r in runs])
@@ -92,7 +92,7 @@ class Pairwise(Net):
 
 def test_antithetic_orderings_are_exact_for_pairwise_interactions() -> None:
     torch.manual_seed(0)
-    model, images = Pairwise().double().eval(), pictures(1)
+    model, images = Pairwise().double().eval(), random_images(1)
     game, truth = ChannelGame.of(model, images), exact(model, images[0], 2)
     assert torch.allclose(game.shapley(2, 2, antithetic=True).values[0], truth, atol=1e-12)
     assert not torch.allclose(game.shapley(2, 2).values[0], truth, atol=1e-3)
@@ -102,7 +102,7 @@ def test_antithetic_orderings_are_exact_for_pairwise_interactions() -> None:
 
 
 def test_tolerance_stops_early() -> None:
-    game = ChannelGame.of(net("mlp"), pictures())
+    game = ChannelGame.of(net("mlp"), random_images())
     full = game.shapley(0, 4096, generator())
     early = game.shapley(0, 4096, generator(), tolerance=0.05)
     assert early.orderings < full.orderings == 4096
@@ -113,7 +113,7 @@ def test_tolerance_stops_early() -> None:
 
 @pytest.mark.parametrize("name", ["mlp", "pixel", "convolutions"])
 def test_draws(name: str) -> None:
-    model, images = net(name), pictures(3)
+    model, images = net(name), random_images(3)
     game = ChannelGame.of(model, images)
     first, again = (game.shapley(1, 20, generator(5)) for _ in range(2))
     assert torch.equal(first.values, again.values)
@@ -132,7 +132,7 @@ def test_null_players_have_exactly_nothing(name: str) -> None:
     model = net(name)
     model.stem.weight.data[[2, 5]] = 0
     model.stem.bias.data[[2, 5]] = 0
-    game = ChannelGame.of(model, pictures())
+    game = ChannelGame.of(model, random_images())
     assert not game.activations[:, [2, 5]].any()
     found = game.shapley(1, 12)
     assert not found.values[:, [2, 5]].any()
@@ -140,4 +140,4 @@ def test_null_players_have_exactly_nothing(name: str) -> None:
     assert found.values[:, [0, 1, 3, 4, 6, 7]].abs().amin(0).max() > 0
     model.stem.weight.data.zero_()  # and when nobody is there at all
     model.stem.bias.data.zero_()
-    assert not ChannelGame.of(model, pictures()).shapley(1, 3).values.any()
+    assert not ChannelGame.of(model, random_images()).shapley(1, 3).values.any()

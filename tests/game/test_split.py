@@ -8,7 +8,7 @@ import torchvision
 from campanion import load_model
 from campanion.game.game import ChannelGame
 from campanion.game.split import split
-from nets import NETS, masked_logits, net, pictures
+from nets import NETS, masked_logits, net, random_images
 from torch import nn
 
 KINDS = {
@@ -23,7 +23,7 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_torchvision_heads_answer_as_the_network_does(name: str) -> None:
     model = load_model(name, weights="random", num_classes=20)
-    images = pictures(2, size=64, dtype=torch.float32)
+    images = random_images(2, size=64, dtype=torch.float32)
     game = ChannelGame.of(model, images)
     assert game.head.kind == KINDS[name]
     rows = torch.rand(4, game.channels, generator=torch.Generator().manual_seed(0)) < 0.5
@@ -46,7 +46,7 @@ def test_heads_are_recognised_without_weights(name: str, kind: str) -> None:
 
 def test_an_earlier_layer_of_a_resnet_has_a_generic_head() -> None:
     model = torchvision.models.resnet18(num_classes=6).double().eval()
-    images = pictures(1, size=48)
+    images = random_images(1, size=48)
     for layer in ("layer3", "layer2.1.conv1"):  # the second is inside a block: the shortcut goes around it
         game = ChannelGame.of(model, images, layer)
         assert game.head.kind == "generic"
@@ -57,7 +57,7 @@ def test_an_earlier_layer_of_a_resnet_has_a_generic_head() -> None:
 
 def test_in_place_layers_after_the_target_do_not_change_what_is_kept() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), *net("linear").tail).double().eval()
-    images = pictures()
+    images = random_images()
     played = split(model, "0").play(images)
     activations, logits = played.activations, played.logits
     assert torch.equal(activations, model[0](images))
@@ -73,7 +73,7 @@ def test_a_head_shares_parameters_and_leaves_hooks_and_flags(name: str) -> None:
     for module in model.modules():
         module.register_forward_hook(lambda *_: calls.append(1))
     before = [(m, m.training, dict(m._forward_hooks)) for m in model.modules()]
-    game = ChannelGame.of(model, pictures())
+    game = ChannelGame.of(model, random_images())
     assert [(m, m.training, dict(m._forward_hooks)) for m in model.modules()] == before
     assert game.head.kind == NETS[name][1]
     calls.clear()
@@ -100,13 +100,13 @@ def test_unknown_and_unfit_layers_are_named() -> None:
     with pytest.raises(ValueError, match=r"no \.target_layer"):
         split(nn.Sequential(nn.Conv2d(3, 2, 1)))
     with pytest.raises(ValueError, match=r"Layer 'fc1' gives \(2, 16\)"):
-        ChannelGame.of(model, pictures(), "fc1")
+        ChannelGame.of(model, random_images(), "fc1")
     with pytest.raises(ValueError, match=r"Layer 'relu' ran 2 times in a forward pass"):
-        ChannelGame.of(net("convolutions"), pictures(), "relu")
+        ChannelGame.of(net("convolutions"), random_images(), "relu")
     with pytest.raises(ValueError, match="must return logits"):
-        ChannelGame.of(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), pictures(dtype=torch.float32), "0")
+        ChannelGame.of(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), random_images(dtype=torch.float32), "0")
     with pytest.raises(ValueError, match="must return floating-point logits"):
-        ChannelGame.of(nn.Sequential(model, Positive()), pictures(), "0.target")
+        ChannelGame.of(nn.Sequential(model, Positive()), random_images(), "0.target")
     with pytest.raises(ValueError, match=r"cannot take images of shape \(2, 4, 24, 24\)"):
         ChannelGame.of(model, torch.zeros(2, 4, 24, 24).double())
     assert all(not m._forward_hooks for m in model.modules())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from campanion import explain
 from campanion.game.game import ChannelGame
-from nets import CHANNELS, CLASSES, Net, all_coalitions, masked_logits, pictures
+from nets import CHANNELS, CLASSES, Net, all_coalitions, masked_logits, random_images
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -43,7 +43,7 @@ class Hidden(Net):
 
 @pytest.mark.parametrize(("name", "module", "function"), PAIRS, ids=[name for name, _, _ in PAIRS])
 def test_functions_are_modules(name: str, module: nn.Module, function: Callable) -> None:
-    images, rows = pictures(), all_coalitions()[::37]
+    images, rows = random_images(), all_coalitions()[::37]
     said = []
     for act in (module, function):
         network = Hidden(act).double().eval()
@@ -64,12 +64,12 @@ def test_functions_are_modules(name: str, module: nn.Module, function: Callable)
 
 def test_lrp_refuses_what_does_not_conserve_relevance() -> None:
     with pytest.raises(ValueError, match="does not conserve relevance"):
-        explain(Hidden(lambda x: x * x).double().eval(), pictures(), 1, "lrp_cam")
+        explain(Hidden(lambda x: x * x).double().eval(), random_images(), 1, "lrp_cam")
 
 
 def test_lrp_conserves_a_logit_without_biases() -> None:
     network = Hidden(torch.tanh).double().eval()
     for layer in (network.first, network.last):
         layer.bias.data.zero_()
-    e = explain(network, pictures(), 1, "lrp_cam")
+    e = explain(network, random_images(), 1, "lrp_cam")
     assert torch.allclose(e.weights["lrp_cam"].sum(1), e.scores, atol=1e-6)

@@ -59,7 +59,7 @@ def test_the_game_and_grad_cam_are_those_of_the_whole_network(name: str) -> None
     assert game.activations.shape[2:] == (side, side)
     rows = (torch.rand(3, game.channels, generator=torch.Generator().manual_seed(2)) < 0.5).float()
     found, weights = game.value(rows, 1)[0], explain(net, images, 1, "grad_cam", layer).weights["grad_cam"]
-    assert game.head.module is not None  # nothing was run again from the picture on
+    assert game.head.module is not None  # nothing was run again from the image on
     assert net.training
     net.eval()
     right = torch.stack([masked(net, images, row, layer, prefix, last)[0, 1] for row in rows])

@@ -1,6 +1,6 @@
 """Tiny random networks with 8 channels at the layer ``target``, one for every kind of head, and plain loops over them.
 
-Pictures are 3 x 24 x 24; the target layer gives 8 maps of 6 x 6.
+Images are 3 x 24 x 24; the target layer gives 8 maps of 6 x 6.
 """
 
 from __future__ import annotations
@@ -193,8 +193,8 @@ def net(name: str, seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Modu
     return NETS[name][0]().to(dtype).eval()
 
 
-def pictures(count: int = 2, size: int = 24, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Random pictures [count, 3, size, size]."""
+def random_images(count: int = 2, size: int = 24, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Random images [count, 3, size, size]."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, 3, size, size, generator=generator, dtype=torch.float64).to(dtype)
 

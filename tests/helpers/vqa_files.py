@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-ASKED = [  # picture, number, question, answers
+ASKED = [  # image, number, question, answers
     (42, 42000, "Is it red?", ["yes"] * 9 + ["no"]),
     (42, 42001, "What is it?", ["cat"] * 6 + ["dog"] * 4),
     (9, 9000, "Is it?", ["yes"] * 10),

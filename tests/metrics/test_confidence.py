@@ -25,13 +25,13 @@ def network():
     return nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(216, 4)).eval()
 
 
-def pictures(count=2, seed=1):
+def images_and_maps(count=2, seed=1):
     g = torch.Generator().manual_seed(seed)
     return torch.randn(count, 3, 8, 8, generator=g), torch.rand(count, 8, 8, generator=g)
 
 
 def test_numbers_by_hand():
-    """Pixels 0.8, 0.4, 0.4, -0.8 have the mean Y = 0.2; two maps of the picture."""
+    """Pixels 0.8, 0.4, 0.4, -0.8 have the mean Y = 0.2; two maps of the image."""
     images = torch.tensor([[0.8, 0.4], [0.4, -0.8]]).expand(1, 3, 2, 2)
     maps = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]], [[0.25, 0.0], [0.0, 0.0]]]])
     result = confidence(linear_probability, images, maps, torch.tensor([1]))
@@ -57,7 +57,7 @@ def test_add_may_be_negative():
 
 
 def test_whole_and_empty_maps():
-    images, _ = pictures()
+    images, _ = images_and_maps()
     maps = torch.stack([torch.ones(2, 8, 8), torch.zeros(2, 8, 8)], 1)
     result = confidence(network(), images, maps, torch.tensor([0, 3]))
     torch.testing.assert_close(result.explanation[:, 0], result.original[:, 0])
@@ -94,7 +94,7 @@ class Given:
 
 
 def test_equals_torchcam():
-    images, maps = pictures(6)
+    images, maps = images_and_maps(6)
     model, targets = network(), [0, 1, 2, 3, 0, 1]
     theirs = ClassificationMetric(Given(model, maps), partial(torch.softmax, dim=-1))
     theirs.update(images, targets)
@@ -107,8 +107,8 @@ def test_equals_torchcam():
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), batch_size=st.integers(1, 20), score=st.sampled_from(["softmax", "sigmoid"]))
 def test_blocks_and_many_maps_change_nothing(seed, batch_size, score):
-    images, first = pictures(2, seed)
-    _, second = pictures(2, seed + 1)
+    images, first = images_and_maps(2, seed)
+    _, second = images_and_maps(2, seed + 1)
     model, targets = network().forward, torch.tensor([1, 2])
     together = confidence(model, images, torch.stack([first, second], 1), targets, score=score, batch_size=batch_size)
     for m, maps in enumerate((first, second)):
@@ -136,7 +136,7 @@ def test_bad_input_is_refused_before_any_forward(change, words):
     def never(batch):
         raise AssertionError("the model was called")
 
-    images, maps = pictures()
+    images, maps = images_and_maps()
     arguments = {"images": images, "maps": maps, "targets": torch.tensor([0, 1]), **change}
     with pytest.raises(ValueError, match=words):
         confidence(never, **arguments)

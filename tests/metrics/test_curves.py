@@ -26,7 +26,7 @@ class Brightness(nn.Module):
 
 
 class Counting:
-    """A plain function that counts the pictures it was shown and the largest batch."""
+    """A plain function that counts the images it was shown and the largest batch."""
 
     def __init__(self, network):
         self.network, self.seen, self.largest = network, 0, 0
@@ -49,15 +49,15 @@ def network(classes=4):
     ).eval()
 
 
-def pictures(count=2, side=16, seed=1):
+def images_and_maps(count=2, side=16, seed=1):
     g = torch.Generator().manual_seed(seed)
     return torch.randn(count, 3, side, side, generator=g), torch.rand(count, side, side, generator=g)
 
 
 def test_areas_of_a_linear_score_are_the_closed_form():
-    """The score of k shown pixels of a constant picture is k / n: both curves are straight lines."""
+    """The score of k shown pixels of a constant image is k / n: both curves are straight lines."""
     images = torch.ones(1, 3, 10, 10)
-    _, maps = pictures(1, 10)
+    _, maps = images_and_maps(1, 10)
     result = insertion_deletion(Brightness(), images, maps, torch.tensor([1]), step=7, baseline="zero", score="logit")
     assert result.fractions.tolist() == pytest.approx([*np.arange(0, 100, 7) / 100, 1.0])
     torch.testing.assert_close(result.insertion_curve[0], result.fractions)
@@ -88,7 +88,7 @@ def test_ties_keep_raster_order():
 
 
 def test_area_is_the_formula_of_rise_when_the_step_divides():
-    images, maps = pictures()
+    images, maps = images_and_maps()
     result = insertion_deletion(network(), images, maps, torch.tensor([0, 3]), step=32)
     curve = result.insertion_curve
     assert curve.shape == (2, 9)
@@ -101,7 +101,7 @@ def test_the_step_of_fd_cam_and_of_lift_cam():
     few = insertion_deletion(Brightness(), images, maps, torch.tensor([1]), batch_size=8)
     assert few.fractions.shape == (29,)
     assert few.fractions[1].item() == pytest.approx(1792 / 224**2)
-    images, maps = pictures(1, 20)
+    images, maps = images_and_maps(1, 20)
     percent = insertion_deletion(Brightness(), images, maps, torch.tensor([1]), step=0.025)
     torch.testing.assert_close(percent.fractions, torch.linspace(0, 1, 41))
 
@@ -125,7 +125,7 @@ class Given:
 @pytest.mark.parametrize("steps", [4, 5])
 def test_equals_torchcam(steps):
     """torch-cam's step is the pixels over ``steps``, rounded up; 256 / 5 leaves a shorter last step."""
-    images, maps = pictures()
+    images, maps = images_and_maps()
     maps = (maps * 5).round()  # many ties
     model, targets = network(), [2, 1]
     theirs = DeletionInsertionMetric(Given(model, maps), partial(torch.softmax, dim=-1), steps=steps)
@@ -138,7 +138,7 @@ def test_equals_torchcam(steps):
 
 def test_equals_torchcam_from_a_blurred_start():
     """torch-cam has one baseline for both curves: its insertion from the blur is ours, our deletion ends in zeros."""
-    images, maps = pictures()
+    images, maps = images_and_maps()
     impulse = np.zeros((11, 11))
     impulse[5, 5] = 1
     kernel = torch.from_numpy(gaussian_filter(impulse, 5)).float().expand(3, 1, 11, 11)
@@ -154,7 +154,7 @@ def test_equals_torchcam_from_a_blurred_start():
 
 
 def test_group_cams_blur_is_torchvisions():
-    images, maps = pictures(2, 32)
+    images, maps = images_and_maps(2, 32)
     model = network()
     ours = insertion_deletion(model, images, maps, torch.tensor([0, 1]), step=512, baseline="blur51")
     with torch.no_grad():
@@ -164,7 +164,7 @@ def test_group_cams_blur_is_torchvisions():
 
 @pytest.mark.parametrize("baseline", ["blur", "zero"])
 def test_many_maps_equal_separate_calls_and_share_the_end_points(baseline):
-    images, _ = pictures()
+    images, _ = images_and_maps()
     maps = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))
     counted = Counting(network())
     targets = torch.tensor([1, 2])
@@ -188,7 +188,7 @@ def test_many_maps_equal_separate_calls_and_share_the_end_points(baseline):
     baseline=st.sampled_from(["blur", "zero"]),
 )
 def test_areas_are_probabilities_and_depend_on_the_order_alone(seed, batch_size, step, baseline):
-    images, maps = pictures(2, 8, seed)
+    images, maps = images_and_maps(2, 8, seed)
     targets, model = torch.tensor([3, 0]), network().forward  # a function: no inference copy for every example
     result = insertion_deletion(model, images, maps, targets, step=step, baseline=baseline, batch_size=batch_size)
     for area in (result.insertion, result.deletion):
@@ -206,7 +206,7 @@ def test_areas_are_probabilities_and_depend_on_the_order_alone(seed, batch_size,
 
 
 def test_scores_and_flags_and_gradients():
-    images, maps = pictures()
+    images, maps = images_and_maps()
     model, targets = network(), torch.tensor([0, 1])
     model[1].train()
     frozen = {name: value.clone() for name, value in model.state_dict().items()}
@@ -221,7 +221,7 @@ def test_scores_and_flags_and_gradients():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_cuda_equals_cpu():
-    images, maps = pictures()
+    images, maps = images_and_maps()
     targets, model = torch.tensor([0, 1]), network()
     here = insertion_deletion(model, images, maps, targets, step=20)
     there = insertion_deletion(model.cuda(), images.cuda(), maps, targets, step=20)
@@ -258,7 +258,7 @@ GOOD = {"step": 64, "baseline": "blur", "batch_size": 4, "score": "softmax"}
     ],
 )
 def test_bad_input_is_refused_before_any_forward(change, words):
-    images, maps = pictures()
+    images, maps = images_and_maps()
     arguments = {"images": images, "maps": maps, "targets": torch.tensor([0, 1]), **GOOD, **change}
     counted = Counting(network())
     with pytest.raises(ValueError, match=words):
@@ -267,6 +267,6 @@ def test_bad_input_is_refused_before_any_forward(change, words):
 
 
 def test_a_class_beyond_the_network_is_refused():
-    images, maps = pictures()
+    images, maps = images_and_maps()
     with pytest.raises(ValueError, match="class 4, but the model has 4 classes"):
         insertion_deletion(network(), images, maps, torch.tensor([0, 4]), step=64)

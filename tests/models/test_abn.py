@@ -8,7 +8,7 @@ from campanion import explain
 from campanion.game.game import ChannelGame
 from campanion.models import build_model
 from campanion.models.abn import ABN
-from nets import masked_logits, pictures
+from nets import masked_logits, random_images
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,11 +22,11 @@ def millions(*args: object, **more: object) -> float:
 
 
 def tiny() -> ABN:
-    """ResNet20 with 5 classes and batch norms that have seen pictures, in eval mode."""
+    """ResNet20 with 5 classes and batch norms that have seen images, in eval mode."""
     network = build_model("resnet20", "abn", num_classes=5, seed=2).double()
     with torch.no_grad():
         for seed in range(4):
-            network(pictures(8, 16, seed))
+            network(random_images(8, 16, seed))
     return network.eval()
 
 
@@ -41,7 +41,7 @@ def norm(x: Tensor, layer: nn.BatchNorm2d) -> Tensor:
 
 
 def test_equal_to_plain_formulas() -> None:
-    network, images, targets = tiny(), pictures(3, 16), torch.tensor([4, 0, 2])
+    network, images, targets = tiny(), random_images(3, 16), torch.tensor([4, 0, 2])
     branch, backbone = network.branch, network.backbone
     with torch.no_grad():
         early = backbone.early(images)
@@ -66,7 +66,7 @@ def test_equal_to_plain_formulas() -> None:
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_both_losses_reach_every_parameter(bfloat16: bool) -> None:
     network = build_model("resnet20", "abn", num_classes=5)
-    images, targets = pictures(4, 16, dtype=torch.float32), torch.tensor([0, 1, 2, 3])
+    images, targets = random_images(4, 16, dtype=torch.float32), torch.tensor([0, 1, 2, 3])
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
         attention, perception, _ = network.losses(images, targets)
     for part, without in ((attention, {"backbone.layer3", "backbone.fc", "branch.to_map"}), (perception, set())):
@@ -94,7 +94,7 @@ def test_size_of_the_map(name: str, stem: str, side: int) -> None:
 
 
 def test_the_learned_map_is_explained() -> None:
-    network, images = tiny(), pictures(2, 16)
+    network, images = tiny(), random_images(2, 16)
     e = explain(network, images, methods="abn")
     with torch.no_grad():
         torch.testing.assert_close(e.raw["abn"], network.attention_map(images))
@@ -105,7 +105,7 @@ def test_the_learned_map_is_explained() -> None:
 
 
 def test_every_other_cam() -> None:
-    network, images = tiny(), pictures(2, 16)
+    network, images = tiny(), random_images(2, 16)
     methods = ("cam", "grad_cam", "layer_cam", "score_cam", "ablation_cam", "lift_cam", "fd_cam", "lrp_cam")
     e = explain(network, images, methods=methods)
     for name in methods:
@@ -116,7 +116,7 @@ def test_every_other_cam() -> None:
 @pytest.mark.parametrize(("layer", "kind"), [(None, "linear"), ("backbone.layer2", "generic")])
 def test_the_game(layer: str | None, kind: str) -> None:
     """At the maps that the attention multiplies, a coalition changes the attention too."""
-    network, images = tiny(), pictures(2, 16)
+    network, images = tiny(), random_images(2, 16)
     game = ChannelGame.of(network, images, layer)
     assert game.head.kind == kind
     rows = torch.rand(6, game.channels, generator=torch.Generator().manual_seed(0)) < 0.5

@@ -8,7 +8,7 @@ from campanion import explain
 from campanion.models import build_model
 from campanion.models.network import Objective
 from campanion.report.papers import published
-from nets import pictures
+from nets import random_images
 from torch.nn import functional as F
 
 KINDS = [(None, "paper"), ("abn", "paper"), ("lfi", "paper"), ("lfi", "published"), ("lfi", "table3")]
@@ -48,7 +48,7 @@ def test_protocol(attention: str | None, generation: str) -> None:
     assert network.class_names == list("abcde")
     assert (network.preprocess.size, network.preprocess.mean[0]) == (32, 0.4914)
     assert network.weights["origin"] == "random, seed 0"
-    images, targets = pictures(4, 16, dtype=torch.float32), torch.tensor([0, 1, 2, 3])
+    images, targets = random_images(4, 16, dtype=torch.float32), torch.tensor([0, 1, 2, 3])
     loss, logits = network.loss(images, targets)
     assert loss.shape == ()
     assert logits.shape == (4, 5)
@@ -87,7 +87,7 @@ def test_state_dict_and_seed(attention: str | None, generation: str) -> None:
     assert torch.equal(torch.rand(2), expected)  # the global generator is not touched
     state = one.state_dict()
     assert all(torch.equal(state[k], v) for k, v in same.state_dict().items())
-    images = pictures(2, 16, dtype=torch.float32)
+    images = random_images(2, 16, dtype=torch.float32)
     with torch.no_grad():
         one(images)  # moves the running statistics of the batch norms
         before = one.eval()(images)
@@ -99,7 +99,7 @@ def test_state_dict_and_seed(attention: str | None, generation: str) -> None:
 @pytest.mark.parametrize(("attention", "generation"), KINDS)
 def test_compiles_as_one_graph(attention: str | None, generation: str) -> None:
     objective = Objective(build_model("resnet20", attention, generation, num_classes=5))
-    images, targets = pictures(2, 16, dtype=torch.float32), torch.tensor([0, 1])
+    images, targets = random_images(2, 16, dtype=torch.float32), torch.tensor([0, 1])
     loss, logits = torch.compile(objective, backend="eager", fullgraph=True)(images, targets)
     loss.backward()
     expected = build_model("resnet20", attention, generation, num_classes=5).loss(images, targets)
@@ -111,7 +111,7 @@ def test_compiles_as_one_graph(attention: str | None, generation: str) -> None:
 @pytest.mark.parametrize("attention", [None, "abn"])
 def test_other_backbones_train_and_explain(name: str, attention: str | None) -> None:
     network = build_model(name, attention, num_classes=3)
-    images = pictures(2, 8, dtype=torch.float32)
+    images = random_images(2, 8, dtype=torch.float32)
     network.loss(images, torch.tensor([0, 1]))[0].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
     e = explain(network, images, methods=("grad_cam", "lift_cam", *([attention] if attention else [])))
@@ -121,7 +121,7 @@ def test_other_backbones_train_and_explain(name: str, attention: str | None) -> 
 @pytest.mark.parametrize("name", ["densenet100", "seresnet20"])
 def test_lfi_on_other_backbones(name: str) -> None:
     network = build_model(name, "lfi", num_classes=3)
-    images = pictures(2, 8, dtype=torch.float32)
+    images = random_images(2, 8, dtype=torch.float32)
     network.loss(images, torch.tensor([0, 1]))[0].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
     e = explain(network, images, methods=("grad_cam", "lift_cam", "lfi_cam"))

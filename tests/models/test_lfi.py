@@ -15,7 +15,7 @@ from campanion.models.load import load_trained
 from campanion.models.network import Backbone
 from campanion.training.loop import train
 from campanion.training.settings import difference, make_config
-from nets import masked_logits, pictures
+from nets import masked_logits, random_images
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -38,11 +38,11 @@ def millions(*args: object, **more: object) -> float:
 
 
 def tiny(generation: str, dtype: torch.dtype = torch.float64) -> LFICAM:
-    """ResNet20 with 5 classes and batch norms that have seen pictures, in eval mode."""
+    """ResNet20 with 5 classes and batch norms that have seen images, in eval mode."""
     network = build_model("resnet20", "lfi", generation, num_classes=5, seed=2).to(dtype)
     with torch.no_grad():
         for seed in range(4):
-            network(pictures(8, 16, seed, dtype))
+            network(random_images(8, 16, seed, dtype))
     return network.eval()
 
 
@@ -112,7 +112,7 @@ def plain_gray(images: Tensor, side: int, generation: str, mean: tuple, std: tup
 
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_equal_to_a_loop_over_channels(generation: str) -> None:
-    network, images = tiny(generation), pictures(3, 16)
+    network, images = tiny(generation), random_images(3, 16)
     with torch.no_grad():
         maps = network.backbone.maps(images)
         side, channels = maps.shape[3], maps.shape[1]
@@ -165,7 +165,7 @@ def test_published_has_a_relu_after_every_norm_with_the_imagenet_stem() -> None:
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_gradients(generation: str) -> None:
     network = build_model("resnet20", "lfi", generation, num_classes=5)
-    loss, logits = network.loss(pictures(4, 16, dtype=torch.float32), torch.tensor([0, 1, 2, 3]))
+    loss, logits = network.loss(random_images(4, 16, dtype=torch.float32), torch.tensor([0, 1, 2, 3]))
     loss.backward()
     assert logits.shape == (4, 5)
     without = {name for name, p in network.named_parameters() if p.grad is None}
@@ -219,7 +219,7 @@ def test_dead_and_constant_channels(generation: str, every: bool) -> None:
     gray = network.gray(images, (4, 4))[:, 0]
     assert not masked[0][:, 0].any()
     torch.testing.assert_close(masked[0][:, 1], gray if generation == "published" else torch.zeros_like(gray))
-    if every:  # L is constant over space; in table3 not over the batch, unless both pictures' scores agree
+    if every:  # L is constant over space; in table3 not over the batch, unless both images' scores agree
         cam = network.activation_map(network.backbone.maps(images), network.importance(images)).detach()
         torch.testing.assert_close(cam, cam[:, :1, :1].expand_as(cam))
         if generation == "paper":
@@ -234,8 +234,8 @@ def test_a_map_that_is_constant_stays_or_becomes_zero() -> None:
         assert torch.equal(flat[generation], torch.full((2, 4, 4), 0.7))
 
 
-def test_in_table3_a_picture_depends_on_its_neighbours() -> None:
-    images = pictures(3, 16)
+def test_in_table3_an_image_depends_on_its_neighbours() -> None:
+    images = random_images(3, 16)
     with torch.no_grad():
         for generation in GENERATIONS:
             network = tiny(generation)
@@ -247,13 +247,13 @@ def test_in_table3_a_picture_depends_on_its_neighbours() -> None:
 def test_autocast(generation: str) -> None:
     network = build_model("resnet20", "lfi", generation, num_classes=5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss, logits = network.loss(pictures(4, 16, dtype=torch.float32), torch.tensor([0, 1, 2, 3]))
+        loss, logits = network.loss(random_images(4, 16, dtype=torch.float32), torch.tensor([0, 1, 2, 3]))
     loss.backward()
     assert loss.isfinite()
     assert logits.dtype == torch.bfloat16
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
     trained = tiny(generation, torch.float32)
-    images = pictures(3, 16, dtype=torch.float32)
+    images = random_images(3, 16, dtype=torch.float32)
     with torch.no_grad():
         exact, attention = trained.forward_with_map(images)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -264,7 +264,7 @@ def test_autocast(generation: str) -> None:
 
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_the_learned_map_is_explained(generation: str) -> None:
-    network, images = tiny(generation), pictures(2, 16)
+    network, images = tiny(generation), random_images(2, 16)
     network.train()
     e = explain(network, images, methods=("lfi_cam",))
     assert network.training
@@ -280,7 +280,7 @@ def test_the_learned_map_is_explained(generation: str) -> None:
 
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_every_other_cam(generation: str) -> None:
-    network, images = tiny(generation), pictures(2, 16)
+    network, images = tiny(generation), random_images(2, 16)
     methods = ("cam", "grad_cam", "layer_cam", "score_cam", "ablation_cam", "lift_cam", "fd_cam", "lrp_cam")
     e = explain(network, images, methods=methods)
     for name in methods:
@@ -294,7 +294,7 @@ def test_every_other_cam(generation: str) -> None:
 
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_the_game_of_the_attended_maps(generation: str) -> None:
-    network, images = tiny(generation), pictures(2, 16)
+    network, images = tiny(generation), random_images(2, 16)
     game = ChannelGame.of(network, images)
     assert game.head.kind == "linear"
     rows = torch.rand(6, game.channels, generator=torch.Generator().manual_seed(0)) < 0.5
@@ -306,7 +306,7 @@ def test_the_game_of_the_attended_maps(generation: str) -> None:
 @pytest.mark.parametrize("generation", ["paper", "published"])
 def test_the_game_of_the_maps_that_fin_weighs(generation: str) -> None:
     """A channel that is switched off in F changes what FIN sees: the coalition's value is that of the whole network."""
-    network, images = tiny(generation), pictures(2, 16)
+    network, images = tiny(generation), random_images(2, 16)
     game = ChannelGame.of(network, images, "backbone.layer3")
     assert game.head.kind == "generic"
     rows = torch.rand(6, game.channels, generator=torch.Generator().manual_seed(0)) < 0.5
@@ -333,7 +333,7 @@ def test_the_game_of_the_maps_that_fin_weighs(generation: str) -> None:
 @pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.parametrize("fin", ["frozen", "none"])
 def test_without_a_trained_fin(generation: str, fin: str) -> None:
-    images = pictures(4, 16, dtype=torch.float32)
+    images = random_images(4, 16, dtype=torch.float32)
     usual = build_model("resnet20", "lfi", generation, num_classes=5, seed=3)
     network = build_model("resnet20", "lfi", generation, num_classes=5, seed=3, fin=fin)
     own = dict(network.named_parameters())
@@ -392,7 +392,7 @@ def test_a_checkpoint_and_its_card_keep_fin(tmp_path: Path, fin: str) -> None:
 
 
 def test_refusals() -> None:
-    images = pictures(1, 16, dtype=torch.float32)
+    images = random_images(1, 16, dtype=torch.float32)
     plain, abn = build_model("resnet20", num_classes=5), build_model("resnet20", "abn", num_classes=5)
     for network in (plain, abn):
         with pytest.raises(ValueError, match=r"lfi_cam needs .*attention='lfi'.*(ResNet|ABN) has none\.$"):

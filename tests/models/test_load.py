@@ -17,7 +17,7 @@ from campanion.models import load
 from PIL import Image
 from safetensors.torch import save_file
 
-# name -> target layer, its channels and side for a picture of 224 pixels
+# name -> target layer, its channels and side for an image of 224 pixels
 LAYERS = {
     "vgg16": ("features.29", 512, 14),
     "alexnet": ("features.11", 256, 13),
@@ -102,8 +102,8 @@ def test_unknown_names() -> None:
         load_model("resnet18", num_classes=10)
 
 
-def picture(mode: str) -> Image.Image:
-    """A 40 x 30 picture whose left half is dark and whose right half is bright."""
+def left_dark(mode: str) -> Image.Image:
+    """A 40 x 30 image whose left half is dark and whose right half is bright."""
     grey = np.full((30, 40), 30, np.uint8)
     grey[:, 20:] = 220
     return Image.fromarray(grey).convert(mode)
@@ -112,7 +112,7 @@ def picture(mode: str) -> Image.Image:
 @pytest.mark.parametrize("mode", ["RGB", "L", "LA", "P", "CMYK", "RGBA", "YCbCr", "1"])
 def test_preprocess_takes_every_mode(mode: str) -> None:
     preprocess = load_model("squeezenet1_1", weights="random", num_classes=2).preprocess
-    image = preprocess(picture(mode))
+    image = preprocess(left_dark(mode))
     assert image.shape == (3, 224, 224)
     assert image.dtype == torch.float32
     back = preprocess.invert(image)
@@ -124,7 +124,7 @@ def test_preprocess_normalises_and_turns_upright() -> None:
     preprocess = load_model("squeezenet1_1", weights="random", num_classes=2).preprocess
     red = preprocess(Image.new("RGB", (50, 20), (255, 0, 0)))
     assert torch.allclose(red[:, 5, 5], torch.tensor([(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225]), atol=1e-5)
-    turned = picture("RGB")
+    turned = left_dark("RGB")
     turned.getexif()[0x0112] = 6  # to be shown turned clockwise by a quarter: dark above, bright below
     shown = preprocess.invert(preprocess(turned))
     assert shown[:, 150:].mean() > shown[:, :80].mean() + 0.5
@@ -209,7 +209,7 @@ def test_missing_weights_say_both_ways(folder: Path, monkeypatch: pytest.MonkeyP
 def test_scene_networks() -> None:
     for name in ("scenes_vgg", "scenes_resnet"):
         model = load_model(name, weights="random", seed=1)
-        e = explain(model, model.preprocess(picture("RGB"))[None], methods="lift_cam")
+        e = explain(model, model.preprocess(left_dark("RGB"))[None], methods="lift_cam")
         assert e.maps["lift_cam"].shape == (1, 64, 64)
         with pytest.raises(MissingData, match=rf"train {name}"):
             load_model(name, weights="nowhere.safetensors")
@@ -217,7 +217,7 @@ def test_scene_networks() -> None:
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(("name", "least"), [("resnet50", 25), ("resnet18", 25), ("squeezenet1_1", 21)])
-def test_real_weights_classify_real_pictures(real_weights: Path, name: str, least: int) -> None:
+def test_real_weights_classify_real_images(real_weights: Path, name: str, least: int) -> None:
     table = real_weights.parent / "imagenet-val" / "labels.csv"
     if not table.is_file() or not (real_weights / f"{name}.npz").is_file():
         pytest.skip(f"{real_weights.parent} lacks imagenet-val or weights/{name}.npz")
@@ -225,7 +225,7 @@ def test_real_weights_classify_real_pictures(real_weights: Path, name: str, leas
         rows = list(csv.DictReader(file))[:40]
     model = load_model(name)
     assert isinstance(model.preprocess, load.Preprocess)
-    pictures = [Image.open(table.parent / "images" / row["image"]) for row in rows]
+    images = [Image.open(table.parent / "images" / row["image"]) for row in rows]
     with torch.no_grad():
-        found = torch.cat([model(model.preprocess(p)[None]) for p in pictures]).argmax(1)
+        found = torch.cat([model(model.preprocess(p)[None]) for p in images]).argmax(1)
     assert (found == torch.tensor([int(row["class_index"]) for row in rows])).sum() >= least

@@ -71,7 +71,7 @@ def test_names_and_other_activations() -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder: 24 train and 20 val pictures, and random weights of the trunk."""
+    """A data folder: 24 train and 20 val images, and random weights of the trunk."""
     root = tmp_path_factory.mktemp("data")
     (root / "voc2007" / "JPEGImages").mkdir(parents=True)
     noise = np.random.default_rng(0)
@@ -207,13 +207,13 @@ def test_average_precision_is_the_mean_precision_at_each_positive_without_the_ig
 
 
 def test_views() -> None:
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8))
-    assert view_of(picture, "whole", 0) is picture
-    assert view_of(picture, "mirrored", 0).tobytes() == ImageOps.mirror(picture).tobytes()
-    crops = [view_of(picture, "crop 1", seed) for seed in range(50)]
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    assert view_of(image, "whole", 0) is image
+    assert view_of(image, "mirrored", 0).tobytes() == ImageOps.mirror(image).tobytes()
+    crops = [view_of(image, "crop 1", seed) for seed in range(50)]
     assert len({crop.size for crop in crops}) > 20
     assert all(0.4 < crop.width * crop.height / 1200 <= 1 for crop in crops)
-    assert view_of(picture, "crop 1", 7).tobytes() == crops[7].tobytes()
+    assert view_of(image, "crop 1", 7).tobytes() == crops[7].tobytes()
 
 
 def test_maps_are_the_networks_and_are_kept(folder: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +232,7 @@ def test_maps_are_the_networks_and_are_kept(folder: Path, small: Path, monkeypat
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", VOC_NETS)
-def test_the_committed_heads_classify_real_pictures(real_weights: Path, name: str) -> None:
+def test_the_committed_heads_classify_real_images(real_weights: Path, name: str) -> None:
     from campanion.data import open_dataset
 
     trunk = f"{VOC_NETS[name].trunk}.npz"

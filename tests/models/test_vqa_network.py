@@ -26,7 +26,7 @@ TEXT = "What colour is the disc?"
 
 
 class Tiny(nn.Module):
-    """A picture encoder with 8 channels at the layer ``target``; its last layer's bias is large or none."""
+    """An image encoder with 8 channels at the layer ``target``; its last layer's bias is large or none."""
 
     def __init__(self, joint: int, bias: bool) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ def tiny(bias: bool = True) -> nn.Module:
     return with_question(model.double().eval(), TEXT)
 
 
-def pictures(count: int = 3) -> Tensor:
+def random_images(count: int = 3) -> Tensor:
     return torch.randn(count, 3, 24, 24, dtype=torch.double, generator=torch.Generator().manual_seed(2))
 
 
@@ -119,7 +119,7 @@ def test_other_questions_give_other_maps_through_the_one_interface() -> None:
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_lift_sums_to_the_difference_of_the_scores(bias: bool) -> None:
-    asked, images = tiny(bias), pictures()
+    asked, images = tiny(bias), random_images()
     game = ChannelGame.of(asked, images)
     for answer in (0, 5, 20):
         target = game.target(answer)
@@ -132,7 +132,7 @@ def test_lift_sums_to_the_difference_of_the_scores(bias: bool) -> None:
 @pytest.mark.filterwarnings("ignore:Input Tensor")
 def test_without_the_rule_of_the_norm_the_sum_is_wrong() -> None:
     """What makes the test above one that can fail: captum takes the norm's plain gradient."""
-    asked, images = tiny(), pictures()
+    asked, images = tiny(), random_images()
     game = ChannelGame.of(asked, images)
     target = game.target(5)
     difference = game.score(target) - game.value(torch.zeros(1, CHANNELS), target)[:, 0]
@@ -142,7 +142,7 @@ def test_without_the_rule_of_the_norm_the_sum_is_wrong() -> None:
 
 
 def test_lift_is_near_brute_force_shapley_values_and_nearer_than_grad_cam() -> None:
-    asked, images = tiny(), pictures()
+    asked, images = tiny(), random_images()
     answers = asked(images).argmax(1)
     e = explain(asked, images, answers, ("grad_cam", "lift_cam", "shap_cam"), orderings=3000)
     cosines = {name: [] for name in e.weights}
@@ -261,7 +261,7 @@ def test_the_committed_network_answers() -> None:
 
 
 def test_the_sum_holds_for_the_committed_network() -> None:
-    """Its vector of the empty picture is hundreds of times shorter than that of a scene: the hard case of the norm."""
+    """Its vector of the empty image is hundreds of times shorter than that of a scene: the hard case of the norm."""
     data = SceneQuestions(6, seed=5)
     model = load_vqa().double()
     for sample in (data[i] for i in (0, 3, 7)):

@@ -34,8 +34,8 @@ def test_numbers_may_differ_in_their_last_place_alone(one: str, other: str, same
 
 def test_a_text_that_differs_more_stays_as_it_is_stored() -> None:
     def outputs(stream: str, html: str) -> list[nbformat.NotebookNode]:
-        picture = {"image/png": "abc", "text/html": html}
-        return [v4.new_output("stream", text=stream), v4.new_output("display_data", data=picture)]
+        shown = {"image/png": "abc", "text/html": html}
+        return [v4.new_output("stream", text=stream), v4.new_output("display_data", data=shown)]
 
     stored = outputs("a 0.123\n", "<td>0.500</td>")
     both = settled(stored, outputs("a 0.124\n", "<td>0.502</td>"))

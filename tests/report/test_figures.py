@@ -79,7 +79,7 @@ def test_bytes_are_the_same_on_repeat(draw):
     assert b"Software" not in png
 
 
-def test_a_draft_is_a_picture_for_the_screen_alone(monkeypatch, tmp_path):
+def test_a_draft_is_an_image_for_the_screen_alone(monkeypatch, tmp_path):
     monkeypatch.setenv("CAMPANION_FIGURES", str(tmp_path))
     monkeypatch.setenv("CAMPANION_DRAFT", "1")
     fig = plot()
@@ -98,7 +98,7 @@ def test_no_labels_of_a_gallery_overlap():
     assert overlaps(gallery()) == []
 
 
-def test_map_covers_the_picture_and_keeps_the_scale():
+def test_map_covers_the_image_and_keeps_the_scale():
     fig, ax = plt.subplots()
     drawn = figures.heatmap(ax, np.zeros((3, 20, 30), np.uint8), torch.tensor([[0.0, 0.25], [0.5, 0.5]]))
     assert list(drawn.get_extent()) == [-0.5, 29.5, 19.5, -0.5]
@@ -133,7 +133,7 @@ def test_no_committed_figure_is_cut_at_its_edge():
     assert cut == []
 
 
-def test_pictures_of_every_form():
+def test_images_of_every_form():
     image = np.random.default_rng(0).random((3, 5, 7))
     np.testing.assert_array_equal(figures.picture(torch.tensor(image)), image.transpose(1, 2, 0))
     np.testing.assert_array_equal(figures.picture(image.transpose(1, 2, 0)), image.transpose(1, 2, 0))

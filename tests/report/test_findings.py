@@ -15,7 +15,7 @@ def results():
 
 
 @pytest.mark.parametrize("make", findings.FINDINGS, ids=lambda f: f.__name__)
-def test_every_finding_has_a_paragraph_with_numbers_and_a_picture(results, make):
+def test_every_finding_has_a_paragraph_with_numbers_and_a_figure(results, make):
     found = make(results)
     assert any(c.isdigit() for c in found.text)
     assert "nan" not in found.text

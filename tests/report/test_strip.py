@@ -1,4 +1,4 @@
-"""The pictures of the verdicts: what is in them, and that words do not overlap."""
+"""The figures of the verdicts: what is in them, and that words do not overlap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers of classification sets, and the batched augmentations against torchvision's, one picture at a time."""
+"""Readers of classification sets, and the batched augmentations against torchvision's, one image at a time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two classes of pictures of unlike shapes in ``pets/train``, one of them in ``pets/val``."""
+    """Two classes of images of unlike shapes in ``pets/train``, one of them in ``pets/val``."""
     for i, (place, shape) in enumerate(
         {"train/cat/a": (40, 30), "train/cat/b": (25, 50), "train/dog/a": (33, 33), "val/dog/a": (60, 20)}.items()
     ):
@@ -106,14 +106,14 @@ def test_processes_share_a_batch_without_changing_it() -> None:
 def test_memory_is_what_preprocess_does(folder: Path) -> None:
     data = open_folder(folder, "pets", "train")
     preprocess = Preprocess(24, IMAGENET_MEAN, IMAGENET_STD)
-    pictures = MemoryImages(data, 24, indices=[2, 0, 1])
-    (pixels,) = pictures.batches([Draw(torch.tensor([0, 1, 2]))])
+    memory = MemoryImages(data, 24, indices=[2, 0, 1])
+    (pixels,) = memory.batches([Draw(torch.tensor([0, 1, 2]))])
     images = normalise(pixels, IMAGENET_MEAN, IMAGENET_STD)
     assert images.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(images, torch.stack([preprocess(data[i].image) for i in (2, 0, 1)]))
 
 
-def test_streamed_pictures_are_those_in_memory(folder: Path) -> None:
+def test_streamed_images_are_those_in_memory(folder: Path) -> None:
     data = open_folder(folder, "pets", "train")
     draws = [draw(torch.tensor(i), "shift_flip", 24, generator()) for i in ([0, 1], [2, 1], [0], [2])]
     memory, streamed = (kind(data, 24, [1, 2, 0], threads=2) for kind in (MemoryImages, StreamedImages))
@@ -121,10 +121,8 @@ def test_streamed_pictures_are_those_in_memory(folder: Path) -> None:
         assert torch.equal(one, other)
     boxes = [Draw(torch.tensor([0]), boxes=torch.tensor([[0.2, 0.0, 1.0, 0.5]]), mirrored=torch.tensor([True]))]
     (part,) = streamed.batches(boxes)
-    picture = data[1].image
-    cut = picture.resize(
-        (24, 24), Image.Resampling.BILINEAR, box=(0.2 * picture.width, 0, picture.width, 0.5 * picture.height)
-    )
+    image = data[1].image
+    cut = image.resize((24, 24), Image.Resampling.BILINEAR, box=(0.2 * image.width, 0, image.width, 0.5 * image.height))
     difference = part[0].flip(1).int() - torch.from_numpy(np.array(cut)).int()
     assert difference.abs().max() <= 1  # the box went through single precision
 

@@ -108,7 +108,7 @@ def test_a_run_that_is_older_than_a_setting_resumes_with_its_default(tmp_path: P
 
 
 def test_two_processes_give_the_losses_of_one_with_the_doubled_batch(tmp_path: Path, tiny: dict) -> None:
-    # Batch norm sees the pictures of its own process only, and dropout is drawn in each: without both it is exact.
+    # Batch norm sees the images of its own process only, and dropout is drawn in each: without both it is exact.
     tiny["options"] = {**TINY["options"], "batch_norm": False, "dropout": 0.0}
     tiny["label_smoothing"] = 0.1
     one = make_config({**tiny, "name": "one"})
@@ -155,13 +155,13 @@ def test_every_command_of_the_authors(tmp_path: Path, capsys: pytest.CaptureFixt
     assert mapfiles.iou_of(maps[0], maps[0]).tolist() == [1.0] * 6
     turned = tmp_path / "turned.safetensors"
     mapfiles.save_maps(found.flip(0), about["ids"][::-1], {"method": "lfi_cam"}, turned)
-    assert mapfiles.iou_of(maps[0], turned).tolist() == [1.0] * 6  # pictures are matched by their ids
+    assert mapfiles.iou_of(maps[0], turned).tolist() == [1.0] * 6  # images are matched by their ids
     mapfiles.save_maps(found[:5], about["ids"][:5], {"method": "lfi_cam"}, turned)
     with pytest.raises(ValueError, match="different pictures"):
         mapfiles.iou_of(maps[0], turned)
 
 
-def test_accuracy_counts_every_picture_once(tiny: dict) -> None:
+def test_accuracy_counts_every_image_once(tiny: dict) -> None:
     config = make_config(tiny)
     part = open_part(config, "test")
     network = build_network(config.spec, part.class_names, Preprocess(32, IMAGENET_MEAN, IMAGENET_STD)).train()

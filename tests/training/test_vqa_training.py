@@ -44,7 +44,7 @@ def vqa_folder(places: Path) -> Path:
     return places
 
 
-def test_pairs_name_picture_text_and_answer() -> None:
+def test_pairs_name_image_text_and_answer() -> None:
     data = SceneQuestions(6)
     pairs = Pairs.of(data)
     for question, label, (picture, text, answer) in zip(data.questions, data.labels, pairs.rows.tolist(), strict=True):
@@ -137,7 +137,7 @@ def test_scenes_answer_no_claim(places: Path) -> None:
 
 
 def test_rows_are_what_the_interface_gives(places: Path) -> None:
-    """One pair done by hand: explain, the picture times its map, the probability."""
+    """One pair done by hand: explain, the image times its map, the probability."""
     from campanion import explain
     from campanion.models.vqa import with_question
 
@@ -150,8 +150,8 @@ def test_rows_are_what_the_interface_gives(places: Path) -> None:
     e = explain(asked, image, methods="lift_cam")
     with torch.no_grad():
         y, o, d = (
-            asked(picture).softmax(1)[0, e.targets].item()
-            for picture in (image, image * e.maps["lift_cam"], image * (1 - e.maps["lift_cam"]))
+            asked(shown).softmax(1)[0, e.targets].item()
+            for shown in (image, image * e.maps["lift_cam"], image * (1 - e.maps["lift_cam"]))
         )
     row = frame[frame.method == "lift_cam"].iloc[0]
     assert row.probability == pytest.approx(y, abs=1e-4)

@@ -31,8 +31,8 @@ VALUES = st.sampled_from(
 )
 BOX = {"name": "person", "box_xyxy": [1, 2, 30, 40], "iscrowd": 0}
 QUESTION = {"image": "a.jpg", "question_id": 7, "question": "why", "answer": "b", "answer_type": "x", "answers": ["b"]}
-PICTURE = {"image": "a.jpg", "width": 50, "height": 60, "objects": [BOX]}
-VOC_PICTURE = PICTURE | {"split": "val", "difficult_only": []}
+IMAGE = {"image": "a.jpg", "width": 50, "height": 60, "objects": [BOX]}
+VOC_IMAGE = IMAGE | {"split": "val", "difficult_only": []}
 INSTANCES = {
     "images": [{"id": 1, "file_name": "a.jpg", "width": 50, "height": 60}],
     "categories": [{"id": 1, "name": "person"}],
@@ -51,13 +51,13 @@ XML = (
 )
 
 
-def folder_with(folder: Path, name: str, content: bytes, pictures: str | None = None) -> Path:
-    """``folder`` with the file ``name``; an empty ``a.jpg`` in its folder ``pictures``."""
+def folder_with(folder: Path, name: str, content: bytes, images: str | None = None) -> Path:
+    """``folder`` with the file ``name``; an empty ``a.jpg`` in its folder ``images``."""
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content)
-    if pictures:
-        (folder / pictures).mkdir(parents=True, exist_ok=True)
-        (folder / pictures / "a.jpg").touch()
+    if images:
+        (folder / images).mkdir(parents=True, exist_ok=True)
+        (folder / images / "a.jpg").touch()
     return folder
 
 
@@ -75,9 +75,9 @@ CONFIG = {"data": "cifar10", "network": "resnet20", "epochs": 2, "lr": 0.1, "dro
 # name -> (the content of a good file, what reads it from an empty folder)
 JSON: dict[str, tuple[object, Callable[[Path, bytes], object]]] = {
     "coco": (INSTANCES, lambda f, c: coco.read_instances(folder_with(f, "a.json", c) / "a.json")),
-    "coco sample": ([PICTURE], lambda f, c: coco.read_sample(folder_with(f, "a.json", c) / "a.json")),
+    "coco sample": ([IMAGE], lambda f, c: coco.read_sample(folder_with(f, "a.json", c) / "a.json")),
     "voc sample": (
-        [VOC_PICTURE],
+        [VOC_IMAGE],
         lambda f, c: voc.read_sample(folder_with(f, "annotations.json", c, "JPEGImages"), "val"),
     ),
     "vqa sample": ([QUESTION], lambda f, c: vqa.open_vqa(folder_with(f, "vqa/questions.json", c)).questions[0]),

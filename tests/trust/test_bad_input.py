@@ -16,7 +16,7 @@ QUICK = {"orderings": 2, "sizes": (8, 12), "masks": 4, "samples": 4, "steps": 2,
 
 
 class Cnn(nn.Module):
-    """8 x 8 pictures, ``channels`` maps of ``grid`` at ``target``, one of several heads."""
+    """8 x 8 images, ``channels`` maps of ``grid`` at ``target``, one of several heads."""
 
     target_layer = "target"
 
@@ -62,7 +62,7 @@ def options(method: str) -> dict[str, object]:
 
 @settings(max_examples=300, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(NETS, METHOD, st.sampled_from([(8, 8), (5, 11), (8, 3)]), st.integers(1, 3), st.data())
-def test_strange_networks_and_pictures(
+def test_strange_networks_and_images(
     model: Cnn, method: str, size: tuple[int, int], count: int, data: st.DataObject
 ) -> None:
     dtype = model.fc.weight.dtype

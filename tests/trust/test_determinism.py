@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from campanion import METHODS, explain
-from nets import net, pictures
+from nets import net, random_images
 
 #: How far another number of threads may move a mean: float32 sums in another order, and pixels of nearly equal value
 #: that change places in insertion and deletion.
@@ -68,7 +68,7 @@ SEEDED = [name for name, method in METHODS.items() if "generator" in method.opti
 
 @pytest.mark.parametrize("method", SEEDED)
 def test_random_methods_repeat_with_their_seed_and_leave_the_global_one_alone(method: str) -> None:
-    model, images = net("mlp", dtype=torch.float32), pictures(dtype=torch.float32)
+    model, images = net("mlp", dtype=torch.float32), random_images(dtype=torch.float32)
     model.fc3.weight.data *= 50  # LIME's penalty leaves nothing of small logits
     known = METHODS[method].options
     fewer = {name: 8 for name in ("masks", "samples", "orderings") if name in known}

@@ -1,6 +1,6 @@
 """Everything that computes does so on the network's device: tried on a pretended accelerator, without a GPU.
 
-Each function runs once on the CPU and once with network and pictures elsewhere (:mod:`elsewhere`), where any operation
+Each function runs once on the CPU and once with network and images elsewhere (:mod:`elsewhere`), where any operation
 on tensors of both devices fails; both must give the same numbers.
 """
 
@@ -34,7 +34,7 @@ from campanion.training.batches import augment, draw, normalise
 from campanion.training.parts import evaluate
 from campanion.training.settings import make_config
 from elsewhere import DEVICE, Elsewhere, moved, pretended
-from nets import NETS, net, pictures
+from nets import NETS, net, random_images
 from torch import Tensor, nn
 
 SHORT = {"rise": {"masks": 20}, "lime_cam": {"samples": 30}, "lime": {"samples": 20}, "shap_cam": {"orderings": 5}}
@@ -82,7 +82,7 @@ def seeded():
 class One(Dataset):
     """A data set of one sample."""
 
-    name, card, class_names = "one", "a single picture", ()
+    name, card, class_names = "one", "a single image", ()
 
     def __init__(self, sample: Sample) -> None:
         self.sample, self.ids, self.labels = sample, [sample.id], [sample.label]
@@ -156,7 +156,7 @@ def test_the_pretended_device_refuses_what_a_gpu_refuses():
 
 @pytest.mark.parametrize("name", NETS)
 def test_every_method_stays_on_the_networks_device(name):
-    model, images = net(name, dtype=torch.float32), pictures(dtype=torch.float32)
+    model, images = net(name, dtype=torch.float32), random_images(dtype=torch.float32)
     for method in sorted(METHODS if name in KINDS else GAME):
         near = attempt(method, model, images)
         with pretended():
@@ -196,7 +196,7 @@ def test_questions_are_answered_on_the_networks_device():
 @pytest.mark.parametrize("baseline", ["blur", "blur51", "zero"])
 @pytest.mark.parametrize("score", ["softmax", "sigmoid", "logit"])
 def test_curves(baseline, score):
-    model, images = net("linear", dtype=torch.float32), pictures(size=48, dtype=torch.float32)
+    model, images = net("linear", dtype=torch.float32), random_images(size=48, dtype=torch.float32)
     maps, targets = torch.rand(2, 3, 48, 48), torch.tensor([1, 2])
 
     def run(model, images, maps, targets):
@@ -211,7 +211,7 @@ def test_curves(baseline, score):
 
 @pytest.mark.parametrize("score", ["softmax", "sigmoid"])
 def test_confidence(score):
-    model, images = net("mlp", dtype=torch.float32), pictures(dtype=torch.float32)
+    model, images = net("mlp", dtype=torch.float32), random_images(dtype=torch.float32)
     maps, targets = torch.rand(2, 3, 24, 24), torch.tensor([1, 2])
     near = metrics.confidence(model, images, maps, targets, score=score)
     with pretended():
@@ -249,7 +249,7 @@ def test_stability():
 
 
 @pytest.mark.parametrize("kind", ["shift_flip", "resized_crop_flip"])
-def test_training_pictures(kind):
+def test_training_images(kind):
     pixels = torch.randint(0, 256, (5, 16, 16, 3), dtype=torch.uint8)
     drawn = draw(torch.arange(5), kind, 16, torch.Generator().manual_seed(0))
     near = normalise(augment(pixels, drawn), (0.5,) * 3, (0.2,) * 3)

@@ -1,4 +1,4 @@
-"""No copy of a network, no graph, and no batch of pictures larger than the stated bound is left or made."""
+"""No copy of a network, no graph, and no batch of images larger than the stated bound is left or made."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import campanion
 import pytest
 import torch
 from campanion import explain
-from campanion.inference import fast, pictures_at_once, shared_copy
+from campanion.inference import fast, images_at_once, shared_copy
 from campanion.metrics import confidence, insertion_deletion
-from nets import Net, net, pictures
+from nets import Net, net, random_images
 from torch import Tensor, nn
 
 QUICK = {"orderings": 4, "sizes": (24, 30), "masks": 16, "samples": 8, "steps": 4, "segments": 4, "groups": 4}
@@ -41,8 +41,8 @@ class Keeper(Net):
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_outlives_a_call(method: str) -> None:
     """Without the garbage collector: the network dies with its last name, and keeps no graph while it lives."""
-    name = "linear" if method == "cameras" else "mlp"  # pictures of other sizes
-    model, images = net(name, dtype=torch.float32), pictures(1, dtype=torch.float32)
+    name = "linear" if method == "cameras" else "mlp"  # images of other sizes
+    model, images = net(name, dtype=torch.float32), random_images(1, dtype=torch.float32)
     explain(model, images, 1, method, **asked(method))  # imports of the first call
     gc.collect()
     gc.disable()
@@ -58,7 +58,7 @@ def test_nothing_outlives_a_call(method: str) -> None:
 
 @pytest.mark.parametrize("methods", [("grad_cam",), ("score_cam",), ("integrated_gradients", "group_cam"), ("xrai",)])
 def test_locks_and_kept_features_are_no_hindrance_and_keep_no_graph(methods: tuple[str, ...]) -> None:
-    model, images = Keeper().eval(), pictures(1, dtype=torch.float32)
+    model, images = Keeper().eval(), random_images(1, dtype=torch.float32)
     twin = Keeper().eval()
     del twin.lock
     e = explain(model, images, 1, methods)
@@ -81,7 +81,7 @@ def test_a_copy_shares_every_tensor_and_leaves_the_networks_own() -> None:
 
 
 def test_a_patched_forward_is_run_and_not_copied() -> None:
-    model, images = net("linear"), pictures()
+    model, images = net("linear"), random_images()
     inner = model.tail[2].forward
     model.tail[2].forward = lambda x: inner(x) / 3
     network = fast(model)
@@ -90,12 +90,12 @@ def test_a_patched_forward_is_run_and_not_copied() -> None:
 
 
 @pytest.mark.parametrize(("side", "at_once"), [(24, 16), (224, 16), (448, 4), (1024, 1), (4000, 1)])
-def test_pixels_are_counted_and_not_pictures(side: int, at_once: int) -> None:
+def test_pixels_are_counted_and_not_images(side: int, at_once: int) -> None:
     images = torch.empty(1, 1).expand(1, 3, side, side)
-    assert pictures_at_once(images) == at_once
+    assert images_at_once(images) == at_once
     few, many = nn.Linear(1000, 1000, device="meta"), nn.Linear(10_000, 10_000, device="meta")
-    assert pictures_at_once(images, many) == at_once
-    assert pictures_at_once(images, few) == max(1, 6 * at_once // 16)
+    assert images_at_once(images, many) == at_once
+    assert images_at_once(images, few) == max(1, 6 * at_once // 16)
 
 
 class Counting(nn.Module):
@@ -111,7 +111,7 @@ class Counting(nn.Module):
 
 
 @pytest.mark.parametrize("method", ["score_cam", "group_cam", "rise", "smooth_grad", "integrated_gradients", "lime"])
-def test_masked_batches_of_large_pictures_stay_below_the_bound(method: str) -> None:
+def test_masked_batches_of_large_images_stay_below_the_bound(method: str) -> None:
     model, images = Counting().eval(), torch.rand(1, 3, 640, 640)
     seen = []
     model.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0].shape[0]))

@@ -1,4 +1,4 @@
-"""A picture of any kind opens as the RGB that it shows, or is refused in one sentence that names it."""
+"""An image of any kind opens as the RGB that it shows, or is refused in one sentence that names it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from PIL import Image
 RED, WHITE = (200, 40, 20), (255, 255, 255)
 
 
-def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, kind, **options)
+    image.save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -36,7 +36,7 @@ def textured(width: int = 24, height: int = 16) -> Image.Image:
 
 
 # ---- kinds of source
-def test_a_path_bytes_and_an_opened_file_give_the_same_picture(tmp_path: Path) -> None:
+def test_a_path_bytes_and_an_opened_file_give_the_same_image(tmp_path: Path) -> None:
     path = tmp_path / "cat.png"
     path.write_bytes(encoded(textured(), "PNG"))
     want = np.asarray(textured())
@@ -63,7 +63,7 @@ def test_bytes_are_decoded_as_pillow_does() -> None:
         assert np.array_equal(pixels(stored), np.asarray(Image.open(io.BytesIO(stored)).convert("RGB"))), kind
 
 
-# ---- kinds of picture
+# ---- kinds of image
 def test_every_mode_becomes_the_rgb_that_it_shows() -> None:
     red = Image.new("RGB", (4, 4), RED)
     assert np.allclose(pixels(encoded(red.convert("CMYK"), "JPEG", quality=95)), RED, atol=6)
@@ -76,27 +76,27 @@ def test_every_mode_becomes_the_rgb_that_it_shows() -> None:
 def test_transparent_pixels_become_white(mode: str) -> None:
     options = {}
     if mode == "RGBA":
-        picture, opaque = Image.new("RGBA", (2, 1), (*RED, 0)), RED
-        picture.putpixel((0, 0), (*RED, 255))
+        image, opaque = Image.new("RGBA", (2, 1), (*RED, 0)), RED
+        image.putpixel((0, 0), (*RED, 255))
     elif mode == "LA":
-        picture, opaque = Image.new("LA", (2, 1), (9, 0)), (9, 9, 9)
-        picture.putpixel((0, 0), (9, 255))
+        image, opaque = Image.new("LA", (2, 1), (9, 0)), (9, 9, 9)
+        image.putpixel((0, 0), (9, 255))
     else:  # one colour of a palette, or one RGB colour, is the transparent one
-        picture, opaque = Image.new("RGB", (2, 1), (1, 2, 3)), RED
-        picture.putpixel((0, 0), RED)
+        image, opaque = Image.new("RGB", (2, 1), (1, 2, 3)), RED
+        image.putpixel((0, 0), RED)
         options = {"transparency": (1, 2, 3)}
         if mode == "P":
-            picture = picture.quantize(2)
-            options = {"transparency": picture.getpixel((1, 0))}
-    assert pixels(encoded(picture, "PNG", **options)).tolist() == [[list(opaque), list(WHITE)]]
+            image = image.quantize(2)
+            options = {"transparency": image.getpixel((1, 0))}
+    assert pixels(encoded(image, "PNG", **options)).tolist() == [[list(opaque), list(WHITE)]]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_sixteen_bits_are_scaled_not_clipped(kind: str, order: str) -> None:
     values = np.array([[0, 257 * 10, 257 * 128, 65535]], dtype=f"{order}u2")
-    picture = Image.frombytes("I;16" if order == "<" else "I;16B", (4, 1), values.tobytes())
-    assert pixels(encoded(picture, kind))[0, :, 1].tolist() == [0, 10, 128, 255]
+    image = Image.frombytes("I;16" if order == "<" else "I;16B", (4, 1), values.tobytes())
+    assert pixels(encoded(image, kind))[0, :, 1].tolist() == [0, 10, 128, 255]
 
 
 def test_sixteen_bits_are_scaled_by_preprocess_too() -> None:
@@ -126,7 +126,7 @@ def test_exif_rotation_is_applied_once_or_never(tag: int) -> None:
     assert not as_stored.getexif()
 
 
-def test_a_data_sets_picture_is_not_turned_by_preprocess() -> None:
+def test_a_data_sets_image_is_not_turned_by_preprocess() -> None:
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
     halves = Image.new("RGB", (8, 8), "black")
@@ -145,7 +145,7 @@ def test_the_first_frame_of_an_animation_is_taken() -> None:
 # ---- refusals
 def test_bad_files_are_named(tmp_path: Path) -> None:
     whole = encoded(textured(64, 64), "JPEG")
-    files = {"text.jpg": b"not a picture", "cut.jpg": whole[: len(whole) // 2], "empty.jpg": b""}
+    files = {"text.jpg": b"not an image", "cut.jpg": whole[: len(whole) // 2], "empty.jpg": b""}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     with pytest.raises(MissingData, match=r"There is no image file .*nothing\.jpg"):
@@ -191,7 +191,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(width: int, monkey
         open_picture(png_header(width, 10_000))
 
 
-def test_a_picture_of_the_largest_size_is_let_through() -> None:
+def test_an_image_of_the_largest_size_is_let_through() -> None:
     with pytest.raises(ValueError, match="damaged or cut short"):  # it has no pixels behind its header
         open_picture(png_header(LARGEST // 5_000, 5_000))
 

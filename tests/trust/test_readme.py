@@ -26,7 +26,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 
 
-def test_it_is_short_and_begins_with_question_picture_findings_and_commands():
+def test_it_is_short_and_begins_with_question_image_findings_and_commands():
     assert len(TEXT.splitlines()) <= 150
     order = ("Are they?**", "docs/images/maps.webp", "<!-- found:begin", "git clone --depth 1", "PIP_EXTRA_INDEX_URL",
              "99_scoreboard.png", "<!-- notebooks:begin")  # fmt: skip
@@ -35,7 +35,7 @@ def test_it_is_short_and_begins_with_question_picture_findings_and_commands():
     assert TEXT[: places[4]].count("\n") < 30
 
 
-def test_its_pictures_are_there_and_no_larger_than_a_page_deserves():
+def test_its_images_are_there_and_no_larger_than_a_page_deserves():
     files = [ROOT / name for name in re.findall(r"\]\(((?:figures|docs/images)/[^)]+)\)", TEXT)]
     assert len(files) >= 4
     for file in files:
@@ -62,7 +62,7 @@ def test_its_commands_are_understood(line, monkeypatch):
 
 
 @pytest.mark.real_data
-def test_its_code_makes_its_picture(real_weights, monkeypatch, tmp_path):
+def test_its_code_makes_its_image(real_weights, monkeypatch, tmp_path):
     code = blocks("python")[0]
     assert len(code.splitlines()) == 12
     monkeypatch.setattr("campanion.pictures.open_picture", lambda path: photograph(Path(path).stem))

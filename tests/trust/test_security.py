@@ -76,7 +76,7 @@ OUTSIDE = ["../secret.jpg", "../../secret.jpg", "/etc/hostname", "images/../../s
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_a_manifest_cannot_name_a_picture_outside_its_folder(tmp_path: Path, name: str) -> None:
+def test_a_manifest_cannot_name_an_image_outside_its_folder(tmp_path: Path, name: str) -> None:
     root = tmp_path / "data"
     for folder in ("coco/images", "voc2007/JPEGImages", "imagenet-val/images", "vqa/images"):
         (root / folder).mkdir(parents=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from campanion import explain
 from campanion.inference import eval_mode
-from nets import net, pictures
+from nets import net, random_images
 from torch import nn
 
 METHODS = ("grad_cam", "fd_cam", "lift_cam", "score_cam", "gradient")
@@ -42,11 +42,11 @@ def test_four_threads_and_a_bystander_get_what_they_would_alone(shared: bool, tr
     before = nn.Module.__call__, nn.Module.__getattr__
     one = net("mlp")
     models = [one if shared else net(name) for name in NAMES]
-    images = [pictures(1, seed=seed) for seed in range(4)]
+    images = [random_images(1, seed=seed) for seed in range(4)]
     alone = [explain(m, x, 1, METHODS).maps for m, x in zip(models, images, strict=True)]
     for model in models:
         model.train(training)
-    bystander, shown = net("convolutions"), pictures()
+    bystander, shown = net("convolutions"), random_images()
     expected = bystander(shown)
 
     def explained(i: int) -> str:

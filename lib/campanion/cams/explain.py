@@ -57,7 +57,7 @@ def explain(
         model: any network that returns logits [B, C], also as ``.logits`` of a dataclass, in a dictionary or a tuple,
             and inside DataParallel, AveragedModel, ``torch.compile`` ... It is left as it was: parameters, ``.grad``,
             hooks, train/eval flags.
-        images: preprocessed pictures [B, 3, H, W], of the model's dtype and device.
+        images: preprocessed images [B, 3, H, W], of the model's dtype and device.
         targets: class indices [B] (or one for all); None explains the predicted classes. For networks of one output,
             ``"higher"`` or ``"lower"``: what makes it rise or fall. For what has no class, a function of what the
             network returns for N images, with one number for each: ``lambda y: cosine_similarity(y, wanted)`` of an
@@ -206,7 +206,7 @@ def _plain_option(asked: dict[str, Method], arguments: dict[str, dict[str, objec
 
 
 def check_images(model: nn.Module, images: Tensor) -> None:
-    """ValueError with a sentence unless ``images`` are pictures that ``model`` can take."""
+    """ValueError with a sentence unless ``model`` can take ``images``."""
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module that returns logits, not {type(model).__name__}.")
     if not isinstance(images, Tensor):

@@ -67,7 +67,7 @@ def similarity_groups(activations: Tensor, percentile: float = 5.0, percentile_o
 
     The paper's sentence leaves open whose similarities are sorted. ``percentile_of="channel"`` (the authors' code):
     each channel's own, so that all groups are of one size. ``"all"``: those of all pairs of channels, one tau for the
-    whole picture, so that a channel like many others has a large group and a peculiar one stands alone.
+    whole image, so that a channel like many others has a large group and a peculiar one stands alone.
 
     Raises:
         ValueError: percentile outside 0..100, or another ``percentile_of``.

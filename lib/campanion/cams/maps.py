@@ -1,4 +1,4 @@
-"""From a raw map to the picture's size and the range 0..1: u(.) and s(.) of LIFT-CAM eq. 11."""
+"""From a raw map to the image's size and the range 0..1: u(.) and s(.) of LIFT-CAM eq. 11."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CAMs that forward masked pictures: Score-CAM, Group-CAM, RISE and CAMERAS (many sizes of the picture)."""
+"""CAMs that forward masked images: Score-CAM, Group-CAM, RISE and CAMERAS (many sizes of the image)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from campanion.cams.gradient import grad_cam
 from campanion.cams.maps import min_max_map, upsample
 from campanion.cams.methods import Count, Counts, Number, choose, method
 from campanion.game.game import ChannelGame
-from campanion.inference import pictures_at_once
+from campanion.inference import images_at_once
 
 _DRAWN = 32  # RISE's masks drawn at once, on every device: another number would draw other masks
 
@@ -19,11 +19,11 @@ _DRAWN = 32  # RISE's masks drawn at once, on every device: another number would
 @method("Score-CAM", "Wang et al., CVPR Workshops 2020")
 @torch.no_grad()
 def score_cam(game: ChannelGame, target: Tensor, *, variant: str = "authors") -> Tensor:
-    """w_k from the network's answer to the picture masked by channel k, x * s(u(A_k)) (LFI-CAM eq. 1-3).
+    """w_k from the network's answer to the image masked by channel k, x * s(u(A_k)) (LFI-CAM eq. 1-3).
 
     ``"authors"``: w_k is the probability of the class, as the authors' code has it (softmax; the sigmoid for networks
     of several labels). ``"cic"``: softmax over the channels of the logits (the paper's second version; other
-    libraries). Constant channels mask nothing: weight 0. One game forwards its masked pictures once, whatever the
+    libraries). Constant channels mask nothing: weight 0. One game forwards its masked images once, whatever the
     classes and the variant.
     """
     choose("score_cam variant", variant, ("authors", "cic"))
@@ -36,13 +36,13 @@ def score_cam(game: ChannelGame, target: Tensor, *, variant: str = "authors") ->
 
 
 def _channel_logits(game: ChannelGame) -> list[tuple[Tensor, Tensor]]:
-    """Of each image the channels that are not constant, bool [K], and the logits of its picture masked by each."""
+    """Of each image the channels that are not constant, bool [K], and the logits of the image masked by each."""
     found = []
     for image, activation in zip(game.images, game.activations, strict=True):
         live = activation.flatten(1).amax(1) > activation.flatten(1).amin(1)
         logits = [
             game.network(_seen(image, min_max_map(upsample(some, image.shape[-2:]))[0]))
-            for some in activation[live].split(pictures_at_once(image, game.parts.model))
+            for some in activation[live].split(images_at_once(image, game.parts.model))
         ]
         found.append((live, torch.cat(logits or [game.logits[:0]])))
     return found
@@ -61,7 +61,7 @@ def _seen(image: Tensor, masks: Tensor, behind: Tensor | float = 0.0) -> Tensor:
 def group_cam(game: ChannelGame, target: Tensor, *, groups: Count = 32) -> Tensor:
     """L = ReLU(sum_g s_g S_g) with S_g = ReLU(sum of Grad-CAM-weighted channels of the g-th consecutive chunk).
 
-    s_g is the rise of the class's probability, from the blurred picture to the picture seen through S_g:
+    s_g is the rise of the class's probability, from the blurred image to the image seen through S_g:
     ReLU(p(x * m + blur(x) * (1 - m)) - p(blur(x))), m = s(u(S_g)), blur of 51 x 51 pixels, sigma 50.
     With more groups than channels, each channel is a group.
     """
@@ -74,7 +74,7 @@ def group_cam(game: ChannelGame, target: Tensor, *, groups: Count = 32) -> Tenso
         rows = []
         for b, c in enumerate(target.tolist()):
             logits, constant = [game.network(blurred[b : b + 1])], []
-            for some in chunks[b].split(pictures_at_once(game.images, game.parts.model)):
+            for some in chunks[b].split(images_at_once(game.images, game.parts.model)):
                 masks, empty = min_max_map(upsample(some, game.images.shape[-2:]))
                 logits.append(game.network(_seen(game.images[b], masks, blurred[b])))
                 constant.append(empty)
@@ -108,7 +108,7 @@ def rise(
     drawn_by = {"generator": generator, "device": generator.device}
     height, width = game.images.shape[-2:]
     high, wide = -(-height // cells), -(-width // cells)
-    at_once = pictures_at_once(game.images, game.parts.model)
+    at_once = images_at_once(game.images, game.parts.model)
     dtype = game.images.dtype if game.images.dtype == torch.float64 else torch.float32
     total = torch.zeros(len(target), height, width, dtype=dtype, device=target.device)
     for start in range(0, masks, _DRAWN):
@@ -129,10 +129,10 @@ def rise(
 
 @method("CAMERAS", "Jalwana et al., CVPR 2021", gives="map")
 def cameras(game: ChannelGame, target: Tensor, *, sizes: Counts = tuple(range(224, 925, 100))) -> Tensor:
-    """L = ReLU(sum_k mean_r u(A_k^r) mean_r u(g_k^r)) over pictures enlarged to each size r (bicubic), [B, H, W].
+    """L = ReLU(sum_k mean_r u(A_k^r) mean_r u(g_k^r)) over images enlarged to each size r (bicubic), [B, H, W].
 
     Sizes at which the predicted class is another than at the first one are left out, as the authors' code does. The
-    network must take pictures of any size (adaptive pooling).
+    network must take images of any size (adaptive pooling).
     """
     maps = []
     for b in range(len(target)):

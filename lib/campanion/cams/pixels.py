@@ -16,7 +16,7 @@ from torch import Tensor
 from campanion.cams.captum import captum_call, seed_from
 from campanion.cams.methods import Count, Number, method
 from campanion.game.game import ChannelGame
-from campanion.inference import eval_mode, pictures_at_once
+from campanion.inference import eval_mode, images_at_once
 
 
 @method("Gradient", "Simonyan et al., ICLR Workshops 2014", gives="map")
@@ -36,7 +36,7 @@ def smooth_grad(
     noise: Number = 0.15,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Mean of the gradient over pictures with Gaussian noise of ``noise`` times the picture's range (captum).
+    """Mean of the gradient over images with Gaussian noise of ``noise`` times the image's range (captum).
 
     Raises:
         ValueError: noise below 0.
@@ -47,10 +47,10 @@ def smooth_grad(
         raise ValueError(f"smooth_grad: noise must be at least 0, not {noise}.")
 
     def run(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        parts, seed = [], seed_from(generator)  # one seed for all: a map does not depend on the picture's neighbours
+        parts, seed = [], seed_from(generator)  # one seed for all: a map does not depend on the image's neighbours
         for image, c in zip(x.split(1), target.split(1), strict=True):
-            # The range is each picture's own.
-            drawn = {"nt_samples": samples, "nt_samples_batch_size": min(16, pictures_at_once(image))}
+            # The range is each image's own.
+            drawn = {"nt_samples": samples, "nt_samples_batch_size": min(16, images_at_once(image))}
             drawn["stdevs"] = noise * float(image.max() - image.min())
             with captum_call(seed):
                 # captum draws its noise in float32.
@@ -63,11 +63,11 @@ def smooth_grad(
 
 @method("Integrated Gradients", "Sundararajan et al., ICML 2017", gives="map")
 def integrated_gradients(game: ChannelGame, target: Tensor, *, steps: Count = 50) -> Tensor:
-    """x times the gradient averaged on the way from the zero (mean colour) picture, ``steps`` points (captum)."""
+    """x times the gradient averaged on the way from the zero (mean colour) image, ``steps`` points (captum)."""
     from captum.attr import IntegratedGradients
 
     def run(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        many = min(32, 2 * pictures_at_once(x))
+        many = min(32, 2 * images_at_once(x))
         parts = [
             IntegratedGradients(model).attribute(image, target=c, n_steps=steps, internal_batch_size=many)
             for image, c in zip(x.split(1), target.split(1), strict=True)
@@ -95,12 +95,12 @@ def lime(
 
     rows, seed = [], seed_from(generator)
     for b, c in enumerate(target.tolist()):
-        picture = game.images[b].permute(1, 2, 0).double().cpu().numpy()
-        spread = (picture - picture.min()) / max(np.ptp(picture), 1e-12)
+        pixels = game.images[b].permute(1, 2, 0).double().cpu().numpy()
+        spread = (pixels - pixels.min()) / max(np.ptp(pixels), 1e-12)
         labels = slic(spread, n_segments=segments, start_label=0)
         mask = torch.as_tensor(labels, device=target.device)[None, None]
         with captum_call(seed):
-            drawn = {"n_samples": samples, "perturbations_per_eval": min(32, 2 * pictures_at_once(game.images))}
+            drawn = {"n_samples": samples, "perturbations_per_eval": min(32, 2 * images_at_once(game.images))}
             explained = Lime(game.network).attribute(game.images[b : b + 1], target=c, feature_mask=mask, **drawn)
         rows.append(explained[0].mean(0).relu())
     return torch.stack(rows).to(game.images.dtype)
@@ -112,22 +112,22 @@ def xrai(game: ChannelGame, target: Tensor) -> Tensor:
     from saliency.core import XRAI
     from saliency.core.base import INPUT_OUTPUT_GRADIENTS
 
-    def gradients(pictures: np.ndarray, call_model_args: dict, expected_keys: list | None = None) -> dict:
-        x = torch.as_tensor(np.asarray(pictures), dtype=game.images.dtype, device=game.images.device)
+    def gradients(images: np.ndarray, call_model_args: dict, expected_keys: list | None = None) -> dict:
+        x = torch.as_tensor(np.asarray(images), dtype=game.images.dtype, device=game.images.device)
         x = x.permute(0, 3, 1, 2).contiguous().requires_grad_(True)
         with torch.enable_grad():
             logits = game.parts(x)[:, call_model_args["class"]].sum()
             (slope,) = torch.autograd.grad(logits, x)
         return {INPUT_OUTPUT_GRADIENTS: slope.permute(0, 2, 3, 1).cpu().numpy()}
 
-    rows, many = [], min(16, pictures_at_once(game.images))
+    rows, many = [], min(16, images_at_once(game.images))
     with _differentiated(game):
         for image, c in zip(game.images, target.tolist(), strict=True):
-            picture = image.permute(1, 2, 0).cpu().numpy()
-            if picture.min() == picture.max():  # no regions, and saliency divides by the range
-                rows.append(np.zeros(picture.shape[:2]))
+            pixels = image.permute(1, 2, 0).cpu().numpy()
+            if pixels.min() == pixels.max():  # no regions, and saliency divides by the range
+                rows.append(np.zeros(pixels.shape[:2]))
                 continue
-            rows.append(XRAI().GetMask(picture, gradients, {"class": c}, batch_size=many))
+            rows.append(XRAI().GetMask(pixels, gradients, {"class": c}, batch_size=many))
     return torch.from_numpy(np.stack(rows)).to(game.images)
 
 

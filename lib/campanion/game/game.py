@@ -19,7 +19,7 @@ from campanion.game.heads import GenericHead
 from campanion.game.played import Played
 from campanion.game.products import sums
 from campanion.game.shapley import Shapley, mlp_prefixes, pixel_prefixes, sample, walk
-from campanion.inference import pictures_at_once
+from campanion.inference import images_at_once
 from campanion.progress import track
 
 _LOG = logging.getLogger("campanion")
@@ -112,7 +112,7 @@ class ChannelGame(Played):
         values = self.logits.new_empty(1 + both, len(rows))
         if isinstance(self.head, GenericHead):
             activation, rows = self.activations[b], rows.to(self.activations.dtype)
-            most = 64 if self.head.module is not None else pictures_at_once(self.images)
+            most = 64 if self.head.module is not None else images_at_once(self.images)
             for block in self._tracked(len(rows), 8 * activation.numel(), most):
                 for i, some in enumerate((rows[block], 1 - rows[block])[: 1 + both]):
                     values[i, block] = self.head.lean(activation * some[:, :, None, None], b)[:, target[b]]

@@ -74,7 +74,7 @@ class Played:
         return self.parts.outputs.probabilities(logits)
 
     def use_network(self, network: Callable[[Tensor], Tensor]) -> None:
-        """Forward masked pictures through ``network``, an inference copy that the caller already has."""
+        """Forward masked images through ``network``, an inference copy that the caller already has."""
         self._kept["network"] = Reader(network, self.parts.outputs)
 
     def once(self, name: Hashable, make: Callable[[], Any]) -> Any:

@@ -143,7 +143,7 @@ def fast(model: nn.Module | Callable[[Tensor], Tensor], precision: str = "float3
 
 
 class Reader:
-    """Logits [N, C] of pictures by ``network``, read by ``outputs``; one by one where they change each other."""
+    """Logits [N, C] of images by ``network``, read by ``outputs``; one by one where they change each other."""
 
     def __init__(self, network: Callable[[Tensor], Any], outputs: Outputs) -> None:
         self.network, self.outputs = network, outputs
@@ -252,8 +252,8 @@ def _fold_pair(network: nn.Module, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Non
                 parent._modules[name] = nn.Identity().eval()
 
 
-def pictures_at_once(images: Tensor, network: object = None) -> int:
-    """Pictures of the size of ``images`` for one forward pass: at most as many pixels as 16 of 224 x 224 (GPU: 64).
+def images_at_once(images: Tensor, network: object = None) -> int:
+    """Images of the size of ``images`` for one forward pass: at most as many pixels as 16 of 224 x 224 (GPU: 64).
 
     Few on a CPU, whose caches hold the activations of few: 6 where ``network`` has less than 64 MB of weights, which
     are then no work to read again. From 1,024 pixels a side on, a CPU gets one at a time.

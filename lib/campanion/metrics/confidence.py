@@ -1,4 +1,4 @@
-"""Confidence with the picture multiplied by its map: IIC, AD and ADD (LIFT-CAM, equations 12 to 14)."""
+"""Confidence with the image multiplied by its map: IIC, AD and ADD (LIFT-CAM, equations 12 to 14)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from campanion.inference import pictures_at_once
+from campanion.inference import images_at_once
 from campanion.metrics.inputs import Model, Scorer, check
 from campanion.outputs import Activation, Target
 
@@ -59,17 +59,17 @@ def confidence(
     score: str | None = None,
     batch_size: int | None = None,
 ) -> ConfidenceResult:
-    r"""Scores of the picture, of what its map keeps and of what its map takes away.
+    r"""Scores of the image, of what its map keeps and of what its map takes away.
 
     With f the score of the target class, s(u(L)) the min-max normalised map at input size and ∘ the elementwise
-    product, Y = f(x), O = f(s(u(L)) ∘ x) (equation 11) and D = f((1 - s(u(L))) ∘ x). The *normalised* picture is
+    product, Y = f(x), O = f(s(u(L)) ∘ x) (equation 11) and D = f((1 - s(u(L))) ∘ x). The *normalised* image is
     multiplied (torch-cam, grad-cam and most published code do so; the paper does not say): a pixel taken away gets
     the mean colour, not black. Equation 14 has no maximum with 0, unlike equation 13. The original is forwarded once
-    per image, whatever the number of maps; a block of ``batch_size`` pictures is in memory at a time.
+    per image, whatever the number of maps; a block of ``batch_size`` images is in memory at a time.
 
     Args:
         model: a network, best as ``campanion.inference.fast`` makes it, or a function from images to logits [N, C].
-        images: preprocessed (normalised) pictures [B, 3, H, W].
+        images: preprocessed (normalised) images [B, 3, H, W].
         maps: min-max normalised maps in 0..1 at input size, [B, H, W], or [B, M, H, W] for M maps of every image.
         targets, activation, batch_size: as in :func:`campanion.metrics.insertion_deletion`.
         score: a name of an activation, as an older word for it; not ``"logit"``: a ratio of logits means nothing.
@@ -89,7 +89,7 @@ def confidence(
     if score == "logit":
         raise ValueError("score must be 'softmax' or 'sigmoid' here: drops are proportions of a probability.")
     scorer = Scorer(model, targets, activation, score)
-    batch_size = batch_size or pictures_at_once(images, scorer.read.network)
+    batch_size = batch_size or images_at_once(images, scorer.read.network)
     low, high = stacked.min().item(), stacked.max().item()
     # Interpolation leaves rounding beside 0 and 1; anything more is a map that was not normalised.
     if low < -1e-4 or high > 1 + 1e-4:

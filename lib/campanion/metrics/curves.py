@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
 from campanion.errors import unknown
-from campanion.inference import pictures_at_once
+from campanion.inference import images_at_once
 from campanion.metrics.inputs import Model, Scorer, check
 from campanion.outputs import Activation, Target
 
@@ -67,20 +67,20 @@ def insertion_deletion(
 
     are evaluated at k = 0, step, 2 step, ..., HW; the area is the trapezoid over the true fractions k / HW, so that
     a shorter last step weighs what it should. Where the step divides HW it equals RISE's own formula. Pixels of equal
-    value keep raster order (row by row from the top left). The original, the start and the empty picture are
-    forwarded once per image, whatever the number of maps; a block of ``batch_size`` pictures is in memory at a time.
+    value keep raster order (row by row from the top left). The original, the start and the empty image are
+    forwarded once per image, whatever the number of maps; a block of ``batch_size`` images is in memory at a time.
 
     Args:
         model: a network, best as ``campanion.inference.fast`` makes it, or a function from images to logits [N, C].
-        images: preprocessed (normalised) pictures [B, 3, H, W]. Zero is the mean colour.
+        images: preprocessed (normalised) images [B, 3, H, W]. Zero is the mean colour.
         maps: [B, H, W], or [B, M, H, W] for M maps of every image; only their order of pixels matters.
         targets: classes, integers [B]; or ``"higher"``, ``"lower"`` or a function of the network's output, as in
             :func:`campanion.explain`.
         step: pixels a step, a whole number (1792 is 3.57 % of 224 x 224, FD-CAM's 3.6 %: 28 steps), or a fraction of
-            the picture in (0, 1) (0.025 for LIFT-CAM: the i-th point is at the whole number nearest i step HW).
+            the image in (0, 1) (0.025 for LIFT-CAM: the i-th point is at the whole number nearest i step HW).
         baseline: where insertion starts. ``"blur"``: RISE's blur, 11 x 11, sigma 5, zero padding; ``"blur51"``:
             Group-CAM's, 51 x 51, sigma 50, reflected at the border; ``"zero"``. Deletion always ends in zeros.
-        batch_size: pictures a forward; None: :func:`campanion.inference.pictures_at_once`.
+        batch_size: images a forward; None: :func:`campanion.inference.images_at_once`.
         activation: how logits become probabilities: ``"softmax"``, ``"sigmoid"`` or a function of logits [N, C]. None:
             ``model.activation``, also inside wrappers, else a softmax, and a sigmoid of one logit.
         score: ``"logit"`` for the logit itself in place of a probability; also an activation's name.
@@ -101,7 +101,7 @@ def insertion_deletion(
     counts = _counts(step, height * width)
     start = _start(images, baseline)
     scorer = Scorer(model, targets, activation, score)
-    batch_size = batch_size or pictures_at_once(images, scorer.read.network)
+    batch_size = batch_size or images_at_once(images, scorer.read.network)
     ranks = _ranks(stacked, batch_size)
     number, points = stacked.shape[1], len(counts)
     jobs = _jobs(counts, number, one_end=start is None, device=images.device)
@@ -120,8 +120,8 @@ def insertion_deletion(
         low, high = first // per_image, (first + len(job) - 1) // per_image
         here = source[low : low + 1] if low == high else source[image]
         filler = source.new_zeros(()) if fillers is None else fillers[image, inserting.long()]
-        pictures = torch.where(shown, here, filler).unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
-        blocks.append(scorer(pictures, classes[image]))
+        masked = torch.where(shown, here, filler).unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
+        blocks.append(scorer(masked, classes[image]))
     scores = torch.cat(blocks).view(len(images), per_image)
     ends = 2 if start is None else 3
     inner = scores[:, ends:].view(len(images), number, 2, points - 2)
@@ -140,7 +140,7 @@ def _counts(step: int | float, pixels: int) -> list[int]:
         raise ValueError(f"step must be a whole number of pixels or a fraction in (0, 1), not {step!r}.")
     if isinstance(step, int):
         if not 1 <= step <= pixels:
-            raise ValueError(f"step must be 1 to {pixels} pixels (the size of the picture), not {step}.")
+            raise ValueError(f"step must be 1 to {pixels} pixels (the size of the image), not {step}.")
         return [*range(0, pixels, step), pixels]
     if not 1 / pixels <= step < 1:  # also refuses NaN
         raise ValueError(f"step as a fraction must lie in [1/{pixels}, 1): one pixel at least; got {step}.")
@@ -150,7 +150,7 @@ def _counts(step: int | float, pixels: int) -> list[int]:
 
 
 def _start(images: Tensor, baseline: str) -> Tensor | None:
-    """The pictures where insertion starts; None for zeros."""
+    """The images where insertion starts; None for zeros."""
     if baseline not in BASELINES:
         raise ValueError(unknown("baseline", baseline, BASELINES))
     if baseline == "zero":
@@ -158,7 +158,7 @@ def _start(images: Tensor, baseline: str) -> Tensor | None:
     if baseline == "blur":
         return _rise_blur(images)
     if min(images.shape[-2:]) < 26:
-        raise ValueError("baseline 'blur51' needs pictures of 26 x 26 pixels or more; use 'blur' or 'zero'.")
+        raise ValueError("baseline 'blur51' needs images of 26 x 26 pixels or more; use 'blur' or 'zero'.")
     return gaussian_blur(images, [51, 51], [50.0, 50.0])
 
 
@@ -197,7 +197,7 @@ def _ranks(maps: Tensor, batch_size: int) -> Tensor:
 
 
 def _jobs(counts: list[int], maps: int, one_end: bool, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures to score for one image: (map, inserting?, pixels changed); first the end points, shared by its maps."""
+    """Inputs to score for one image: (map, inserting?, pixels changed); first the end points, shared by its maps."""
     pixels = counts[-1]
     ends = [(0, True, pixels), (0, True, 0)] + ([] if one_end else [(0, False, pixels)])
     inner = [(m, inserting, k) for m in range(maps) for inserting in (True, False) for k in counts[1:-1]]

@@ -25,10 +25,10 @@ def check(images: Tensor, maps: Tensor, targets: Target, batch_size: int | None)
     if batch_size is not None and not (whole and batch_size >= 1):
         raise ValueError(f"batch_size must be a positive whole number, not {batch_size!r}.")
     if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(f"images must be a float tensor [B, 3, H, W] of preprocessed pictures; got {_what(images)}.")
+        raise ValueError(f"images must be a float tensor [B, 3, H, W] of preprocessed images; got {_what(images)}.")
     count, height, width = len(images), *images.shape[-2:]
     if count == 0:
-        raise ValueError("images is empty: give at least one picture.")
+        raise ValueError("images is empty: give at least one image.")
     known = isinstance(maps, Tensor) and maps.ndim in (3, 4) and 0 not in maps.shape
     if not known or len(maps) != count or maps.shape[-2:] != images.shape[-2:]:
         raise ValueError(
@@ -55,7 +55,7 @@ def check(images: Tensor, maps: Tensor, targets: Target, batch_size: int | None)
 
 
 class Scorer:
-    """Scores [N] of a target for batches of pictures, on the inference copy of ``model``.
+    """Scores [N] of a target for batches of images, on the inference copy of ``model``.
 
     ``score`` is "probability", "logit" or an activation's name; None is a probability.
     """

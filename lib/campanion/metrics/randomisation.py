@@ -1,7 +1,7 @@
 """Sanity checks of Adebayo et al. (NeurIPS 2018): does a map depend on what the network has learned?
 
 The weights of layers are re-initialised, from the output down (cascading) or one layer alone (independent), and the map
-is compared with the trained network's. A method whose maps stay as they were shows the picture and not the network.
+is compared with the trained network's. A method whose maps stay as they were shows the image and not the network.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-r"""Intervals: of means and paired differences over images, over trainings too, and over networks.
+r"""Intervals: of means and paired differences over images, over training runs too, and over networks.
 
 The resampled unit is the image, not the row: where an image gives several rows (one per class in the pointing game)
 they are drawn together, and the mean is the one over all rows (micro). All methods see the same resamples, which makes
 a difference between two methods a paired one. From 100 units on intervals are those of the percentile bootstrap; below,
 where it is too narrow, those of Student's t for a ratio of sums. Fewer than three units give no interval.
 
-With values :math:`e_{si}` of S trainings on N images, and their difference between methods,
+With values :math:`e_{si}` of S training runs on N images, and their difference between methods,
 
-.. math:: \bar e \pm t_\nu \sqrt{s^2_{\text{images}} / N + s^2_{\text{trainings}} / S}
+.. math:: \bar e \pm t_\nu \sqrt{s^2_{\text{images}} / N + s^2_{\text{runs}} / S}
 
-where :math:`s^2_{\text{images}}` is the variance over images of an image's mean, :math:`s^2_{\text{trainings}}` that
-of the trainings' means, and :math:`\nu` the degrees of freedom of Welch and Satterthwaite. In the difference of two
-methods the images are paired (both see the same ones), the trainings are not.
+where :math:`s^2_{\text{images}}` is the variance over images of an image's mean, :math:`s^2_{\text{runs}}` that
+of the training runs' means, and :math:`\nu` the degrees of freedom of Welch and Satterthwaite. In the difference of two
+methods the images are paired (both see the same ones), the training runs are not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from campanion.results.measures import limits
 RESAMPLES = 10_000
 LEVEL = 0.95
 FEW = 100  # units below which the percentile bootstrap is too narrow
-LEAST = 3  # units (images, trainings, networks) that an interval needs
+LEAST = 3  # units (images, training runs, networks) that an interval needs
 _BLOCK = 1 << 22  # resampling counts held at once: 32 MiB, whatever the number of images
 
 
@@ -202,20 +202,20 @@ def combine(arms: Sequence[tuple[int, np.ndarray]]) -> dict[str, float]:
         arms: (sign, values [S, N]) of each method: one for a mean, two for a difference, over the same N images.
 
     Returns:
-        See :func:`with_intervals`; ``low`` and ``high`` are NaN where a method has fewer than three trainings.
+        See :func:`with_intervals`; ``low`` and ``high`` are NaN where a method has fewer than three training runs.
 
     >>> combine([(1, plain), (-1, abn)])["mean"]
     """
     each = sum(sign * values.mean(0) for sign, values in arms)
-    trainings = [
+    runs = [
         (values.mean(1).var(ddof=1) / len(values) if len(values) >= LEAST else np.nan, len(values) - 1)
         for _, values in arms
     ]
-    return with_intervals(float(each.mean()), each, trainings)
+    return with_intervals(float(each.mean()), each, runs)
 
 
 def with_intervals(mean: float, images: np.ndarray, others: Sequence[tuple[float, float]]) -> dict[str, float]:
-    """A mean over images whose variance has a second source (trainings, networks), with both intervals.
+    """A mean over images whose variance has a second source (training runs, networks), with both intervals.
 
     Args:
         mean: the mean.
