@@ -83,7 +83,7 @@ def figures_dir() -> Path:
 
 
 def out_dir() -> Path:
-    """Ignored by git: running results, logs, pictures of data-set images."""
+    """Ignored by git: running results, logs, figures with data-set images."""
     return Path(os.environ.get("CAMPANION_OUT") or (checkout() or Path.cwd()) / "out")
 
 

@@ -1,4 +1,4 @@
-"""Open a picture that may be anything: 8-bit RGB, or one sentence that says what is wrong with it."""
+"""Open an image that may be anything: 8-bit RGB, or one sentence that says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from campanion.errors import MissingData
 
-#: Pictures with more pixels are refused before they are decoded: a small file can hold a picture that fills the memory.
+#: Images with more pixels are refused before they are decoded: a small file can hold an image that fills the memory.
 LARGEST = 50_000_000
 #: A 16-bit image whose values all lie below an eighth of the range was hardly meant to be that dark.
 DARK = 65536 // 8
@@ -22,19 +22,19 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 
 def open_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, rotate: bool = True) -> Image.Image:
-    """Read a picture as 8-bit RGB, whatever its mode: 16-bit channels are scaled, transparent pixels become white.
+    """Read an image as 8-bit RGB, whatever its mode: 16-bit channels are scaled, transparent pixels become white.
 
     Of an animation it is the first frame. A 16-bit image that uses less than an eighth of its range is read with a
     warning. The result carries no metadata, so nothing turns it a second time.
 
     Args:
         source: a path, the bytes of a file, or a file opened for reading bytes (read from its start).
-        rotate: turn the picture as its EXIF tag says. Data sets with boxes pass False: their boxes, and the
+        rotate: turn the image as its EXIF tag says. Data sets with boxes pass False: their boxes, and the
             accuracies published for torchvision's weights, are for the pixels as stored.
 
     Raises:
         MissingData: there is no such file.
-        ValueError: a folder, empty, no picture, damaged or cut short, above :data:`LARGEST` pixels, or pixels of
+        ValueError: a folder, empty, no image, damaged or cut short, above :data:`LARGEST` pixels, or pixels of
             unknown range; names the file.
 
     >>> open_picture("cat.png").mode
@@ -46,7 +46,7 @@ def open_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, rotate: b
             if opened.width * opened.height > LARGEST:
                 raise Image.DecompressionBombError
             opened.load()
-            picture = ImageOps.exif_transpose(opened) if rotate else opened.copy()
+            image = ImageOps.exif_transpose(opened) if rotate else opened.copy()
     # Pillow's own limits for what a header says are higher; the lower of them only warns.
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:
         raise ValueError(f"{name} has more than {LARGEST:,} pixels and was not opened.") from problem
@@ -56,18 +56,18 @@ def open_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, rotate: b
         raise ValueError(f"{name} may not be read: {problem.strerror}.") from problem
     except Exception as problem:  # a damaged file can fail anywhere in a decoder, with any exception
         raise ValueError(f"{name} is damaged or cut short: {problem}.") from problem
-    if picture.mode.startswith("I;16") and 0 < (largest := np.asarray(picture).max()) < DARK:
+    if image.mode.startswith("I;16") and 0 < (largest := np.asarray(image).max()) < DARK:
         warnings.warn(
             f"{name} has 16 bits, but no value above {largest:,} of 65,535, so it will look almost black: scale its "
             "values to the whole range first, if they came from a camera or scanner of fewer bits.",
             stacklevel=2,
         )
     try:
-        picture = to_rgb(picture)
+        image = to_rgb(image)
     except ValueError as problem:
         raise ValueError(f"{name} cannot be made RGB: {problem}") from problem
-    picture.info = {}
-    return picture
+    image.info = {}
+    return image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -94,7 +94,7 @@ def _file_of(source: object) -> tuple[str, Path | io.BytesIO]:
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         if path.is_dir():
-            raise ValueError(f"{path} is a folder, not a picture.")
+            raise ValueError(f"{path} is a folder, not an image.")
         if not path.is_file():
             raise MissingData(f"There is no image file {path}.")
         name, file, size = f"The file {path}", path, path.stat().st_size
@@ -110,7 +110,7 @@ def _content_of(source: object) -> tuple[str, bytes]:
     if isinstance(source, bytes | bytearray | memoryview):
         return f"The image of {len(source):,} bytes", bytes(source)
     if not hasattr(source, "read"):
-        raise ValueError(f"A picture is opened from a path, bytes or an opened file, not {type(source).__name__}.")
+        raise ValueError(f"An image is opened from a path, bytes or an opened file, not {type(source).__name__}.")
     name = f"The file {getattr(source, 'name', 'given')}"
     try:
         if source.seekable():

@@ -124,7 +124,7 @@ def test_an_image_beyond_the_ground_truth_is_named(tmp_path: Path) -> None:
     base = tmp_path / "ILSVRC2012"
     write_image(base / "val" / "ILSVRC2012_val_00000009.JPEG")
     devkit(base / "ILSVRC2012_devkit_t12" / "data", [1, 2])
-    with pytest.raises(ValueError, match=r"00000009\.JPEG does not end in a picture number between 1 and 2"):
+    with pytest.raises(ValueError, match=r"00000009\.JPEG does not end in an image number between 1 and 2"):
         open_dataset("imagenet-val", tmp_path)
 
 

@@ -111,8 +111,8 @@ def test_samples(many: SceneQuestions) -> None:
     assert many.class_names == ANSWERS
     drawn = scene(int(sample.question.picture.split("-")[1]))
     assert np.array_equal(np.asarray(sample.image), np.asarray(drawn.image))
-    pictures = QuestionImages(many.only([0, 1, 5]))
-    assert pictures.ids == list(dict.fromkeys(many.questions[i].picture for i in (0, 1, 5)))
+    images = QuestionImages(many.only([0, 1, 5]))
+    assert images.ids == list(dict.fromkeys(many.questions[i].picture for i in (0, 1, 5)))
     assert many.only([0, 1, 5]).card.startswith("3 of ")
 
 

@@ -128,7 +128,7 @@ def test_preprocess_normalises_and_turns_upright() -> None:
     turned.getexif()[0x0112] = 6  # to be shown turned clockwise by a quarter: dark above, bright below
     shown = preprocess.invert(preprocess(turned))
     assert shown[:, 150:].mean() > shown[:, :80].mean() + 0.5
-    with pytest.raises(ValueError, match="preprocess takes a PIL picture, not ndarray"):
+    with pytest.raises(ValueError, match="preprocess takes a PIL image, not ndarray"):
         preprocess(np.zeros((4, 4, 3)))
 
 

@@ -143,9 +143,9 @@ def read_packed(file: Path, split: str, name: str, class_names: Sequence[str], c
         raise ValueError(f"{file} cannot be read: {problem}.") from problem
 
     def read(index: int) -> Image.Image:
-        picture = io.BytesIO(stored[offsets[index] : offsets[index + 1]].tobytes())
-        picture.name = f"{file}, picture {index}"  # for the sentence that says which one is damaged
-        return open_picture(picture)
+        stream = io.BytesIO(stored[offsets[index] : offsets[index + 1]].tobytes())
+        stream.name = f"{file}, image {index}"  # for the sentence that says which one is damaged
+        return open_picture(stream)
 
     ids = [f"{split}-{i:05d}" for i in range(len(labels))]
     return LabelledImages(name, card, class_names, ids, labels, read)
@@ -192,7 +192,7 @@ def read_folder(place: Path, split: str, name: str, source: str) -> LabelledImag
     a class without test images keeps its index.
 
     Raises:
-        MissingData: the split is not there or has no pictures.
+        MissingData: the split is not there or has no images.
         ValueError: a class that training does not have.
     """
     candidates = [place / "train"] if split == "train" else [place / "test", place / "val"]
@@ -205,7 +205,7 @@ def read_folder(place: Path, split: str, name: str, source: str) -> LabelledImag
         raise ValueError(f"{folder / extra[0]} is a class that {place / 'train'} does not have.")
     paths = [p for c in own for p in sorted((folder / c).rglob("*")) if p.suffix.lower() in _SUFFIXES]
     if not paths:
-        raise MissingData(f"There are no pictures in class folders under {folder}.")
+        raise MissingData(f"There are no images in class folders under {folder}.")
     ids = [p.relative_to(folder).as_posix() for p in paths]
     labels = [names.index(i.split("/", 1)[0]) for i in ids]
     return LabelledImages(name, f"{source}, {split}", names, ids, labels, lambda i: open_picture(paths[i]))

@@ -107,15 +107,15 @@ def open_coco_voc(root: Path, split: str | None = None) -> Coco:
 def _read(root: Path, year: int) -> tuple[Path, list[Row], str]:
     """Folder of the images, their rows, and the words for the card."""
     base = root / "coco"
-    pictures, instances = base / f"val{year}", base / "annotations" / f"instances_val{year}.json"
-    if pictures.is_dir() and instances.is_file():
-        folder, table, rows, source = pictures, instances, read_instances(instances), f"COCO val{year}"
+    images, instances = base / f"val{year}", base / "annotations" / f"instances_val{year}.json"
+    if images.is_dir() and instances.is_file():
+        folder, table, rows, source = images, instances, read_instances(instances), f"COCO val{year}"
     elif year == 2017 and (base / "annotations.json").is_file():
         table = base / "annotations.json"
         folder, rows, source = base / "images", read_sample(table), "COCO val2017, a sample"
     else:
         raise MissingData(
-            f"COCO val{year} is not in {base}: it needs {pictures} and {instances}. "
+            f"COCO val{year} is not in {base}: it needs {images} and {instances}. "
             f"`python -m campanion data fetch coco-val{year}` downloads both."
         )
     check_present(folder, [file for file, _, _ in rows], table)

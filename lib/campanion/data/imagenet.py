@@ -63,7 +63,7 @@ def open_imagenet_val(root: Path, split: str | None = None) -> ImageNetVal:
     if (root / "imagenet-val" / "labels.csv").is_file():
         return read_sample(root / "imagenet-val")
     raise MissingData(
-        f"ImageNet's validation pictures are neither in {root / 'ILSVRC2012' / 'val'} nor in {root / 'imagenet-val'}. "
+        f"ImageNet's validation images are neither in {root / 'ILSVRC2012' / 'val'} nor in {root / 'imagenet-val'}. "
         "`python -m campanion data fetch imagenet-val` says how to obtain them."
     )
 
@@ -100,7 +100,7 @@ def read_ilsvrc(folder: Path) -> ImageNetVal:
     xml_folder = next((f for f in (folder / "val_boxes" / "val", folder / "val_boxes") if any(f.glob("*.xml"))), None)
     paths = sorted((p for p in val.rglob("*") if p.suffix.lower() in (".jpeg", ".jpg")), key=lambda p: p.name)
     if not paths:
-        raise MissingData(f"There are no JPEG pictures in {val}.")
+        raise MissingData(f"There are no JPEG images in {val}.")
     if all(p.parent == val for p in paths):
         labels = _labels_of_flat_folder(folder, paths, xml_folder)
     else:
@@ -138,7 +138,7 @@ def _labels_of_flat_folder(folder: Path, paths: list[Path], xml_folder: Path | N
         return [objects[0].label for objects in first]
     pickled = " (torchvision's meta.bin is a pickle, which is not read)" if (folder / "meta.bin").is_file() else ""
     raise MissingData(
-        f"The pictures in {folder / 'val'} have no labels{pickled}: sort them into one folder per WordNet id, "
+        f"The images in {folder / 'val'} have no labels{pickled}: sort them into one folder per WordNet id, "
         f"as torchvision does, or put the devkit's {GROUND_TRUTH} and meta.mat into {folder / DEVKIT_FOLDERS[0]}."
     )
 
@@ -154,7 +154,7 @@ def _labels_of_devkit(devkit: Path, paths: list[Path]) -> list[int]:
     for path in paths:
         number = path.stem.rpartition("_")[2]
         if not number.isdigit() or not 1 <= int(number) <= len(truth):
-            raise ValueError(f"The name of {path} does not end in a picture number between 1 and {len(truth)}.")
+            raise ValueError(f"The name of {path} does not end in an image number between 1 and {len(truth)}.")
         labels.append(_class_of(wnid_of.get(truth[int(number) - 1], ""), devkit / "meta.mat"))
     return labels
 

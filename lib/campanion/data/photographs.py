@@ -143,8 +143,8 @@ def sources() -> str:
     return "; ".join(f"{row[0].removesuffix('.webp')}: {row[2]}" for row in table)
 
 
-def _cropped(picture: Image.Image) -> Image.Image:
+def _cropped(image: Image.Image) -> Image.Image:
     """The middle of an image in the proportions of a cell, scaled to it."""
-    width = min(picture.width, picture.height * _CELL[0] / _CELL[1])
-    left = (picture.width - width) / 2
-    return picture.resize(_CELL, Image.Resampling.LANCZOS, box=(left, 0, left + width, picture.height))
+    width = min(image.width, image.height * _CELL[0] / _CELL[1])
+    left = (image.width - width) / 2
+    return image.resize(_CELL, Image.Resampling.LANCZOS, box=(left, 0, left + width, image.height))

@@ -170,7 +170,7 @@ def fit_box(box: Box, drawn_on: tuple[int, int], size: tuple[int, int]) -> Box:
     (5.0, 20.0, 25.0, 200.0)
     """
     if min(drawn_on) < 1:
-        raise ValueError(f"The annotations give the picture a size of {drawn_on[0]} x {drawn_on[1]} pixels.")
+        raise ValueError(f"The annotations give the image a size of {drawn_on[0]} x {drawn_on[1]} pixels.")
     sx, sy = size[0] / drawn_on[0], size[1] / drawn_on[1]
     x0, x1 = (min(max(x * sx, 0.0), float(size[0])) for x in (box[0], box[2]))
     y0, y1 = (min(max(y * sy, 0.0), float(size[1])) for y in (box[1], box[3]))

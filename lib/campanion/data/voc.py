@@ -46,7 +46,7 @@ def open_voc2007(root: Path, split: str | None = None) -> VOC2007:
     Args:
         root: the data folder; ``voc2007`` lies in it.
         split: ``"train"``, ``"val"``, ``"trainval"`` or (devkit only) ``"test"``; by default ``"test"`` of the devkit,
-            on which results are published, and ``"val"`` of a sample, which has no test pictures.
+            on which results are published, and ``"val"`` of a sample, which has no test images.
 
     Raises:
         MissingData: neither layout is there, or its images, annotations or split are missing.

@@ -37,8 +37,8 @@ class VQAv2(QuestionSet):
     ) -> None:
         super().__init__(questions, answers)
         self._path = path
-        pictures = len({q.picture for q in self.questions})
-        self.card = f"{source}: {len(self):,} questions on {pictures:,} pictures; CC BY 4.0, pictures: Flickr users'"
+        images = len({q.picture for q in self.questions})
+        self.card = f"{source}: {len(self):,} questions on {images:,} pictures; CC BY 4.0, pictures: Flickr users'"
 
     def picture(self, name: str) -> Sample:
         """The COCO image of this name."""
@@ -65,26 +65,26 @@ def open_vqa(root: Path, split: str | None = None, answers: Sequence[str] | None
     if split not in SPLITS:
         raise ValueError(unknown("split of VQA v2", split, SPLITS))
     if vqa_layout(root, split) == "official":
-        questions, pictures = _official(root, split), root / "coco" / f"{split}2014"
+        questions, images = _official(root, split), root / "coco" / f"{split}2014"
         source = f"VQA v2, {split}"
     else:
-        questions, pictures, source = _sample(root), root / "vqa" / "images", "a sample of VQA v2, val"
+        questions, images, source = _sample(root), root / "vqa" / "images", "a sample of VQA v2, val"
     found = answers if answers is not None else commonest(q.answer for q in questions)[:TOP_ANSWERS]
-    return VQAv2(questions, found, lambda name: pictures / name, source)
+    return VQAv2(questions, found, lambda name: images / name, source)
 
 
 def vqa_layout(root: Path, split: str) -> str:
     """Which layout of a split lies below ``root``: ``"official"`` (preferred) or ``"sample"``.
 
     Raises:
-        MissingData: neither, or the official questions lack their pictures.
+        MissingData: neither, or the official questions lack their images.
     """
     questions, annotations = _official_files(root, split)
     if questions.is_file() and annotations.is_file():
         if (root / "coco" / f"{split}2014").is_dir():
             return "official"
         raise MissingData(
-            f"The pictures of VQA v2 are not in {root / 'coco' / f'{split}2014'}: "
+            f"The images of VQA v2 are not in {root / 'coco' / f'{split}2014'}: "
             f"run `python -m campanion data fetch coco-{split}2014`."
         )
     if split == "val" and (root / "vqa" / "questions.json").is_file():
@@ -137,16 +137,16 @@ def _sample(root: Path) -> list[Question]:
     content = _read(path)
     try:
         rows = [[row[name] for name in _FIELDS] for row in content]
-        for picture, number, *texts, answers in rows:
-            if not all(isinstance(text, str) for text in (picture, *texts, *answers)):
+        for image, number, *texts, answers in rows:
+            if not all(isinstance(text, str) for text in (image, *texts, *answers)):
                 raise TypeError(f"question {number} has a value that is not text")
-            if Path(picture).name != picture:
-                raise ValueError(f"question {number} names the picture {picture!r}, which is outside the folder")
+            if Path(image).name != image:
+                raise ValueError(f"question {number} names the image {image!r}, which is outside the folder")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a list of questions: {error!r}.") from error
     return [
-        Question(str(number), picture, text, answer, kind, tuple(answers))
-        for picture, number, text, answer, kind, answers in rows
+        Question(str(number), image, text, answer, kind, tuple(answers))
+        for image, number, text, answer, kind, answers in rows
     ]
 
 

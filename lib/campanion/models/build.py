@@ -150,7 +150,7 @@ def _check(
         if value not in allowed:
             raise ValueError(f"{option} must be one of {', '.join(map(repr, allowed))}, not {value!r}.")
     if stem == "imagenet" and name not in _BOTH:
-        raise ValueError(f"{name} is a network for small pictures and has the CIFAR stem only: pass stem='cifar'.")
+        raise ValueError(f"{name} is a network for small images and has the CIFAR stem only: pass stem='cifar'.")
     if block != "auto" and name not in _CIFAR_RESNETS:
         raise ValueError(f"block is an option of the CIFAR ResNets (resnet20 ... seresnet110); {name} has one form.")
     if fin != "trained" and attention != "lfi":

@@ -24,11 +24,11 @@ class Preprocess:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def __call__(self, picture: Image.Image) -> Tensor:
-        """A normalised float32 tensor [3, size, size] of ``picture``, turned upright and made RGB."""
-        if not isinstance(picture, Image.Image):
-            raise ValueError(f"preprocess takes a PIL picture, not {type(picture).__name__}.")
-        upright = to_rgb(ImageOps.exif_transpose(picture))
+    def __call__(self, image: Image.Image) -> Tensor:
+        """A normalised float32 tensor [3, size, size] of ``image``, turned upright and made RGB."""
+        if not isinstance(image, Image.Image):
+            raise ValueError(f"preprocess takes a PIL image, not {type(image).__name__}.")
+        upright = to_rgb(ImageOps.exif_transpose(image))
         return T.normalize(T.to_tensor(T.resize(upright, [self.size, self.size], antialias=True)), self.mean, self.std)
 
     def invert(self, image: Tensor) -> Tensor:
