@@ -21,7 +21,7 @@ TRAININGS = os.path.join(OUT, *(["quick"] if config.get("scale") == "quick" else
 
 
 def trainings(keys):
-    """Checkpoints of the trainings that full runs of LFI-CAM's notebooks need, committed or below out/training."""
+    """Checkpoints of the training runs that full runs of LFI-CAM's notebooks need, committed or below out/training."""
     if MODE != "full" or not any("_lfi_" in key for key in keys):
         return []
     from campanion.training.grid import cells, tables_of  # only here: importing PyTorch takes seconds
@@ -58,7 +58,7 @@ wildcard_constraints:
 rule all:
     input:
         lambda wildcards: flow.executed(config, flow.wanted(config)),
-        # also where a notebook was run before all of its trainings were done
+        # also where a notebook was run before all of its training runs were done
         ancient(lambda wildcards: trainings(flow.wanted(config))),
 
 
@@ -89,7 +89,7 @@ rule vqa_checkpoint: # it starts from a scene network's trunk
         "{sys.executable:q} -m campanion train vqa_scenes > {log:q} 2>&1"
 
 
-# One training of LFI-CAM's grid: it goes on where it was stopped. Several share the machine's cores, or one GPU.
+# One training run of LFI-CAM's grid: it goes on where it was stopped. Several share the machine's cores, or one GPU.
 rule cell:
     output:
         f"{TRAININGS}/{{cell}}/{{cell}}.safetensors",

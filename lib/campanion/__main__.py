@@ -17,8 +17,8 @@ from campanion.errors import unknown
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     elsewhere={
-        "train": ("campanion.training.commands:train", "Train a network, or continue a training that was stopped."),
-        "grid": ("campanion.training.commands:grid", "List the trainings behind LFI-CAM's tables, or run them."),
+        "train": ("campanion.training.commands:train", "Train a network, or continue a training run that was stopped."),
+        "grid": ("campanion.training.commands:grid", "List the training runs behind LFI-CAM's tables, or run them."),
         "data": ("campanion.data.__main__:data", "Which data sets and weights are here, and how to get more."),
         "notebooks": ("campanion.notebooks.__main__:notebooks", "Run and check the notebooks."),
     },
@@ -197,7 +197,7 @@ def maps(checkpoint: str, out: Path, method: str | None, limit: int | None, devi
 @click.argument("checkpoint")
 @_DEVICE
 def keep(checkpoint: str, device: str) -> None:
-    """Copy a finished training into the repository: its card, and its weights or, of large ones, its maps."""
+    """Copy a finished training run into the repository: its card, and its weights or, of large ones, its maps."""
     from campanion.experiments.learned import keep as copy
 
     print("\n".join(str(file) for file in copy(checkpoint, device)))

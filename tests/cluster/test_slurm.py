@@ -95,9 +95,9 @@ def test_a_killed_job_and_a_killed_snakemake_are_gone_on_with(slurm: OneNode, ch
     )  # fmt: skip
     histories = [(checkout / file).with_name("history.csv") for file in files]
     deadline = time.monotonic() + 600
-    while not any(history.is_file() for history in histories):  # one epoch of one training has ended
-        assert time.monotonic() < deadline, "no training got going"
-        assert started.poll() is None, "Snakemake ended before a training got going"
+    while not any(history.is_file() for history in histories):  # one epoch of one training run has ended
+        assert time.monotonic() < deadline, "no training run got going"
+        assert started.poll() is None, "Snakemake ended before a training run got going"
         time.sleep(0.2)
     os.killpg(started.pid, signal.SIGKILL)  # before it can hand in the next job
     started.wait()

@@ -1,4 +1,4 @@
-"""Intervals over images, trainings and networks: against other implementations, and how often they hold the truth."""
+"""Intervals over images, training runs and networks: against other implementations, and how often they hold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import stats
 
 
 def errors(seed: int, shares: list[float], n: int = 2000) -> np.ndarray:
-    """Errors of some trainings on images of which some are hard for all of them."""
+    """Errors of some training runs on images of which some are hard for all of them."""
     generator = np.random.default_rng(seed)
     hard = generator.random(n) < 0.1
     return np.stack([100.0 * (hard | (generator.random(n) < share)) for share in shares])
@@ -21,8 +21,8 @@ def test_over_images_the_interval_is_that_of_the_bootstrap() -> None:
     rows = [
         {"method": name, "image": i, "error": value}
         for name, values in (("a", a), ("b", b))
-        for training in values
-        for i, value in enumerate(training)
+        for run in values
+        for i, value in enumerate(run)
     ]
     frame = pd.DataFrame(rows)
     mean = summarise(frame, "error").set_index("method").loc["a"]
@@ -35,7 +35,7 @@ def test_over_images_the_interval_is_that_of_the_bootstrap() -> None:
 
 
 def test_trainings_alone_give_welchs_interval() -> None:
-    """Where all images of a training have one error, only the trainings vary."""
+    """Where all images of a training run have one error, only the runs vary."""
     a, b = (np.repeat(np.array(v)[:, None], 50, 1) for v in ([6.1, 6.9, 6.4], [5.2, 5.9, 5.5, 5.0]))
     expected = stats.ttest_ind(a[:, 0], b[:, 0], equal_var=False).confidence_interval()
     found = combine([(1, a), (-1, b)])
@@ -47,7 +47,7 @@ def test_trainings_alone_give_welchs_interval() -> None:
 
 
 def test_the_interval_of_both_covers_the_truth_about_as_often_as_it_says() -> None:
-    """Trainings with errors of their own (sd 1 point) on images drawn anew."""
+    """Training runs with errors of their own (sd 1 point) on images drawn anew."""
     generator, hits = np.random.default_rng(3), 0
     for _ in range(300):
         share = np.clip(generator.normal(0.10, 0.01, 3), 0, 1)

@@ -146,7 +146,7 @@ def test_every_command_of_the_authors(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (about["method"], about["sha256"], found.shape) == ("lfi_cam", facts["sha256"], (6, 32, 32))
     network = load_trained(checkpoints[0])
     part = open_part(learned.config_of(checkpoints[0], limit=6), "test")
-    (pixels,) = part.pictures.batches([Draw(torch.arange(6))])
+    (pixels,) = part.images.batches([Draw(torch.arange(6))])
     images = normalise(pixels, network.preprocess.mean, network.preprocess.std)
     torch.testing.assert_close(explain(network, images, methods=("lfi_cam",)).maps["lfi_cam"], found)
     capsys.readouterr()
@@ -168,7 +168,7 @@ def test_accuracy_counts_every_image_once(tiny: dict) -> None:
     measured = evaluate(network, part, batch=8)  # 8, 8 and 5
     assert network.training
     network.eval()
-    (pixels,) = part.pictures.batches([Draw(torch.arange(21))])
+    (pixels,) = part.images.batches([Draw(torch.arange(21))])
     with torch.no_grad():
         logits = network(normalise(pixels, IMAGENET_MEAN, IMAGENET_STD))
     assert measured["n"] == 21

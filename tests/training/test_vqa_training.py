@@ -47,11 +47,11 @@ def vqa_folder(places: Path) -> Path:
 def test_pairs_name_image_text_and_answer() -> None:
     data = SceneQuestions(6)
     pairs = Pairs.of(data)
-    for question, label, (picture, text, answer) in zip(data.questions, data.labels, pairs.rows.tolist(), strict=True):
+    for question, label, (image, text, answer) in zip(data.questions, data.labels, pairs.rows.tolist(), strict=True):
         assert pairs.texts[text] == question.text
-        assert pairs.pictures.ids[picture] == question.picture
+        assert pairs.images.ids[image] == question.picture
         assert answer == label
-    assert pairs.pictures.ids == QuestionImages(data).ids
+    assert pairs.images.ids == QuestionImages(data).ids
 
 
 def test_accuracy_by_type() -> None:

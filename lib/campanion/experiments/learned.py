@@ -27,7 +27,7 @@ from campanion.training.cell import Cell, by_network, longest
 from campanion.training.parts import Part, evaluate, open_part
 from campanion.training.settings import Config, config_of_card
 
-SEED = 0  # of what a study of trainings draws
+SEED = 0  # of what a study of training runs draws
 LEARNED = {"lfi": "lfi_cam", "abn": "abn"}
 SMALL = 2_000_000  # bytes of weights that are committed
 
@@ -97,7 +97,7 @@ def _read(path: Path) -> Trained:
 def grid_result(
     notebook: str, mode: str, cells: Iterable[Cell], measure: Callable[[list[Cell]], dict | None], lacking: str
 ) -> dict:
-    """A result with a run for each data set and network of ``cells``, of the longest trainings that can answer.
+    """A result with a run for each data set and network of ``cells``, of the longest training runs that can answer.
 
     Raises:
         MissingData: ``measure`` makes none; says ``lacking``.
@@ -113,7 +113,7 @@ def grid_result(
 
 
 def range_of(top1: Sequence[float], network: str, tested: str) -> dict[str, object]:
-    """Several trainings of a network in the place of a provenance's weights: their number and their accuracies."""
+    """Several training runs of a network in the place of a provenance's weights: their number and their accuracies."""
     spread = f"top-1 {min(top1):.1f} to {max(top1):.1f} % on {tested}"
     return {"name": f"of {len(top1)} training runs of {network}", "accuracy": spread}
 
@@ -210,7 +210,7 @@ def maps_dir() -> Path:
 
 
 def keep(path: str | Path, device: str = "cpu") -> list[Path]:
-    """Copy a finished training to where it is committed; returns the files.
+    """Copy a finished training run to where it is committed; returns the files.
 
     Its card in any case; the weights where they have at most :data:`SMALL` bytes, else the learned maps of all test
     images, which is what LFI-CAM's Fig. 6 needs of it.
@@ -232,7 +232,7 @@ def batches_of(part: Part, network: nn.Module, size: int, what: str, device: str
     """The test images as the network takes them, ``size`` at a time."""
     draws = [Draw(indices) for indices in torch.arange(len(part.labels)).split(size)]
     mean, std = network.preprocess.mean, network.preprocess.std
-    for pixels in track(part.pictures.batches(draws), what, total=len(draws), unit="batch"):
+    for pixels in track(part.images.batches(draws), what, total=len(draws), unit="batch"):
         yield normalise(pixels.to(device), mean, std)
 
 

@@ -70,7 +70,7 @@ def run_snakemake(
     words += ["--quiet", "host", "reason", "--rerun-triggers", "mtime", "params"]
     if profile is not None:
         words += ["--profile", str(profile.resolve()), *(["--cores", str(cores)] if cores else []), *_status(profile)]
-    else:  # one full run at a time, and so many trainings share a GPU
+    else:  # one full run at a time, and so many training runs share a GPU
         words += ["--cores", str(cores or "all"), "--resources", "card=1", "gpu_cells=4"]
     words += ["--dry-run"] if dry else []
     given = {"mode": mode, "limit": limit, "scale": scale, "targets": ",".join(wanted)}

@@ -81,7 +81,7 @@ _MAY = {"level": ("at_least", "at_most"), "as_printed": ("misprints", "printed_a
 
 
 class Setting(Model):
-    """A network on a data set, trained for so many epochs where the claim is about trainings."""
+    """A network on a data set, trained for so many epochs where the claim is about training runs."""
 
     network: Names
     data: Names

@@ -38,7 +38,7 @@ def head(model: str) -> str:
     """Whether the part after the explained layer has hidden layers, is nearly linear, or linear.
 
     Networks that are not listed and whose name begins with ``vgg`` have hidden layers; the other CNN families of
-    torchvision, and what was trained here on small pictures, end in a mean over positions and one linear layer.
+    torchvision, and what was trained here on small images, end in a mean over positions and one linear layer.
 
     >>> head("squeezenet1_1")
     'nearly linear'
@@ -57,7 +57,7 @@ def name(model: str) -> str:
     if model in NETWORKS:
         return NETWORKS[model][0]
     parts = model.split("_")
-    if len(parts) > 3 and parts[1] in NETWORKS:  # a training: data_network_kind_rate_seed_epochs
+    if len(parts) > 3 and parts[1] in NETWORKS:  # a training run: data_network_kind_rate_seed_epochs
         kind = parts[2].replace("lfi-", "LFI-CAM (") + ")" if parts[2].startswith("lfi-") else parts[2].upper()
         return f"{name(parts[1])}, {kind}"
     for start, printed in _FAMILIES.items():

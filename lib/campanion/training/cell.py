@@ -1,4 +1,4 @@
-"""One training of the grid: its settings and name, whether it is finished, what is left of it."""
+"""One training run of the grid: its settings and name, whether it is finished, what is left of it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from campanion.models.load import read_card
 from campanion.training.checkpoint import read_history
 from campanion.training.settings import FOLDER, Config, difference
 
-LEAST = 3  # finished trainings of a method that an interval needs
+LEAST = 3  # finished training runs of a method that an interval needs
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of the grid.
+    """One training run of the grid.
 
     Attributes:
         config: its settings, with a name.
@@ -53,7 +53,7 @@ class Cell:
 
     @property
     def card(self) -> Path:
-        """The card of the training: committed, alone where the weights are too large for it, or beside the weights."""
+        """The training run's card: committed, alone where the weights are too large for it, or beside the weights."""
         committed = paths.checkpoints_dir() / f"{self.name}.json"
         return committed if committed.is_file() else self.checkpoint.with_suffix(".json")
 
@@ -64,7 +64,7 @@ class Cell:
 
     @property
     def done(self) -> bool:
-        """Is the training finished: is its checkpoint there, or its card committed?
+        """Is the training run finished: is its checkpoint there, or its card committed?
 
         Raises:
             ValueError: it is there, but was trained with other settings; names them.
@@ -77,7 +77,7 @@ class Cell:
 
     @property
     def history(self) -> pd.DataFrame | None:
-        """The learning curves of a training that has ended an epoch here."""
+        """The learning curves of a training run that has ended an epoch here."""
         try:
             return read_history(self.config.place)
         except MissingData:
@@ -114,7 +114,7 @@ def by_network(cells: Iterable[Cell]) -> list[list[Cell]]:
 
 
 def longest(groups: Iterable[list[Cell]]) -> list[list[Cell]]:
-    """Of groups that differ in their epochs alone, the longest trainings that can answer, else the shortest.
+    """Of groups that differ in their epochs alone, the longest training runs that can answer, else the shortest.
 
     Longer ones can once three networks of each method (or as many as are asked for) are finished: an interval needs so
     many.

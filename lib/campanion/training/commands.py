@@ -11,7 +11,7 @@ import click
 
 from campanion.errors import unknown
 
-# Trainings that no file of configs/ describes: the function that runs each, and the arguments that name it.
+# Training runs that no file of configs/ describes: the function that runs each, and the arguments that name it.
 _TRAININGS = {
     "voc_vgg16": ("campanion.training.voc:run", {"head": "vgg16"}),
     "voc_mlp": ("campanion.training.voc:run", {"head": "mlp"}),
@@ -26,7 +26,7 @@ _TRAININGS = {
 @click.argument("settings", nargs=-1, metavar="[SETTING=VALUE]...")
 @click.option("--show", is_flag=True, help="Print the settings and the run's folder; train nothing.")
 def train(config: str, settings: Sequence[str], show: bool) -> None:
-    """Train a network; the same command continues a training that was stopped.
+    """Train a network; the same command continues a training run that was stopped.
 
     CONFIG is a YAML file, the name of one in configs/, or one of voc_vgg16, voc_mlp, voc_linear, vqa_scenes and
     vqa_v2. Settings such as lr=0.07 seed=1 come on top. Many processes:
@@ -49,7 +49,7 @@ def train(config: str, settings: Sequence[str], show: bool) -> None:
 
 
 def _train_named(name: str, changes: dict[str, object], show: bool) -> None:
-    """Run a training of :data:`_TRAININGS`; its settings are the other arguments of its function."""
+    """Carry out a training run of :data:`_TRAININGS`; its settings are the other arguments of its function."""
     from pydantic import ValidationError, validate_call
 
     place, fixed = _TRAININGS[name]
@@ -73,8 +73,8 @@ def _train_named(name: str, changes: dict[str, object], show: bool) -> None:
 @click.option("--scale", help="quick, brief, reduced, short or paper (default: short with a GPU, else reduced).")
 @click.option("--table", "tables", multiple=True, help="Only what this table or figure uses; may be repeated.")
 @click.option("--notebook", "keys", multiple=True, help="Only what this notebook uses; may be repeated.")
-@click.option("--only", metavar="NAME", help="This training alone.")
-@click.option("--run", "run_missing", is_flag=True, help="Train what is missing; a training that was stopped goes on.")
+@click.option("--only", metavar="NAME", help="This training run alone.")
+@click.option("--run", "run_missing", is_flag=True, help="Train what is missing; a run that was stopped goes on.")
 def grid(scale: str | None, tables: Sequence[str], keys: Sequence[str], only: str | None, run_missing: bool) -> None:
     """List the training runs behind LFI-CAM's tables and their hours, or run those that are missing."""
     from campanion.training.grid import cells, tables_of, train_cells

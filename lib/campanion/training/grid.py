@@ -1,4 +1,4 @@
-"""The trainings behind LFI-CAM's tables and figures: one list of cells (``configs/grids/lfi.yaml``) at several scales.
+"""The training runs behind LFI-CAM's tables and figures: one list of cells (``configs/grids/lfi.yaml``), many scales.
 
 ====================================================  ==============================
 ``python -m campanion grid [--scale S] [--table T]``  what is missing, and its hours
@@ -6,7 +6,7 @@
 ====================================================  ==============================
 
 A scale is ``quick`` (generated scenes), ``brief`` or ``reduced`` (a CPU), ``short`` (a GPU) or ``paper`` (the paper's
-recipe); by default ``short`` where there is a GPU and else ``reduced``. A cell is one training with one checkpoint,
+recipe); by default ``short`` where there is a GPU and else ``reduced``. A cell is one training run with one checkpoint,
 however many tables use it.
 """
 
@@ -24,7 +24,7 @@ from campanion.training.settings import Config, attention_of, make_config
 
 #: What uses the cells, by the beginning of the notebook's name.
 TABLES = {"11": "table1", "12": "table2", "13": "table3", "14": "fig6", "15": "fig3", "16": "fig5"}
-#: Shorter trainings that a page shows until those of a scale are finished.
+#: Shorter training runs that a page shows until those of a scale are finished.
 STANDS_IN = {"reduced": "brief"}
 _CROSSED = ("data", "network", "method")
 _OTHER = ("tables", "method", "lr_seed")

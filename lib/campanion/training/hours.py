@@ -16,14 +16,14 @@ from campanion.training.cell import Cell, read_grid
 from campanion.training.grid import cells
 from campanion.training.settings import attention_of
 
-#: Network, method and side of the images: trainings that are alike in these are equally fast.
+#: Network, method and side of the images: training runs that are alike in these are equally fast.
 Kind = tuple[str, str, int]
 #: Images per second, and where the number is from.
 Speed = tuple[float, str]
 
 
 def device_kind(cell: Cell) -> str:
-    """``"gpu"`` or ``"cpu"``: where a training will run on this machine."""
+    """``"gpu"`` or ``"cpu"``: where a training run will be on this machine."""
     return "cpu" if cell.config.device == "cpu" or not torch.cuda.is_available() else "gpu"
 
 
@@ -36,17 +36,17 @@ def multiply_adds(network: str, method: str, size: int, classes: int = 10) -> fl
     Args:
         network: of :func:`campanion.models.build_model`.
         method: of the grid, such as ``lfi-paper``.
-        size: side of the pictures.
+        size: side of the images.
         classes: C.
     """
     with torch.device("meta"):
         model = build_model(network, **attention_of(method), num_classes=classes)
-        pictures = torch.empty(2, 3, size, size)
+        images = torch.empty(2, 3, size, size)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.forward = nn.Identity().forward  # slow on tensors without storage, and no product to count
     with FlopCounterMode(display=False) as counter:
-        model(pictures)
+        model(images)
     return 3 * counter.get_total_flops() / 2 / 2
 
 
@@ -56,7 +56,7 @@ def kind_of(cell: Cell) -> Kind:
 
 
 def measured(device: str) -> dict[Kind, Speed]:
-    """Speeds of one process on ``"cpu"`` or ``"gpu"``: of the grid's trainings here, else those of the YAML file."""
+    """Speeds of one process on ``"cpu"`` or ``"gpu"``: of the grid's training runs here, else the YAML file's."""
     grid = read_grid()
     speeds: dict[Kind, Speed] = {
         (row["network"], row["method"], row["size"]): (float(row["images_per_s"]), "measured before")
@@ -112,10 +112,10 @@ def listing(chosen: Sequence[Cell]) -> str:
     for cell, time, source in hours(chosen):
         (absent if cell.missing_data else todo).append((cell, time, source))
     done = len(chosen) - len(todo) - len(absent)
-    lines = [f"Trainings of scale {chosen[0].scale}: {len(chosen)}, of which {done} are done."]
+    lines = [f"Training runs of scale {chosen[0].scale}: {len(chosen)}, of which {done} are done."]
     if todo:
         wide = max(len(cell.name) for cell, _, _ in todo)
-        lines += ["", f"{'missing':{wide}s}  epochs   pictures left   hours  speed"]
+        lines += ["", f"{'missing':{wide}s}  epochs     images left   hours  speed"]
         for cell, time, source in todo:
             ended = f"{cell.epochs}/{cell.config.numbers.epochs}"
             rate = f"{cell.images / time / 3600:,.0f}/s" if time else "-"  # trained, but its checkpoint is not written
@@ -132,7 +132,7 @@ def assumed_hours(scale: str, table: str, gpus: int = 8) -> pd.DataFrame:
     """Hours that a whole table would take on ``gpus`` GPUs: an estimate from the YAML file's assumption.
 
     Returns:
-        One row per training: ``network``, ``method``, ``size``, ``epochs``, ``multiply_adds`` (10^9 of a step, per
+        One row per training run: ``network``, ``method``, ``size``, ``epochs``, ``multiply_adds`` (10^9 of a step, per
         image), ``gpu_hours`` and ``hours``.
     """
     rows = []
@@ -149,8 +149,8 @@ def not_run_here(scale: str, table: str, networks: Sequence[str]) -> pd.DataFram
     """What a table prints of ``networks`` and this project has not trained: the commands, and estimated hours.
 
     Returns:
-        One row per training: ``network``, ``data``, ``method``, ``core_hours`` (one CPU core, by multiply-adds from the
-        speeds that the YAML file states), ``gpu_hours`` (one GPU, by its assumption) and ``command``.
+        One row per training run: ``network``, ``data``, ``method``, ``core_hours`` (one CPU core, by multiply-adds from
+        the speeds that the YAML file states), ``gpu_hours`` (one GPU, by its assumption) and ``command``.
     """
     stated = {
         (s["network"], s["method"], s["size"]): (float(s["images_per_s"]), "") for s in read_grid()["speeds"]["cpu"]

@@ -123,7 +123,7 @@ class Run:
         steps = self.recipe.epochs * self.batches
         label = f"epoch {epoch + 1} of {self.recipe.epochs}"
         shown = track(batches, label, unit="batch") if self.accelerator.is_main_process else batches
-        pixels_of = self.train.pictures.batches(self._draws(batches, epoch))
+        pixels_of = self.train.images.batches(self._draws(batches, epoch))
         for step, (whole, pixels) in enumerate(zip(shown, pixels_of, strict=True), start=epoch * self.batches):
             for group in self.optimiser.param_groups:
                 group["lr"] = learning_rate(self.recipe, step, steps)
@@ -170,9 +170,7 @@ class Run:
     def go(self) -> dict[str, object]:
         """Train what is missing and write the checkpoint; its facts (in the first process; others: an empty dict)."""
         main = self.accelerator.is_main_process
-        with (
-            locked(self.config.place / "lock") if main else nullcontext()
-        ):  # another training of this run is waited for
+        with locked(self.config.place / "lock") if main else nullcontext():  # another process of this run is waited for
             return self._go(main)
 
     def _go(self, main: bool) -> dict[str, object]:

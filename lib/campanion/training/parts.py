@@ -27,7 +27,7 @@ SCENES = {"train": 5000, "test": 1000}
 class Part:
     """Training or test images with their labels [N], as a run uses them."""
 
-    pictures: MemoryImages | StreamedImages
+    images: MemoryImages | StreamedImages
     labels: Tensor
     ids: tuple[str, ...]
     card: str
@@ -59,11 +59,11 @@ def open_part(config: Config, split: str, device: str | torch.device = "cpu") ->
     if memory is None:
         memory = len(indices) * config.pixels**2 * 3 <= MEMORY
     kind = MemoryImages if memory else StreamedImages
-    pictures = kind(data, config.pixels, indices, device, config.threads)
+    images = kind(data, config.pixels, indices, device, config.threads)
     labels = torch.tensor([data.labels[i] for i in indices])
     used = "" if len(indices) == len(data) else f", {len(indices):,} of them"
     ids = tuple(data.ids[i] for i in indices)
-    return Part(pictures, labels, ids, f"{data.card.rstrip('.')}{used}", tuple(data.class_names))
+    return Part(images, labels, ids, f"{data.card.rstrip('.')}{used}", tuple(data.class_names))
 
 
 @torch.no_grad()
@@ -74,7 +74,7 @@ def evaluate(
 
     Args:
         network: with ``.preprocess``; on the accelerator's device.
-        part: the pictures.
+        part: the images.
         batch: images at a time in one process.
         accelerator: of the run, which shares the images out; None: this process alone.
         precision: ``"fp32"`` or ``"bf16"``.
@@ -91,7 +91,7 @@ def evaluate(
     batches = [share for share in shares if len(share)]
     sums = torch.zeros(3, device=device)
     with eval_mode(network), half_precision(device.type, precision == "bf16") as cast:
-        for indices, pixels in zip(batches, part.pictures.batches(map(Draw, batches)), strict=True):
+        for indices, pixels in zip(batches, part.images.batches(map(Draw, batches)), strict=True):
             images = normalise(pixels.to(device), network.preprocess.mean, network.preprocess.std)
             logits, targets = network(cast(images)).float(), part.labels[indices].to(device)
             loss, right = F.cross_entropy(logits, targets, reduction="sum"), (logits.argmax(1) == targets).sum()

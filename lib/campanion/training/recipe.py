@@ -1,4 +1,4 @@
-"""The numbers of one training: the paper's recipe, a short one, and one for fine-tuning.
+"""The numbers of one training run: the paper's recipe, a short one, and one for fine-tuning.
 
 =====================  ==============================================  ==============================================
                        ``paper`` (LFI-CAM, section 4.1)                ``short``
@@ -40,10 +40,10 @@ class Checked(BaseModel):
 
 
 class Recipe(Checked):
-    """The numbers of one training.
+    """The numbers of one training run.
 
     Attributes:
-        epochs: passes over the training pictures.
+        epochs: passes over the training images.
         batch: images of a step, over all processes.
         lr: highest learning rate.
         schedule: ``"steps"`` (divided by 10 at ``drops``), ``"one_cycle"`` or ``"cosine"``.

@@ -87,7 +87,7 @@ def run(
         name, {"design": asdict(design), "recipe": recipe.as_dict(), "seed": seed, "data": [learnt.card, limit]}
     )
     pairs = Pairs.of(learnt)
-    train(model, see(model, pairs.pictures), pairs, recipe, seed, place)
+    train(model, see(model, pairs.images), pairs, recipe, seed, place)
     state, about = stored(model)
     facts: dict[str, object] = {
         "name": name,
@@ -106,7 +106,7 @@ def run(
 
     def measured(path: Path) -> dict[str, object]:
         network, asked = load_vqa(name, weights=path, device=device), Pairs.of(held)
-        return {"accuracy": accuracy(held, predict(network, see(network, asked.pictures), asked))}
+        return {"accuracy": accuracy(held, predict(network, see(network, asked.images), asked))}
 
     facts = write_checkpoint(folder / f"{name}.safetensors", state, facts, measured, about)
     shutil.rmtree(place)

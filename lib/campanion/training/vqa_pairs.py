@@ -25,27 +25,27 @@ class Pairs:
 
     texts: list[str]
     rows: Tensor
-    pictures: QuestionImages
+    images: QuestionImages
 
     @classmethod
     def of(cls, data: QuestionSet) -> Pairs:
         """The pairs of ``data``, sorted by image as :class:`QuestionImages` lists them."""
-        pictures = QuestionImages(data)
+        images = QuestionImages(data)
         texts = sorted({q.text for q in data.questions})
-        place = {name: i for i, name in enumerate(pictures.ids)}
+        place = {name: i for i, name in enumerate(images.ids)}
         at = {text: i for i, text in enumerate(texts)}
         rows = [
             (place[q.picture], at[q.text], -1 if label is None else label)
             for q, label in zip(data.questions, data.labels, strict=True)
         ]
-        return cls(texts, torch.tensor(rows), pictures)
+        return cls(texts, torch.tensor(rows), images)
 
 
 @torch.no_grad()
 def predict(model: VQA, see: Callable[[Tensor], Tensor], pairs: Pairs) -> Tensor:
     """The class [N] that the network in eval mode answers to each pair."""
     device = next(model.parameters()).device
-    seen = torch.cat([see(i) for i in torch.arange(len(pairs.pictures)).split(250)])
+    seen = torch.cat([see(i) for i in torch.arange(len(pairs.images)).split(250)])
     read = torch.cat([model.question(part) for part in model.encode(pairs.texts).split(1000)])
     parts = [part.to(device).T for part in pairs.rows.split(1000)]
     return torch.cat([model.classifier(seen[image] * read[text]).argmax(1).cpu() for image, text, _ in parts])
@@ -61,26 +61,26 @@ def accuracy(data: QuestionSet, predicted: Tensor) -> dict[str, dict[str, float 
     return {name: {**part.drop(columns="type").mean().to_dict(), "n": len(part)} for name, part in groups.items()}
 
 
-def see_scenes(model: VQA, pictures: QuestionImages) -> Callable[[Tensor], Tensor]:
+def see_scenes(model: VQA, images: QuestionImages) -> Callable[[Tensor], Tensor]:
     """From indices of scenes to the network's vectors of them: all are drawn once, and the frozen stem is run once."""
-    cnn, pixels = model.picture.cnn, MemoryImages(pictures, SIZE).pixels
+    cnn, pixels = model.picture.cnn, MemoryImages(images, SIZE).pixels
     device = next(model.parameters()).device
 
-    def images(indices: Tensor) -> Tensor:
+    def normalised(indices: Tensor) -> Tensor:
         return normalise(pixels[indices].to(device), MEAN, STD)
 
     with torch.no_grad():
-        stem = torch.cat([cnn.stem(images(part)).half() for part in torch.arange(len(pixels)).split(250)])
-    return lambda i: F.normalize(cnn.read(stem[i].float(), images(i)), dim=1)
+        stem = torch.cat([cnn.stem(normalised(part)).half() for part in torch.arange(len(pixels)).split(250)])
+    return lambda i: F.normalize(cnn.read(stem[i].float(), normalised(i)), dim=1)
 
 
-def see_features(model: VQA, pictures: QuestionImages) -> Callable[[Tensor], Tensor]:
+def see_features(model: VQA, images: QuestionImages) -> Callable[[Tensor], Tensor]:
     """From indices to the vectors of images, by the last layer alone: the frozen rest was run once, features kept."""
     device = next(model.parameters()).device
     trunk = load_model(model.design.cnn, device=str(device))
     name = last_linear(trunk)
     trunk.set_submodule(name, nn.Identity())
     trunk.target_layer = name
-    (kept,) = features(trunk, pictures, range(len(pictures)), ("whole",), str(device))
+    (kept,) = features(trunk, images, range(len(images)), ("whole",), str(device))
     last = model.picture.cnn.get_submodule(name)
     return lambda i: F.normalize(last(torch.from_numpy(kept[i.numpy()]).to(device).float()), dim=1)
