@@ -1,4 +1,4 @@
-"""Errors of finished trainings: known image by image, with intervals that count images and trainings."""
+"""Errors of finished training runs: known image by image, with intervals that count images and runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tiny(folder: Path, method: str, seed: int = 0) -> Cell:
 
 
 def errors(seed: int, shares: list[float], n: int = 2000) -> np.ndarray:
-    """Errors of some trainings on images of which some are hard for all of them."""
+    """Errors of some training runs on images of which some are hard for all of them."""
     generator = np.random.default_rng(seed)
     hard = generator.random(n) < 0.1
     return np.stack([100.0 * (hard | (generator.random(n) < share)) for share in shares])
@@ -93,7 +93,7 @@ def test_printed_differences_are_the_tables_changes() -> None:
 
 
 def test_a_detectable_difference_is_found_in_about_four_cases_of_five() -> None:
-    """By lot: four trainings of each of two methods, whose errors differ by what is said to be detectable."""
+    """By lot: four training runs of each of two methods, whose errors differ by what is said to be detectable."""
     rng, drawn = np.random.default_rng(0), []
     for _ in range(500):
         shared = rng.normal(30, 5, 400)  # the images are as hard for both

@@ -51,7 +51,7 @@ def test_from_cells_to_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("CAMPANION_RESULTS", str(tmp_path / "results"))
     monkeypatch.setattr(paths, "out_dir", lambda: tmp_path / "out")
     monkeypatch.setitem(run_data.SCENES, "test", 9)
-    monkeypatch.setattr(fin_study, "QUICK_PICTURES", 9)
+    monkeypatch.setattr(fin_study, "QUICK_IMAGES", 9)
     cells = [
         cell(tmp_path, fin="frozen"),
         cell(tmp_path, fin="none"),
@@ -92,7 +92,7 @@ def test_from_cells_to_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(rows) == 3 * 3 * 3
     differences = {(d["method"], d["reference"], d["metric"]): d for d in run["differences"]}
     found = differences["lfi-paper-finnone", "lfi-paper-finfrozen", "top1_error"]
-    assert found["low"] is None  # one training of each: another could be anywhere
+    assert found["low"] is None  # one training run of each: another could be anywhere
     assert run["extra"]["seeds"]["lfi-paper"] == [0, 1]
 
 

@@ -229,7 +229,7 @@ def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.Monkey
     (one,) = finished([cells[0].checkpoint])
     maps, ids, side = learned_maps(one, 7)
     model, part = load_trained(one.path), open_part(config_of(one.path, 7), "test")
-    pixels = next(part.pictures.batches([learned.Draw(torch.arange(7))]))
+    pixels = next(part.images.batches([learned.Draw(torch.arange(7))]))
     images = normalise(pixels, model.preprocess.mean, model.preprocess.std)
     whole = explain(model, images, methods="lfi_cam").maps["lfi_cam"]
     torch.testing.assert_close(learned.enlarged(maps, side), whole)

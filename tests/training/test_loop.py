@@ -157,7 +157,7 @@ def test_every_command_of_the_authors(tmp_path: Path, capsys: pytest.CaptureFixt
     mapfiles.save_maps(found.flip(0), about["ids"][::-1], {"method": "lfi_cam"}, turned)
     assert mapfiles.iou_of(maps[0], turned).tolist() == [1.0] * 6  # images are matched by their ids
     mapfiles.save_maps(found[:5], about["ids"][:5], {"method": "lfi_cam"}, turned)
-    with pytest.raises(ValueError, match="different pictures"):
+    with pytest.raises(ValueError, match="different images"):
         mapfiles.iou_of(maps[0], turned)
 
 

@@ -1,7 +1,7 @@
 """Notebooks 11, 12 and 13: top-1 errors of the grid's finished training runs, with intervals.
 
-A training's errors are known image by image. The error of a method is the mean over its training runs (seeds) and over
-images; its interval counts both sources of chance (:mod:`campanion.results.statistics`). With one training, what a
+A training run's errors are known image by image. The error of a method is the mean over its runs (seeds) and over
+images; its interval counts both sources of chance (:mod:`campanion.results.statistics`). With one training run, what a
 second would have given is not known: its error has an interval over images alone, and its differences have none.
 """
 
@@ -63,14 +63,14 @@ def _runs(mode: str, table: str, scale: str | None, device: str) -> list[dict]:
     runs += [_run(done, mode, device) for group in trained if (done := [c for c in group if c.done])]
     if not runs:
         raise MissingResult(
-            f"No training of scale {scale} is finished that {table} needs: "
+            f"No training run of scale {scale} is finished that {table} needs: "
             f"`python -m campanion grid --scale {scale} --table {table} --run` trains."
         )
     return runs
 
 
 def not_run(result: Mapping, table: str) -> list[str]:
-    """Names of the grid's trainings that a result lacks, of the scales that it has or stands in for."""
+    """Names of the grid's training runs that a result lacks, of the scales that it has or stands in for."""
     trained = [cell for run in result["runs"] for cell in run.get("extra", {}).get("cells", ())]
     whole = {short: scale for scale, short in STANDS_IN.items()}
     scales = dict.fromkeys(whole.get(cell["scale"], cell["scale"]) for cell in trained) or ["reduced"]
@@ -80,7 +80,7 @@ def not_run(result: Mapping, table: str) -> list[str]:
 
 @torch.no_grad()
 def correct_of(cell: Cell, part: Part, device: str | torch.device = "cpu") -> np.ndarray:
-    """Whether the finished training is right about each image of ``part``, bool [N]; its file's weights, float32."""
+    """Whether the finished training run is right about each image of ``part``, bool [N]; its file's float32 weights."""
     network = load_trained(cell.checkpoint, device)
     batches = batches_of(part, network, BATCH, cell.name, device)
     found = [network(images).argmax(1).cpu() for images in batches]
@@ -115,11 +115,11 @@ def summary(errors: Mapping[str, Mapping[int, np.ndarray]]) -> tuple[list[dict],
         errors: of each method, by seed: error of each image in per cent (0 or 100), [N], images in the same order.
 
     Returns:
-        Rows of ``top1_error`` (``sd``: over trainings); differences of every pair of methods; and a dictionary:
-        ``pictures``, the differences with intervals over images alone; ``per_seed``, the same for trainings of one
+        Rows of ``top1_error`` (``sd``: over training runs); differences of every pair of methods; and a dictionary:
+        ``pictures``, the differences with intervals over images alone; ``per_seed``, the same for runs of one
         seed, which share the order of the images and their augmentations; ``detectable``, one number per difference.
     """
-    rows, differences, pictures, per_seed, least = [], [], [], [], []
+    rows, differences, over_images, per_seed, least = [], [], [], [], []
     for method, seeds in errors.items():
         stacked = np.stack(list(seeds.values()))
         found = combine([(1, stacked)])
@@ -136,20 +136,20 @@ def summary(errors: Mapping[str, Mapping[int, np.ndarray]]) -> tuple[list[dict],
         head = {"method": one, "reference": other, "metric": "top1_error", "mean": found["mean"]}
         head["n"] = arms[0][1].shape[1]
         differences.append({**head, "low": found["low"], "high": found["high"]})
-        pictures.append({**head, "low": found["low_images"], "high": found["high_images"]})
+        over_images.append({**head, "low": found["low_images"], "high": found["high_images"]})
         least.append(detectable(*(values for _, values in arms)))
         for seed in sorted(set(errors[one]) & set(errors[other])):
             found = combine([(1, errors[one][seed][None]), (-1, errors[other][seed][None])])
             bounds = {"low": found["low_images"], "high": found["high_images"]}
             per_seed.append({**head, "seed": seed, "mean": found["mean"], **bounds})
-    return rows, differences, {"pictures": pictures, "per_seed": per_seed, "detectable": least}
+    return rows, differences, {"pictures": over_images, "per_seed": per_seed, "detectable": least}
 
 
 def detectable(one: np.ndarray, other: np.ndarray, power: float = 0.8) -> float | None:
-    r"""The difference that so many trainings and images find: its 95 % interval leaves 0 out in ``power`` of cases.
+    r"""The difference that so many training runs and images find: its 95 % interval leaves 0 out in ``power`` of cases.
 
     :math:`(t_{\nu, 0.975} + t_{\nu, power})` standard errors of :func:`campanion.results.statistics.combine`. None
-    where a method has one training.
+    where a method has one training run.
 
     Args:
         one, other: errors [S, N] of two methods on the same images.
@@ -157,9 +157,9 @@ def detectable(one: np.ndarray, other: np.ndarray, power: float = 0.8) -> float 
     if min(len(one), len(other)) < 2:
         return None
     images = (one.mean(0) - other.mean(0)).var(ddof=1) / one.shape[1]
-    trainings = [(values.mean(1).var(ddof=1) / len(values), len(values) - 1) for values in (one, other)]
-    total = images + sum(variance for variance, _ in trainings)
-    freedom = total**2 / max(sum(variance**2 / f for variance, f in trainings), 1e-300)
+    runs = [(values.mean(1).var(ddof=1) / len(values), len(values) - 1) for values in (one, other)]
+    total = images + sum(variance for variance, _ in runs)
+    freedom = total**2 / max(sum(variance**2 / f for variance, f in runs), 1e-300)
     return float((stats.t.ppf(0.975, freedom) + stats.t.ppf(power, freedom)) * total**0.5)
 
 

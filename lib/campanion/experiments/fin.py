@@ -40,7 +40,7 @@ from campanion.training.parts import SCENES, open_part
 #: L of eq. 9, the mean feature map (L with equal weights), and Grad-CAM of the same network.
 MAPS = ("lfi_cam", "mean_features", "grad_cam")
 STEP = 1 / 28
-QUICK_PICTURES = 40  # of which a quick run takes the error
+QUICK_IMAGES = 40  # of which a quick run takes the error
 
 
 def own_maps(network: LFICAM, images: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -105,9 +105,9 @@ def fin_study(
 
     Args:
         mode: ``"cached"`` reads the committed result; ``"quick"`` and ``"full"`` measure the networks of ``cells``.
-        cells: trainings with LFI-CAM, from :func:`campanion.training.grid.cells`, a run for each data set and network;
+        cells: training runs with LFI-CAM, of :func:`campanion.training.grid.cells`, a result for each set and network;
             those that are not done yet are named in the run's ``extra["missing"]``.
-        limit: images whose maps are measured (None: all; quick: 3 at most); the error is over all test pictures.
+        limit: images whose maps are measured (None: all; quick: 3 at most); the error is over all test images.
 
     Raises:
         MissingResult: cached, and there is no result.
@@ -134,19 +134,19 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
     data = _dataset(done[0])
     maps, wrong = [], {}
     for cell in done:
-        own = errors(cell, QUICK_PICTURES if mode == "quick" else None, device)
+        own = errors(cell, QUICK_IMAGES if mode == "quick" else None, device)
         wrong.setdefault(cell.method, {})[cell.config.seed] = own
     for cell in explained:
         network = load_trained(cell.checkpoint, device)
         rows, _ = per_image(QUESTION, QUESTION.subject(network, data), limit, fresh=mode == "quick")
         maps.append(rows.assign(method=cell.method))
-    pictures = pd.concat(maps, ignore_index=True)
+    measured = pd.concat(maps, ignore_index=True)
     name, settings = set_name(config.data, config.pixels), {"step": STEP, "baseline": "blur", "limit": limit}
     settings["checkpoints"] = {cell.name: read_card(cell.checkpoint)["sha256"] for cell in done}
-    write_rows(pictures, rows_path(name, config.network, "fin"), settings)
+    write_rows(measured, rows_path(name, config.network, "fin"), settings)
     top1 = [100 - own.mean() for seeds in wrong.values() for own in seeds.values()]
     weights, minutes = range_of(top1, config.network, f"{len(own):,} test images"), (time.monotonic() - start) / 60
-    record = provenance.collect(mode, name, pictures["image"].nunique(), weights, device, minutes, SEED, settings)
+    record = provenance.collect(mode, name, measured["image"].nunique(), weights, device, minutes, SEED, settings)
     extra = {
         "networks": {cell.method: cell.name for cell in explained},
         "seeds": {method: sorted(seeds) for method, seeds in wrong.items()},
@@ -154,7 +154,7 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
         "missing": [cell.name for cell in cells if not cell.done],
     }
     rows, differences, extra["errors"] = accuracy_summary(wrong)
-    means, paired_areas = summary(pictures)
+    means, paired_areas = summary(measured)
     return make_run(
         [*rows, *means.to_dict("records")],
         [*differences, *paired_areas.to_dict("records")],
@@ -162,10 +162,10 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
     )  # fmt: skip
 
 
-def summary(pictures: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def summary(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Means and paired differences of each map's areas, and means of what weighs the LFI-CAM map."""
-    named = pictures.assign(method=pictures["method"] + " " + pictures["map"])
-    weighed = pictures[pictures["map"] == "lfi_cam"]
+    named = rows.assign(method=rows["method"] + " " + rows["map"])
+    weighed = rows[rows["map"] == "lfi_cam"]
     areas = ["insertion", "deletion", "overall"]
     means = [summarise(named, areas), summarise(weighed, ["iou_with_mean", "unevenness"])]
     return pd.concat(means, ignore_index=True), paired(named, areas)

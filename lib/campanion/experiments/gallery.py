@@ -35,7 +35,7 @@ STEP = 1 / 28  # of the curves: FD-CAM's 3.6 % of the pixels
 
 def measure(
     model: nn.Module,
-    pictures: Mapping[str, Image.Image],
+    images: Mapping[str, Image.Image],
     classes: Mapping[str, Sequence[str]],
     methods: Sequence[str],
     step: int | float | None = STEP,
@@ -45,7 +45,7 @@ def measure(
 
     Args:
         model: from :func:`campanion.load_model`; its ``class_names`` name the classes.
-        pictures: images, by name.
+        images: PIL images, by name.
         classes: names of the classes to explain, by the image's name.
         methods: as :func:`campanion.cams.methods.parse` reads them.
         step: of insertion (from a blurred image) and deletion (to zeros), see
@@ -65,11 +65,11 @@ def measure(
     >>> rows = measure(model, {"chelsea": photograph("chelsea")}, PHOTOGRAPHS, ["grad_cam", "fd_cam"])
     """
     parsed = {name: parse(name) for name in methods}
-    targets = {name: _indices(model, name, classes) for name in pictures}
+    targets = {name: _indices(model, name, classes) for name in images}
     device, network = next(model.parameters()).device, fast(model, precision)
     rows = []
-    for name, picture in pictures.items():
-        image = model.preprocess(picture).unsqueeze(0).to(device)
+    for name, photo in images.items():
+        image = model.preprocess(photo).unsqueeze(0).to(device)
         check_images(model, image)
         game = ChannelGame.of(model, image)
         game.use_network(network)
@@ -119,7 +119,7 @@ def photographs(
         raise ValueError(f"Photographs are measured in mode 'full' and read in mode 'cached', not {mode!r}.")
     for method in methods:
         parse(method)
-    pictures = {name: photograph(name) for name in classes}
+    photos = {name: photograph(name) for name in classes}
     path = rows_path("photographs", model, "gallery")
     if mode == "full":
         network = load_model(model, device=device)
@@ -132,7 +132,7 @@ def photographs(
         def of_class(unit: tuple[str, str], kept: pd.DataFrame) -> pd.DataFrame | None:
             name, shown = unit
             todo = _missing(kept, name, shown, methods, curves)
-            return measure(network, {name: pictures[name]}, {name: [shown]}, todo, step, precision) if todo else None
+            return measure(network, {name: photos[name]}, {name: [shown]}, todo, step, precision) if todo else None
 
         units = [(name, shown) for name in classes for shown in classes[name]]
         complete_rows(path, settings, _KEY, track(units, f"{model} on photographs", unit="class"), of_class)
@@ -162,7 +162,7 @@ def captions(rows: pd.DataFrame) -> list[str]:
 def _indices(model: nn.Module, name: str, classes: Mapping[str, Sequence[str]]) -> list[int]:
     """Indices of the classes of image ``name``; of two classes of one name (ImageNet's cranes) the first."""
     if not classes.get(name):
-        raise ValueError(f"Say which classes of the picture {name!r} are to be explained.")
+        raise ValueError(f"Say which classes of the image {name!r} are to be explained.")
     strange = [c for c in classes[name] if c not in model.class_names]
     if strange:
         raise ValueError(unknown("class", strange[0], model.class_names))

@@ -65,7 +65,7 @@ def group_statistics(activations: Tensor, percentile: float = 5.0, rule: str = "
     26.0
     """
     if activations.ndim != 4 or len(activations) != 1:
-        raise ValueError(f"activations must be those of one picture, [1, K, h, w], not {list(activations.shape)}.")
+        raise ValueError(f"activations must be those of one image, [1, K, h, w], not {list(activations.shape)}.")
     groups = similarity_groups(activations, percentile, rule)[0]
     live = activations[0].flatten(1).any(1)
     count, channels = int(live.sum()), len(live)

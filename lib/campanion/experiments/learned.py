@@ -197,8 +197,8 @@ def _kept(network: Trained, limit: int | None, device: str) -> tuple[Tensor, dic
         batches = batches_of(part, model, 250, f"maps of {network.name}", device)
         maps = torch.cat([model.attention_map(images).float().cpu() for images in batches])
         known["shown"] = {}
-        for name, picture in pictures_to_show(network.data).items():
-            (shown,) = model.attention_map(model.preprocess(picture)[None].to(device))
+        for name, photo in images_to_show(network.data).items():
+            (shown,) = model.attention_map(model.preprocess(photo)[None].to(device))
             known["shown"][name] = [[round(v, 4) for v in row] for row in shown.tolist()]
     save_maps(maps, part.ids, known, file)
     return maps, known | {"ids": list(part.ids)}
@@ -239,7 +239,7 @@ def batches_of(part: Part, network: nn.Module, size: int, what: str, device: str
 def maps_to_show(
     networks: Sequence[Trained], limit: int | None = None, device: str = "cpu"
 ) -> dict[str, dict[str, list]]:
-    """Maps [h, w] of images that may be shown, rounded, by image and network: see :func:`pictures_to_show`."""
+    """Maps [h, w] of images that may be shown, rounded, by image and network: see :func:`images_to_show`."""
     found: dict[str, dict[str, list]] = {}
     for network in networks:
         for name, shown in _kept(network, limit, device)[1]["shown"].items():
@@ -247,7 +247,7 @@ def maps_to_show(
     return found
 
 
-def pictures_to_show(data: str) -> dict[str, Image.Image]:
+def images_to_show(data: str) -> dict[str, Image.Image]:
     """Generated scenes for networks of those, for others photographs of a cat, a dog and a horse, by name."""
     if data == "scenes":
         return {f"scene {seed}": scene(seed, n_objects=2).image for seed in (28, 31, 40)}

@@ -54,12 +54,12 @@ def iou_of(a: str | Path, b: str | Path, threshold: float = 127, variant: str = 
         variant: of :func:`campanion.metrics.stability_iou`.
 
     Raises:
-        ValueError: the files are of different pictures.
+        ValueError: the files are of different images.
     """
     (maps_a, about_a), (maps_b, about_b) = read_maps(a), read_maps(b)
     place = {name: i for i, name in enumerate(about_b["ids"])}
     if set(place) != set(about_a["ids"]):
-        raise ValueError(f"{a} and {b} hold maps of different pictures: make both with the same data and limit.")
+        raise ValueError(f"{a} and {b} hold maps of different images: make both with the same data and limit.")
     return stability_iou(
         maps_a, maps_b[[place[name] for name in about_a["ids"]]], threshold=threshold / 255, variant=variant
     )

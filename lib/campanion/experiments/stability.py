@@ -1,11 +1,11 @@
 """Notebook 14: do networks of one kind, trained apart, look at the same place?
 
 LFI-CAM's section 4.4 trains one network six times "fully and individually", with learning rates from 0.07 to 0.12, and
-averages the IoU of the maps over all test images. The authors' code draws a new seed for every training, so pairs of
-*different seeds* answer. Pairs that share their seed (the same initial weights and order of images) and differ in the
-learning rate alone are measured beside: metrics with ``one_seed_`` before them. The paper compares five networks with
-the most accurate one; here every pair counts, which uses all that was trained, and ``extra["methods"][...]["base"]``
-names the most accurate. Beside each IoU stands what it would be by chance:
+averages the IoU of the maps over all test images. The authors' code draws a new seed for every training run, so pairs
+of *different seeds* answer. Pairs that share their seed (the same initial weights and order of images) and differ in
+the learning rate alone are measured beside: metrics with ``one_seed_`` before them. The paper compares five networks
+with the most accurate one; here every pair counts, which uses all that was trained, and
+``extra["methods"][...]["base"]`` names the most accurate. Beside each IoU stands what it would be by chance:
 
 ===================  =================================================================================================
 ``iou``              one IoU per image at the image's size, mask: 127 or more of 255; mean over the pairs
@@ -64,8 +64,8 @@ METRICS = (
 )  # fmt: skip
 KINDS = ("", "one_seed_")  # pairs of different seeds, and of one
 CHUNK = 500  # images at a time
-QUICK_PICTURES = 40
-#: Maps made afterwards of the networks that learn LFI-CAM's: are they as stable over the same trainings?
+QUICK_IMAGES = 40
+#: Maps made afterwards of the networks that learn LFI-CAM's: are they as stable over the same training runs?
 POST_HOC = ("grad_cam", "score_cam")
 POST_HOC_IMAGES, QUICK_POST_HOC = 300, 3  # Score-CAM takes a forward pass for each channel
 
@@ -228,8 +228,8 @@ def stability_study(
 
     Args:
         mode: ``"cached"`` reads the committed result; ``"quick"`` and ``"full"`` measure the networks of ``cells``.
-        cells: trainings, from :func:`campanion.training.grid.cells`: one run for each data set and network of which two
-            can be compared; those that are not done yet are named in the run's ``extra["missing"]``.
+        cells: training runs, of :func:`campanion.training.grid.cells`: a result for each data set and network of which
+            two can be compared; those that are not done yet are named in the run's ``extra["missing"]``.
         limit: test images in the set's fixed order (None: all; quick: 40).
 
     Raises:
@@ -237,7 +237,7 @@ def stability_study(
         MissingData: no two of the cells that are done can be compared.
         ValueError: unknown mode, or see :func:`campanion.experiments.learned.finished`.
     """
-    limit = (limit or QUICK_PICTURES) if mode == "quick" else limit
+    limit = (limit or QUICK_IMAGES) if mode == "quick" else limit
     attentive = (cell for cell in cells if cell.config.attention is not None)
     lacking = (
         "There are no two trained networks to compare: `python -m campanion grid --table fig6` lists what "
