@@ -56,11 +56,26 @@ def test_the_frame_has_a_row_per_claim_and_network():
     assert (second.own, second.answer, second.measured) == ("not run", "not run", "")
 
 
-def test_elsewhere_needs_all_groups_that_can_tell():
+def test_linear_networks_speak_only_where_no_others_do():
+    linear, hidden = (found(s, m).groups for s, m in ((1.0, "resnet18"), (-1.0, "voc_mlp")))
     assert elsewhere(found(1.0, "resnet18")) == "carries over"
-    both = [found(s, m).groups for s, m in ((1.0, "resnet18"), (-1.0, "voc_mlp"))]
-    mixed = type(found(1.0))(CLAIM, {**both[0], "hidden": both[1]["hidden"]})
-    assert elsewhere(mixed) == "does not carry over"
+    assert elsewhere(type(found(1.0))(CLAIM, {**linear, "hidden": hidden["hidden"]})) == "does not carry over"
+    unsure = found(0.01, "voc_mlp").groups["hidden"]
+    assert elsewhere(type(found(1.0))(CLAIM, {**found(-1.0, "resnet18").groups, "hidden": unsure})) == unsure.word
+    assert elsewhere(type(found(1.0))(CLAIM, {})) == "not run"
+
+
+def test_the_number_of_images_is_that_of_the_deciding_comparison():
+    differences = [
+        {"method": "lift_cam", "reference": other, "metric": "energy_proportion", "mean": -9.0 if k else 1.0,
+         "low": -9.5 if k else -20.0, "high": -8.5 if k else 22.0, "n": 500 if k else 6}
+        for k, other in enumerate(CLAIM.test[0].others)
+    ]  # fmt: skip
+    run = {"model": "vgg16", "data": "imagenet", "mode": "full", "rows": [], "differences": differences}
+    against = verdict(CLAIM, {CLAIM.notebook: {"runs": [run]}})
+    assert against.word == "not reproduced"
+    assert "N = 500" in sentence(against)
+    assert frame([against]).n.tolist() == [500]
 
 
 def test_every_claim_is_counted():

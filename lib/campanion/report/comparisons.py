@@ -92,16 +92,16 @@ def curves_figure(runs: Sequence[Mapping], reference: str, highlight: str, width
     """Mean insertion and deletion curves less those of ``reference``: above 0 the class stays likelier.
 
     Args:
-        runs: with ``extra["insertion_curve"]`` and ``extra["deletion_curve"]`` by method.
+        runs: with ``extra["insertion_curve"]`` and ``extra["deletion_curve"]``; methods with fewer images are left out.
         highlight: the method of the thick black line.
     """
     with mpl.rc_context(STYLE):
         fig, axes = plt.subplots(len(runs), 2, figsize=(width, 1.9 * len(runs) + 0.6), sharex=True, squeeze=False)
         for line, run in zip(axes, runs, strict=True):
             for ax, curve in zip(line, ("insertion_curve", "deletion_curve"), strict=True):
-                means = run["extra"][curve]
+                means, n = run["extra"][curve], {row["method"]: row["n"] for row in run["rows"]}
                 for name, values in means.items():
-                    if name == reference:
+                    if name == reference or n[name] < n[reference]:
                         continue
                     drawn = {"color": "black", "lw": 1.8, "ls": "-", "zorder": 3} if name == highlight else {"lw": 0.9}
                     shares = np.linspace(0, 100, len(values))
@@ -113,7 +113,8 @@ def curves_figure(runs: Sequence[Mapping], reference: str, highlight: str, width
             line[0].set_ylabel(f"probability,\nminus {method_name(reference)}'s", fontsize=7)
         for ax in axes[-1]:
             ax.set_xlabel("per cent of the pixels", fontsize=7)
-        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
+        fullest = max(axes[:, 0], key=lambda ax: len(ax.lines))
+        fig.legend(*fullest.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
     return fig
 
 

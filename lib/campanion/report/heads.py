@@ -10,7 +10,8 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -18,9 +19,11 @@ import yaml
 
 from campanion import paths
 from campanion.report import sentences
-from campanion.report.scoreboard import counts
+from campanion.report.papers import PAPERS
+from campanion.report.rule import OPEN, SAME
+from campanion.report.scoreboard import elsewhere
 from campanion.report.sentences import answer
-from campanion.report.verdicts import verdicts
+from campanion.report.verdicts import NOT_RUN, Verdict, verdicts
 from campanion.results.store import load_results
 
 ANSWER = ("<!-- answer:begin -->", "<!-- answer:end -->")
@@ -53,8 +56,9 @@ def table(results: Mapping[str, Mapping]) -> str:
 
 def found(results: Mapping[str, Mapping]) -> str:
     """What was found of each paper, as a Markdown table of three rows."""
-    counted = {line[0]: dict(zip(counts([])[0], line, strict=True)) for line in counts(verdicts(results))[1:]}
-    rows = [f"| **{name}** | {text} | {_tally(counted[name])} |" for name, text in sentences.found(results).items()]
+    every, papers = verdicts(results), {title.partition(":")[0]: paper for paper, title in PAPERS.items()}
+    tallies = {name: _tally([v for v in every if v.claim.paper == papers[name]]) for name in papers}
+    rows = [f"| **{name}** | {text} | {tallies[name]} |" for name, text in sentences.found(results).items()]
     return "\n".join(["| paper | what we found | its claims |", "|---|---|---|", *rows])
 
 
@@ -98,11 +102,15 @@ def settings() -> dict[str, dict]:
     return yaml.safe_load((paths.papers_dir() / "own_settings.yml").read_text(encoding="utf-8"))
 
 
-def _tally(count: Mapping[str, str]) -> str:
-    """``19: 4 carry over, 9 do not``: claims in the paper's own setting first, where any was run there."""
-    words = (("reproduced", "reproduced"), ("not reproduced", "not reproduced"), ("carries over", "carry over"),
-             ("does not carry over", "do not carry over"))  # fmt: skip
-    return f"{count['claims']}: " + ", ".join(f"{count[word]} {shown}" for word, shown in words if count[word])
+def _tally(each: Sequence[Verdict]) -> str:
+    """``19. The paper's own setting: 18 not run. Other networks: 1 carry over, 5 do not, 11 cannot tell.``."""
+    ours = sum(v.word == "not reproduced" and v.claim.bound_from == "ours" for v in each)
+    bound = f"not reproduced ({ours} by a bound of ours)" if ours else "not reproduced"
+    own = {"reproduced": "reproduced", "not reproduced": bound, SAME: SAME, OPEN: OPEN, NOT_RUN: NOT_RUN}
+    others = {"carries over": "carry over", "does not carry over": "do not", SAME: SAME, OPEN: OPEN}
+    counted = ((Counter(v.word for v in each), own), (Counter(map(elsewhere, each)), others))
+    here, there = (", ".join(f"{n[k]} {word}" for k, word in words.items() if n[k]) for n, words in counted)
+    return f"{len(each)}. The paper's own setting: {here}. Other networks: {there}."
 
 
 def _hours(setting: Mapping) -> str:

@@ -142,11 +142,6 @@ class Judgement:
         return min(open_first, key=lambda c: (c.p_against, -c.p_holds, c.excess))
 
     @property
-    def n(self) -> int:
-        """The smallest number of images (or networks) that a comparison rests on."""
-        return min(c.n for c in self.comparisons)
-
-    @property
     def tied(self) -> bool:
         """Whether methods that the claim tells apart are one and the same on this network."""
         return any(c.tied for c in self.comparisons)

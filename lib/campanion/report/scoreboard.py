@@ -19,7 +19,6 @@ from campanion.results import load_results
 
 SIGNS = {HOLDS: "✓", AGAINST: "✗", SAME: "≈", OPEN: "?", NOT_RUN: ""}
 _OWN_WORDS = ("reproduced", "not reproduced", SAME, OPEN, NOT_RUN)
-_ELSEWHERE = ("carries over", "does not carry over", SAME, OPEN, NOT_RUN)
 COLUMNS = ("claim", "paper", "place", "sentence", "own", "elsewhere", "notebook", "group", "model", "data", "answer",
            "holds", "decided_by", "printed", "measured", "as_printed", "n", "power", "bound_from")  # fmt: skip
 _HEADS = ("Network and data", "Answer", "Decided by", "Paper", "Ours [95 % interval]", "Paper's value inside", "N",
@@ -75,23 +74,20 @@ def sentence(verdict: Verdict) -> str:
 
 def counts(found: Sequence[Verdict]) -> list[tuple[str, ...]]:
     """How many claims of each paper have each word: a row of heads, one per paper, and the sum."""
-    heads = ("", "claims", *_OWN_WORDS[:4], "not run there", *_ELSEWHERE[:2], "shown only")
+    heads = ("", "claims", *_OWN_WORDS[:4], "not run there", "carries over", "does not carry over", "shown only")
     papers = {title.partition(":")[0]: [v for v in found if v.claim.paper == paper] for paper, title in PAPERS.items()}
     lines = []
     for name, each in {**papers, "all": found}.items():
         own, others = Counter(v.word for v in each), Counter(map(elsewhere, each))
-        numbers = [len(each), *(own[w] for w in _OWN_WORDS), *(others[w] for w in _ELSEWHERE[:2]), own[BY_EYE]]
+        numbers = [len(each), *(own[w] for w in _OWN_WORDS), *(others[w] for w in heads[7:9]), own[BY_EYE]]
         lines.append((name, *(str(n) if n else "" for n in numbers)))
     return [heads, *lines]
 
 
 def elsewhere(verdict: Verdict) -> str:
-    """One word for all networks but the paper's own: the groups that can tell must agree on *carries over*."""
+    """One word for all other networks; linear ones, where methods nearly coincide, speak only where they are alone."""
     heard = [g.word for k, g in verdict.groups.items() if k != OWN and g.judgement is not None]
-    for word in ("does not carry over", "carries over", SAME, OPEN):
-        if word in heard:
-            return word
-    return NOT_RUN
+    return heard[0] if heard else NOT_RUN
 
 
 def plain(found: Sequence[Verdict]) -> str:
@@ -158,7 +154,7 @@ def _rows(verdict: Verdict) -> list[tuple]:
     rows = []
     for a in verdict.answers:
         d = a.judgement.deciding
-        told = (words.asked(d), words.printed(d), words.measured(d), d.as_printed, a.judgement.n, a.power)
+        told = (words.asked(d), words.printed(d), words.measured(d), d.as_printed, d.n, a.power)
         holds = f"{a.judgement.holding} of {len(a.judgement.comparisons)}"
         rows.append((*head, a.group, a.model, a.data, a.judgement.word, holds, *told, c.bound_from))
     return rows
@@ -171,7 +167,7 @@ def _cells(answer: Answer) -> tuple[str, ...]:
     same = "; these coincide here" if d.tied else ""
     inside = {True: "yes", False: "no", None: ""}[d.as_printed]
     found = (f"{SIGNS[j.word]} {j.word}{counted}", words.asked(d) + same, words.printed(d), words.measured(d))
-    return (networks.where(answer.model, answer.data) + own, *found, inside, f"{j.n:,}", words.chance(answer.power))
+    return (networks.where(answer.model, answer.data) + own, *found, inside, f"{d.n:,}", words.chance(answer.power))
 
 
 def _rests_on(group: object) -> str:
@@ -188,12 +184,10 @@ def _rests_on(group: object) -> str:
         )
     else:
         names = "; ".join(networks.where(a.model, a.data) for a in heard)
-        ahead = "" if d.exact else f", N = {group.judgement.n:,}"
+        ahead = "" if d.exact else f", N = {d.n:,}"
     told = f"{words.asked(d)} {words.measured(d)}"
     power = words.chance(group.power)
-    seen = (
-        f"; the printed difference would have been seen with {power}" if power and group.judgement.word == OPEN else ""
-    )
+    seen = f"; the printed difference would have been seen with {power}" * bool(power and group.judgement.word == OPEN)
     return f" ({names}; {told}{ahead}{seen})"
 
 

@@ -11,10 +11,11 @@ from campanion import paths
 from campanion.report import networks
 from campanion.report.answers import difference, joined, run_name, runs, said, span, tallied, value
 from campanion.report.claims import find_claim
+from campanion.report.layout import difference_rows
 from campanion.report.papers import published
 from campanion.report.rule import HOLDS
 from campanion.report.verdicts import OWN, verdict
-from campanion.report.words import method
+from campanion.report.words import interval, method
 
 Results = Mapping[str, Mapping]
 SENTENCES: dict[str, Callable[[Results], str]] = {}  # by notebook
@@ -134,11 +135,8 @@ def _sizes(results: Results) -> str:
     printed = published("lfi", "table3")
     printed = printed[printed.metric == "parameters"]
     counted = {r["model"]: r for r in runs(results, "13_lfi_table3_imagenet_size") if r["data"] == "imagenet"}
-    same = [
-        abs(value(counted[row.model], row.method, "parameters") - row.number) < 0.006
-        for row in printed.itertuples()
-        if row.model in counted
-    ]
+    same = [abs(value(counted[row.model], row.method, "parameters") - row.number) < 0.006
+            for row in printed.itertuples() if row.model in counted]  # fmt: skip
     one = verdict(find_claim("lfi_one_network"), results).groups[OWN].judgement
     mixed = "" if one is None or one.word == HOLDS else " The table mixes versions of the LFI-CAM network."
     return f"{sum(same)} of {len(same)} printed sizes are the counted ones.{mixed} ImageNet was not trained."
@@ -157,16 +155,22 @@ def _stability(results: Results) -> str:
     return f"Do LFI-CAM's maps overlap more than ABN's over learning rates? {more} IoU: {told}; {paper}."
 
 
+@says("20_fd_fig1_fig6_discriminability")
+def _gaps(results: Results) -> str:
+    told = []
+    for run in runs(results, "20_fd_fig1_fig6_discriminability"):
+        gap = difference_rows(run, "gap", "fd_cam")["grad_cam"]
+        told.append(f"{interval(gap['mean'], gap['low'], gap['high'], sign=True)} on {networks.name(run['model'])}")
+    return f"Energy on its own class's object less that on the other's, beside Grad-CAM: {joined(told)} points."
+
+
 @says("22_fd_table2_pointing_game")
 def _pointing(results: Results) -> str:
     listed = runs(results, "22_fd_table2_pointing_game")
     text = f"Has FD-CAM the best pointing accuracy of seven? {said('fd_table2_best_pointing', results)}"
     centre = [value(r, "centre point", "pointing_accuracy") for r in listed]
-    fd = [
-        f"{value(r, 'fd_cam', 'pointing_accuracy'):.1f} % on {networks.name(r['model'])}"
-        for r in listed
-        if r["model"] in ("vgg16", "voc_vgg16")
-    ]
+    fd = [f"{value(r, 'fd_cam', 'pointing_accuracy'):.1f} % on {networks.name(r['model'])}"
+          for r in listed if r["model"] in ("vgg16", "voc_vgg16")]  # fmt: skip
     own = f" FD-CAM points right in {joined(fd)}." if fd else ""
     return f"{text}{own} The centre of the image alone scores {span(centre, 1)} %."
 
@@ -194,9 +198,11 @@ def _groups(results: Results) -> str:
 
 @says("27_fd_fig5_curves")
 def _curves(results: Results) -> str:
-    listed = runs(results, "27_fd_fig5_curves")
-    shares = [f"{value(r, 'fd_cam', 'best_overall'):.0f} % on {networks.name(r['model'])}" for r in listed]
-    count = len({row["method"] for r in listed for row in r["rows"] if row["metric"] == "best_overall"})
+    rows = [(run, row) for run in runs(results, "27_fd_fig5_curves") for row in run["rows"]]
+    best = [(run, row) for run, row in rows if row["metric"] == "best_overall" and row["n"] >= 20]
+    count = len({row["method"] for _, row in best})
+    shares = [f"{row['mean']:.0f} % on {networks.name(run['model'])} (N = {row['n']})"
+              for run, row in best if row["method"] == "fd_cam"]  # fmt: skip
     chance = f"by chance {100 / max(count, 1):.1f} %"
     return f"It has the best insertion - deletion of eight for {joined(shares)} of the images; {chance}."
 
@@ -222,11 +228,9 @@ def _speed(results: Results) -> str:
         for library, theirs in entry["sides"].items():
             if ours is not None and library != "campanion":
                 ratios.setdefault(library, []).append(theirs["cpu"]["median"] / ours["cpu"]["median"])
-    told = [
-        f"{median(each):.1f} times ({'the authors' if library == 'authors' else library})"
-        for library, each in ratios.items()
-    ]
-    return f"Other libraries take, in the middle of all methods and networks, {joined(told)} our time on a CPU."
+    names = {"authors": "FD-CAM's algorithm step by step"}
+    told = [f"{median(each):.1f} times ({names.get(library, library)})" for library, each in ratios.items()]
+    return f"Other code takes, in the middle of all methods and networks, {joined(told)} our time on a CPU."
 
 
 @says("42_beyond_sanity_checks")
