@@ -61,7 +61,8 @@ def test_curves_are_less_the_reference():
     assert np.allclose(lines["FD-CAM"], np.subtract(means["fd_cam"], means["grad_cam"]))
     fewer = {**run, "rows": [{**row, "n": 3} if row["method"] == "xgrad_cam" else row for row in run["rows"]]}
     (ax, _) = comparisons.curves_figure([fewer], "grad_cam", "fd_cam").axes
-    assert {line.get_label() for line in ax.lines} == {*lines} - {"XGrad-CAM"}  # its mean is of other images
+    drawn = {line.get_label() for line in ax.lines if line.get_label()[0] != "_"}
+    assert drawn == {name for name in lines if name[0] != "_"} - {"XGrad-CAM"}  # its mean is of other images
 
 
 def test_the_bias_is_drawn_for_every_network_and_rule():
