@@ -120,8 +120,8 @@ def run_all(page, lab: tuple[str, str], book: str) -> None:
     assert page.locator(BAD).all_inner_texts() == []
 
 
-def picture(page) -> str:
-    """A fingerprint of the explorer's image."""
+def fingerprint(page) -> str:
+    """The SHA-256 of the image that the explorer shows."""
     return page.locator("img.widget-image").evaluate(
         """async image => { const bytes = await (await fetch(image.src)).arrayBuffer();
         const hash = await crypto.subtle.digest('SHA-256', bytes);
@@ -159,14 +159,14 @@ def test_start_here_runs(page, lab):
 def test_the_explorer_answers(page, lab, tmp_path):
     run_all(page, lab, "40_explore")
     page.locator("img.widget-image").scroll_into_view_if_needed()
-    seen = [picture(page)]
+    seen = [fingerprint(page)]
     shoot(page, "40_explore")
 
     def answer(act) -> None:
         act()
-        until(page, lambda: picture(page) != seen[-1])
-        assert picture(page) not in seen
-        seen.append(picture(page))
+        until(page, lambda: fingerprint(page) != seen[-1])
+        assert fingerprint(page) not in seen
+        seen.append(fingerprint(page))
         assert page.locator(BAD).count() == 0
 
     classes = page.locator(".widget-select select")
@@ -190,7 +190,7 @@ def test_the_explorer_answers(page, lab, tmp_path):
     assert page.locator(".widget-dropdown", has_text="picture").locator("select").input_value() == "mine.jpg"
     shoot(page, "40_uploaded")
 
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "text.jpg").write_text("no image")
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="upload a picture").click()
     chooser.value.set_files(tmp_path / "text.jpg")
@@ -204,13 +204,13 @@ def test_the_explorer_answers(page, lab, tmp_path):
 def test_the_knobs_of_a_notebook_turn(page, lab, key):
     run_all(page, lab, key)
     page.locator("img.widget-image").scroll_into_view_if_needed()
-    seen = [picture(page)]
+    seen = [fingerprint(page)]
     for control, value in KNOBS[key]:
         if value is None:
             page.locator(".widget-slider", has_text=control).locator(".noUi-handle").press("ArrowRight")
         else:
             page.locator(".widget-dropdown", has_text=control).locator("select").select_option(value)
-        until(page, lambda: picture(page) not in seen)
-        seen.append(picture(page))
+        until(page, lambda: fingerprint(page) not in seen)
+        seen.append(fingerprint(page))
     assert page.locator(BAD).count() == 0
     shoot(page, f"{key[:2]}_knobs_turned")

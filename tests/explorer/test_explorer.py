@@ -30,10 +30,10 @@ def vgg(scene):
     return Bench(load_model("scenes_vgg"), scene, "scene 28")
 
 
-def uploaded(picture: Image.Image, name: str, kind: str) -> tuple[dict, ...]:
+def uploaded(image: Image.Image, name: str, kind: str) -> tuple[dict, ...]:
     """What a browser sends of a chosen file."""
     file = io.BytesIO()
-    picture.save(file, kind)
+    image.save(file, kind)
     content = file.getvalue()
     when = datetime(2026, 1, 1, tzinfo=UTC)
     return ({"name": name, "type": "image", "size": len(content), "content": content, "last_modified": when},)
@@ -136,7 +136,7 @@ def test_bad_requests_are_named(vgg, scene):
 def test_images_of_a_folder(tmp_path, scene):
     scene.convert("CMYK").save(tmp_path / "b.jpg")
     scene.convert("L").save(tmp_path / "a.PNG")
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     found = pictures(tmp_path)
     assert list(found)[-2:] == ["a.PNG", "b.jpg"]
     assert "chelsea" in found
@@ -144,7 +144,7 @@ def test_images_of_a_folder(tmp_path, scene):
     with pytest.raises(MissingData, match="no folder"):
         pictures(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds no picture"):
+    with pytest.raises(ValueError, match="holds no image"):
         pictures(tmp_path / "empty")
 
 

@@ -135,12 +135,12 @@ def test_no_committed_figure_is_cut_at_its_edge():
 
 def test_images_of_every_form():
     image = np.random.default_rng(0).random((3, 5, 7))
-    np.testing.assert_array_equal(figures.picture(torch.tensor(image)), image.transpose(1, 2, 0))
-    np.testing.assert_array_equal(figures.picture(image.transpose(1, 2, 0)), image.transpose(1, 2, 0))
-    assert figures.picture(np.full((4, 4), 255, np.uint8)).shape == (4, 4, 3)
-    assert figures.picture(np.full((4, 4), 255, np.uint8)).max() == 1
+    np.testing.assert_array_equal(figures.rgb(torch.tensor(image)), image.transpose(1, 2, 0))
+    np.testing.assert_array_equal(figures.rgb(image.transpose(1, 2, 0)), image.transpose(1, 2, 0))
+    assert figures.rgb(np.full((4, 4), 255, np.uint8)).shape == (4, 4, 3)
+    assert figures.rgb(np.full((4, 4), 255, np.uint8)).max() == 1
     with pytest.raises(ValueError, match=r"\[2, 5, 7\]"):
-        figures.picture(np.zeros((2, 5, 7)))
+        figures.rgb(np.zeros((2, 5, 7)))
 
 
 def test_wrong_numbers_of_maps_are_told():

@@ -14,7 +14,7 @@ from campanion import METHODS
 from campanion.__main__ import campanion
 from campanion.data.photographs import photograph
 from campanion.experiments import gallery
-from campanion.report.figures import picture
+from campanion.report.figures import rgb
 from campanion.results.rows import read_rows, rows_path
 from PIL import Image
 
@@ -75,7 +75,7 @@ def test_its_code_makes_its_image(real_weights, monkeypatch, tmp_path):
     assert set(kept["method"]) == set(made["methods"])
     for method, maps in gallery.stacked(kept).items():
         assert torch.allclose(made["e"].maps[method], maps, atol=0.02)
-    ours = picture(Image.open(tmp_path / "herd.png").convert("RGB"))
-    shown = picture(Image.open(ROOT / "docs" / "images" / "lines.webp").convert("RGB"))
+    ours = rgb(Image.open(tmp_path / "herd.png").convert("RGB"))
+    shown = rgb(Image.open(ROOT / "docs" / "images" / "lines.webp").convert("RGB"))
     assert ours.shape == shown.shape
     assert abs(ours - shown).mean() < 0.03

@@ -1,4 +1,4 @@
-"""One picture in one network, with its forward pass kept, so that another class or method costs next to nothing."""
+"""One image in one network, with its forward pass kept, so that another class or method costs next to nothing."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class Answer:
 
 
 class Bench:
-    """A picture, a network and a layer; the maps and curves asked for last are kept.
+    """An image, a network and a layer; the maps and curves asked for last are kept.
 
     Args:
         model: from :func:`campanion.load_model`, or any network with its ``preprocess``, ``class_names`` and
             ``target_layer``, also inside a wrapper.
         picture: RGB.
-        name: of the picture, for titles and files.
+        name: of the image, for titles and files.
         layer: dotted name; None is ``model.target_layer``.
         activation: how logits become probabilities, as in :func:`campanion.explain`; None is ``model.activation``.
 

@@ -22,7 +22,7 @@ _SLIDER = {**_NAMED, "continuous_update": False}
 
 
 class Controls(Live):
-    """Controls on the left, the picture on the right (below, on a narrow page).
+    """Controls on the left, the image on the right (below, on a narrow page).
 
     Args:
         pictures, models: names to choose from; ``picture`` and ``model`` are chosen.

@@ -32,11 +32,11 @@ def draw(
     channels: int = 5,
     curves: bool = False,
 ) -> Figure:
-    """The picture and a map for each method; then their heaviest channels; then their curves.
+    """The image and a map for each method; then their heaviest channels; then their curves.
 
     Args:
         target: class; None is the predicted one.
-        opacity: 0 shows the picture alone, 1 the map alone.
+        opacity: 0 shows the image alone, 1 the map alone.
         palette: a colour map of matplotlib's, ``"jet"`` for the papers' look.
         channels: how many for each method that weighs channels; 0 draws none.
         curves: insertion and deletion, which take dozens of forward passes for each method.
@@ -87,7 +87,7 @@ def _place(fig: Figure, left: float, top: float, width: float, height: float) ->
 def _maps(
     fig: Figure, bench: Bench, answers: list[Answer], target: int | str, line: float, opacity: float, palette: str
 ) -> float:
-    """The picture and its maps; returns where they end, in inches from the top."""
+    """The image and its maps; returns where they end, in inches from the top."""
     index = 0 if isinstance(target, str) else target  # a sign is asked of the one output that there is
     chance = percent(float(bench.probabilities[index]))
     for i, answer in enumerate([None, *answers]):
@@ -149,7 +149,7 @@ def _axes(ax: Axes, title: str, along: str) -> None:
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:
-    """The figure as PNG, the same bytes for the same picture."""
+    """The figure as PNG, the same bytes for the same figure."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
     return file.getvalue()

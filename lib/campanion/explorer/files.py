@@ -128,8 +128,8 @@ def write(
     """
     look = {key: value for key, value in asdict(request.look).items() if key != "overlay"}
     figure = draw(bench, request.methods, target, **look)
-    picture, document, numbers = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf", "npz"))
-    write_whole(picture, png(figure, STYLE["savefig.dpi"]))
+    bitmap, document, numbers = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf", "npz"))
+    write_whole(bitmap, png(figure, STYLE["savefig.dpi"]))
     with mpl.rc_context({"pdf.fonttype": 42, "savefig.dpi": STYLE["savefig.dpi"]}), replacing(document) as part:
         figure.savefig(part, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
     arrays = arrays_of(bench, request.methods, target, request.look.curves)
@@ -138,7 +138,7 @@ def write(
     arrays["weights"] = json.dumps(getattr(bench.model, "weights", {}), default=str)
     with replacing(numbers) as part, part.open("wb") as file:
         np.savez_compressed(file, **{key: np.asarray(value) for key, value in arrays.items()})
-    files = [picture, document, numbers]
+    files = [bitmap, document, numbers]
     for method in request.methods if request.look.overlay else ():
         files.append(stem.with_name(f"{stem.name}_{clean(method)}_overlay.png"))
         with replacing(files[-1]) as part:

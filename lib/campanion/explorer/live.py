@@ -1,4 +1,4 @@
-"""Controls beside a picture that follows them; where no kernel runs, a stored picture in their place."""
+"""Controls beside an image that follows them; where no kernel runs, a stored image in their place."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PAUSE = 0.05  # seconds: changes that follow each other faster are answered toge
 
 
 class Live(ipw.VBox):
-    """A picture (``image``) and a line of text (``status``) that follow controls.
+    """An image (``image``) and a line of text (``status``) that follow controls.
 
-    A subclass makes the picture in ``_answer``; what that raises is shown as a sentence. Changes that follow each
+    A subclass makes the image in ``_answer``; what that raises is shown as a sentence. Changes that follow each
     other within :data:`PAUSE` are answered once, the last one wins.
     """
 
@@ -108,7 +108,7 @@ class Knobs(Live):
 
     Args:
         draw: makes a figure of the controls' values.
-        strip: the values of the stored pictures, a mapping each; what one leaves out has its control's first value.
+        strip: the values of the stored images, a mapping each; what one leaves out has its control's first value.
         controls: by name, what :class:`ipywidgets.interactive` takes: ``(low, high, step)`` or ``(low, high)`` with a
             number's type for a slider, a list for a choice, a bool for a tick, or a widget.
 
@@ -142,16 +142,16 @@ class Knobs(Live):
         return f"Controls: {', '.join(self.controls)}. Shown: {shown}. Run the notebook to turn them."
 
 
-def stacked(pictures: Sequence[bytes]) -> bytes:
+def stacked(images: Sequence[bytes]) -> bytes:
     """PNGs one below the other as one PNG, on white; an empty one is left out."""
-    opened = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures if picture]
+    opened = [Image.open(io.BytesIO(image)).convert("RGB") for image in images if image]
     if not opened:
         return b""
     whole = Image.new("RGB", (max(p.width for p in opened), sum(p.height for p in opened)), "white")
     top = 0
-    for picture in opened:
-        whole.paste(picture, (0, top))
-        top += picture.height
+    for image in opened:
+        whole.paste(image, (0, top))
+        top += image.height
     file = io.BytesIO()
     palette = whole.quantize(256)  # photographs in true colour would make a notebook large
     whole.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(file, "PNG", optimize=True)

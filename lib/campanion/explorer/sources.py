@@ -1,4 +1,4 @@
-"""What can be explored: pictures to pick from, and networks whose weights are here."""
+"""What can be explored: images to pick from, and networks whose weights are here."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ MOST_FILES = 500  # of a folder that are listed
 
 
 def pictures(folder: str | Path | None = None) -> dict[str, Callable[[], Image.Image]]:
-    """Functions that open a picture, by the picture's name: scenes, photographs, then the files of ``folder``.
+    """Functions that open an image, by the image's name: scenes, photographs, then the files of ``folder``.
 
     Args:
-        folder: its picture files are listed by name, the first :data:`MOST_FILES` of them, none of its subfolders.
+        folder: its image files are listed by name, the first :data:`MOST_FILES` of them, none of its subfolders.
 
     Raises:
         MissingData: there is no such folder.
-        ValueError: it holds no picture file.
+        ValueError: it holds no image file.
 
     >>> pictures()["chelsea"]().size
     (451, 300)
@@ -46,7 +46,7 @@ def pictures(folder: str | Path | None = None) -> dict[str, Callable[[], Image.I
         raise MissingData(f"There is no folder {place}.")
     files = sorted(p for p in place.iterdir() if p.suffix.lower() in SUFFIXES)[:MOST_FILES]
     if not files:
-        raise ValueError(f"The folder {place} holds no picture ({', '.join(SUFFIXES)}).")
+        raise ValueError(f"The folder {place} holds no image ({', '.join(SUFFIXES)}).")
     return found | {path.name: partial(open_picture, path) for path in files}
 
 

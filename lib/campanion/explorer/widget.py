@@ -21,16 +21,16 @@ from campanion.pictures import open_picture, percent
 
 
 class Explorer(Controls):
-    """Choose a picture, network, class, layer and methods; see maps, channels and curves; save them.
+    """Choose an image, network, class, layer and methods; see maps, channels and curves; save them.
 
     A change is answered from the forward pass that is kept. A second class, or a second network, can be shown below the
-    first. Stored notebooks show a static picture instead.
+    first. Stored notebooks show a static image instead.
 
     Args:
-        picture: a name of :func:`campanion.explorer.pictures`, the path of a picture, or an opened one.
+        picture: a name of :func:`campanion.explorer.pictures`, the path of an image, or an opened one.
         model: a name for :func:`campanion.load_model`, or a network as :class:`Bench` takes it.
         methods: those ticked at first.
-        folder: its pictures can be picked as well.
+        folder: its images can be picked as well.
         out: where the button saves; ``out/explorer`` of the checkout by default.
 
     Raises:
@@ -79,7 +79,7 @@ class Explorer(Controls):
     # ---- what is asked for
     @property
     def bench(self) -> Bench:
-        """The picture in the network, for code: ``explorer.bench.explain("fd_cam")``."""
+        """The image in the network, for code: ``explorer.bench.explain("fd_cam")``."""
         self._settle()
         return self._bench
 
@@ -120,7 +120,7 @@ class Explorer(Controls):
         return list(dict.fromkeys(refused))
 
     def _other(self) -> Bench:
-        """The same picture in the network that is compared, kept until one of the two changes."""
+        """The same image in the network that is compared, kept until one of the two changes."""
         key = (self.picture.value, self.other_model.value)
         if key != self._other_key:
             self._kept_other, self._other_key = Bench(network(key[1]), self._picture(), key[0]), key
@@ -141,7 +141,7 @@ class Explorer(Controls):
         return Bench(found, self._picture(), picture, layer if same else None)
 
     def _show_bench(self) -> None:
-        """Layers and classes of a new bench; the class stays where picture and network do."""
+        """Layers and classes of a new bench; the class stays where image and network do."""
         old, new = self._key, self._wanted()
         stays = old[:2] == new[:2]
         with self._quietly():
@@ -198,12 +198,12 @@ class Explorer(Controls):
             return
         finally:
             self.upload.value = ()  # its bytes are not kept a second time
-        # One at a time: pictures of a long afternoon would fill the memory.
+        # One at a time: images of a long afternoon would fill the memory.
         self._given = {file["name"]: opened}
         with self._quietly():
             self.picture.options = [*self._given, *self._pictures]
             self.picture.value = file["name"]
-        self._key = self._other_key = ()  # a second file of the same name is another picture
+        self._key = self._other_key = ()  # a second file of the same name is another image
         self._changed()
 
     def _saved(self, _button: object) -> None:

@@ -105,7 +105,7 @@ def _contents(notebook) -> Iterator[str]:
 
 
 def _text(output) -> str:
-    """The readable part of an output: streams and text of every kind, no pictures."""
+    """The readable part of an output: streams and text of every kind, no images."""
     data = output.get("data", {})
     parts = [output.get("text", ""), *(v for k, v in data.items() if k.startswith("text/"))]
     return "\n".join(p if isinstance(p, str) else "".join(p) for p in parts)

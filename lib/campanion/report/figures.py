@@ -59,7 +59,7 @@ def use_style() -> None:
 
 
 def save(fig: Figure, name: str, dpi: int = 220) -> tuple[Path, Path]:
-    """Write ``figures/<name>.pdf`` and ``.png``, the same bytes for the same picture, fonts embedded; their paths.
+    """Write ``figures/<name>.pdf`` and ``.png``, the same bytes for the same figure, fonts embedded; their paths.
 
     Nothing may be added afterwards: the places of the axes are found once, here, for both files and for the notebook.
     Quick runs and tests (``CAMPANION_DRAFT``) write the PNG alone, at the screen's resolution.
@@ -71,7 +71,7 @@ def save(fig: Figure, name: str, dpi: int = 220) -> tuple[Path, Path]:
         layout.execute(fig)
     rules = {"figure.autolayout": False, "figure.constrained_layout.use": False, "pdf.fonttype": 42}
     with mpl.rc_context({**rules, "savefig.dpi": min(dpi, 110) if draft else dpi}):
-        # None, not "none": with any engine each file, and the notebook's picture, would be drawn twice.
+        # None, not "none": with any engine each file, and the notebook's image, would be drawn twice.
         fig.set_layout_engine(None)
         if not draft:
             fig.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
@@ -79,13 +79,13 @@ def save(fig: Figure, name: str, dpi: int = 220) -> tuple[Path, Path]:
     return pdf, png
 
 
-def picture(image: object) -> np.ndarray:
+def rgb(image: object) -> np.ndarray:
     """``[H, W, 3]`` floats in 0..1 from a PIL image, a ``[3, H, W]`` or ``[H, W, 3]`` array or tensor."""
     array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
     if array.ndim == 2:
         array = np.stack([array] * 3, axis=-1)
     if array.ndim != 3 or 3 not in (array.shape[0], array.shape[-1]):
-        raise ValueError(f"A picture is [3, H, W], [H, W, 3] or [H, W]; got {list(array.shape)}.")
+        raise ValueError(f"An image is [3, H, W], [H, W, 3] or [H, W]; got {list(array.shape)}.")
     array = array if array.shape[-1] == 3 else array.transpose(1, 2, 0)
     return array / 255 if array.dtype == np.uint8 else np.clip(array.astype(float), 0, 1)
 
@@ -99,7 +99,7 @@ def heatmap(
     still be seen. A white line stands where the map is half of its highest possible value.
 
     Args:
-        image: what :func:`picture` takes, not normalised by mean and standard deviation.
+        image: what :func:`rgb` takes, not normalised by mean and standard deviation.
         map: ``[H, W]``.
         alpha: 0 shows the image alone; 1 hides it where the map is highest.
         cmap: a perceptual map by default; ``"jet"`` is how the papers print theirs.
@@ -114,7 +114,7 @@ def heatmap(
     height, length = values.shape
     opacity: object = 1
     if image is not None:
-        shown = picture(image)
+        shown = rgb(image)
         height, length = shown.shape[:2]
         ax.imshow(shown)
         opacity = alpha * (1 + 2 * np.clip(values, 0, 1)) / 3
@@ -162,7 +162,7 @@ def panel(
     side = (width - names) / (1 + len(maps)) - gap
     size = min(8.0, 72 * side / 7)  # the longest word of a head must fit its column
     heads = [""] + [_wrapped((titles or {}).get(name, label(name)), 9) for name in maps]
-    shown = [picture(image) for image in images]
+    shown = [rgb(image) for image in images]
     tall = [side * min(1.5, max(0.4, one.shape[0] / one.shape[1])) for one in shown]
     top = (max(h.count("\n") for h in heads) + 1) * size / 60 + 0.05
     with mpl.rc_context(STYLE):

@@ -1,4 +1,4 @@
-"""What was found about the papers themselves: a paragraph with generated numbers and a picture for each finding."""
+"""What was found about the papers themselves: a paragraph with generated numbers and a figure for each finding."""
 
 from __future__ import annotations
 

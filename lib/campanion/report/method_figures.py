@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from campanion.cams.methods import label
-from campanion.report.figures import MAP, PALETTE, SIGNED, STYLE, bare, heatmap, picture
+from campanion.report.figures import MAP, PALETTE, SIGNED, STYLE, bare, heatmap, rgb
 from campanion.report.networks import where
 
 PAPERS = "jet"  # the palette of the papers' own maps
@@ -43,7 +43,7 @@ def image_grid(
     """
     columns = max(map(len, rows))
     first = next(shown for _, shown in rows[0] if not isinstance(shown, str))
-    height, length = picture(first[0] if isinstance(first, tuple) else first).shape[:2]
+    height, length = rgb(first[0] if isinstance(first, tuple) else first).shape[:2]
     tall = (7.16 - 0.8 * bool(names)) / columns * height / length + 0.25
     with mpl.rc_context(STYLE):
         size = (7.16, len(rows) * tall + 0.3 * bool(title))
@@ -62,7 +62,7 @@ def image_grid(
                     reach = float(abs(shown).max())
                     ax.imshow(shown, cmap=SIGNED if signed else cmap, vmin=-reach if signed else 0, vmax=reach or 1)
                 else:
-                    ax.imshow(picture(shown))
+                    ax.imshow(rgb(shown))
             if names:
                 line[0].set_ylabel(names[i], fontsize=7, rotation=0, ha="right", va="center")
         fig.suptitle(title, fontsize=8)
@@ -94,7 +94,7 @@ def curve_panel(
         )  # fmt: skip
         for i, (line, place) in enumerate(zip(axes, places, strict=True)):
             part = rows[(rows["image"] == place.image) & (rows["target"] == place.target)].set_index("method")
-            line[0].imshow(picture(images[place.image]))
+            line[0].imshow(rgb(images[place.image]))
             line[0].set_title(captions[i], fontsize=7)
             bare(line[0])
             for ax, method in zip(line[1:], shown, strict=False):
@@ -176,7 +176,7 @@ def pipeline_figure(
         fig = plt.figure(figsize=(width, 0.95 * len(channels) + 0.45))
         grid = fig.add_gridspec(len(channels), 5, width_ratios=(1.5, 1, 1, 1.7, 1.5))
         first, last = (fig.add_subplot(grid[:, j]) for j in (0, 4))
-        first.imshow(picture(image))
+        first.imshow(rgb(image))
         bare(first)
         first.set_title("image", fontsize=8)
         heatmap(last, image, map, cmap=PAPERS)

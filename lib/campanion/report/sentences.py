@@ -69,7 +69,7 @@ _CLAIMS = {
     "37_lift_table6_fig4_vqa": {"lift_table6_vqa": "Does LIFT-CAM beat Grad-CAM on VQA v2?"},
 }
 _PLAIN = {
-    "00_start_here": "A map is a weighted sum of channels; the methods differ in the weights. Start with the pictures.",
+    "00_start_here": "A map is a weighted sum of channels; the methods differ in the weights. Start with the images.",
     "10_lfi_fig2_architecture": "The network is built step by step with its shapes, and equations 5 to 10 are checked.",
     "40_explore": "Choose image, network, classes and methods; maps, channels and curves follow from one forward pass.",
     "98_findings": "What was found about the papers themselves: one paragraph and one image each.",

@@ -1,4 +1,4 @@
-"""The verdicts as pictures: a heat-strip of claims by networks, a forest plot of the deciding numbers of a table."""
+"""The verdicts as figures: a heat-strip of claims by networks, a forest plot of the deciding numbers of a table."""
 
 from __future__ import annotations
 
