@@ -23,7 +23,7 @@ NINE = (
 
 @dataclass(frozen=True)
 class Pair:
-    """Two things to run on one picture (or batch); a peer's result equals ours."""
+    """Two things to run on one image (or batch); a peer's result equals ours."""
 
     ours: Callable[[], object]
     peer: Callable[[], object]
@@ -37,9 +37,9 @@ class Case:
         what: ours, in words.
         against: the peer, in words; for a cost, what the cost is counted in.
         network: name for :func:`campanion.load_model`, with random weights.
-        build: makes the pair for a network and pictures.
+        build: makes the pair for a network and images.
         goal: of the ratio; at least this for ``"speed"`` (peer / ours), at most this for ``"cost"`` (ours / unit).
-        batch: number of pictures.
+        batch: number of images.
         slow: the peer takes minutes, and runs once.
     """
 
@@ -54,7 +54,7 @@ class Case:
 
     def pair(self) -> Pair:
         """The two things to run."""
-        return self.build(network(self.network), pictures(self.batch))
+        return self.build(network(self.network), random_images(self.batch))
 
 
 @lru_cache(maxsize=1)
@@ -66,8 +66,8 @@ def network(name: str) -> nn.Module:
     return load_model(name, weights="auto" if name.startswith("scenes_") else "random", seed=SEED)
 
 
-def pictures(count: int, size: int = 224) -> Tensor:
-    """Noise, normalised as pictures are."""
+def random_images(count: int, size: int = 224) -> Tensor:
+    """Noise, normalised as images are."""
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(SEED))
 
 
@@ -77,7 +77,7 @@ def fresh(game: ChannelGame) -> ChannelGame:
 
 
 def ablation(model: nn.Module, images: Tensor) -> Pair:
-    """Picture to map, both with every forward pass that they need."""
+    """Image to map, both with every forward pass that they need."""
     target = int(explain(model, images, methods="ablation_cam").targets)
     _, layer = find_layer(model, None)
     return Pair(
@@ -102,7 +102,7 @@ def shapley(batch: int, orderings: int = 1) -> Callable[[nn.Module, Tensor], Pai
 
 
 def fd(model: nn.Module, images: Tensor) -> Pair:
-    """Picture to weights."""
+    """Image to weights."""
     target = int(explain(model, images, methods="grad_cam").targets)
     _, layer = find_layer(model, None)
     return Pair(
@@ -134,14 +134,14 @@ def forward(model: nn.Module, images: Tensor) -> Callable[[], Tensor]:
 
 
 def nine(*methods: str) -> Callable[[nn.Module, Tensor], Pair]:
-    """Picture to the maps of all ``methods``."""
+    """Image to the maps of all ``methods``."""
     return lambda model, images: Pair(
         lambda: explain(model, images, methods=methods, orderings=1), forward(model, images)
     )
 
 
 def shapley_cost(orderings: int) -> Callable[[nn.Module, Tensor], Pair]:
-    """Picture to SHAP-CAM's map."""
+    """Image to SHAP-CAM's map."""
     return lambda model, images: Pair(
         lambda: explain(model, images, methods="shap_cam", orderings=orderings), forward(model, images)
     )

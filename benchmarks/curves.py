@@ -12,7 +12,7 @@ import clock
 import torch
 from campanion.inference import fast
 from campanion.metrics import insertion_deletion
-from cases import SEED, network, pictures
+from cases import SEED, network, random_images
 from grid import forward_gflop, quick_rate
 from quantus import PixelFlipping
 from torch import Tensor, nn
@@ -48,10 +48,10 @@ def smooth_maps(count: int, side: int) -> Tensor:
 
 
 def sides(model: nn.Module, images: Tensor, maps: Tensor, steps: int = STEPS) -> dict[str, Callable[[], Tensor]]:
-    """Functions that give [insertion, deletion], means over the pictures; Quantus' gives [deletion].
+    """Functions that give [insertion, deletion], means over the images; Quantus' gives [deletion].
 
     All change pixels to zeros. Quantus counts a pixel's three colours one by one and wants steps that divide the
-    pixels: it takes 2 step of the 3 H W numbers at once. What a scored picture costs compares them all.
+    pixels: it takes 2 step of the 3 H W numbers at once. What a scored image costs compares them all.
     """
     with torch.no_grad():
         targets = model(images).argmax(1)
@@ -81,7 +81,7 @@ def measure(repeats: int, device: str, quick: bool) -> dict[str, object]:
     """Times of the three on the same maps."""
     name, count, side, steps = ("scenes_resnet", 2, 64, 16) if quick else ("squeezenet1_1", 2, 224, STEPS)
     model, rate = network(name).to(device), (quick_rate if quick else clock.product_rate)(device)
-    images, maps = pictures(count, side).to(device), smooth_maps(count, side).to(device)
+    images, maps = random_images(count, side).to(device), smooth_maps(count, side).to(device)
     load = os.getloadavg()[0]
     return {
         "network": name, "pictures": count, "steps": steps, "rate_gflops": rate,

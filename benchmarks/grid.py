@@ -1,4 +1,4 @@
-"""Every method on four networks and three batch sizes, beside every library that has it: picture to map."""
+"""Every method on four networks and three batch sizes, beside every library that has it: image to map."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import clock
 import peers
 import torch
 from campanion import METHODS, explain
-from cases import SEED, forward, network, pictures
+from cases import SEED, forward, network, random_images
 from torch import Tensor, nn
 
 #: Batch sizes by network. resnet18 is one of those whose faithfulness was measured.
@@ -37,7 +37,7 @@ TORCHCAM = {
 #: Both libraries weigh Score-CAM's channels by a softmax over them. One ordering: what an ordering costs.
 OPTIONS = {"score_cam": {"variant": "cic"}, "shap_cam": {"orderings": 1}}
 
-#: About how many forward passes of the network a picture takes, where it is far more than the three of a gradient.
+#: About how many forward passes of the network an image takes, where it is far more than the three of a gradient.
 PASSES = {
     "rise": 4000, "lime": 1000, "xrai": 600, "cameras": 190, "smooth_grad": 150, "integrated_gradients": 150,
     "group_cam": 33,
@@ -62,7 +62,7 @@ class Cell:
     def measure(self, repeats: int, device: str, limit: float) -> dict[str, object]:
         """Times, memory and arithmetic of every side whose call takes at most about ``limit`` TFLOP."""
         model = network(self.network).to(device)
-        images = pictures(self.batch, SIDE if self.network in QUICK_NETWORKS else 224).to(device)
+        images = random_images(self.batch, SIDE if self.network in QUICK_NETWORKS else 224).to(device)
         load = os.getloadavg()[0]
         rate = (quick_rate if self.network in QUICK_NETWORKS else clock.product_rate)(device)
         chosen, left_out = {}, {}
@@ -131,7 +131,7 @@ def ours(model: nn.Module, method: str, images: Tensor, targets: Tensor) -> Tens
 
 
 def passes(model: nn.Module, method: str, side: str) -> int:
-    """About how many forward passes a side needs for one picture."""
+    """About how many forward passes a side needs for one image."""
     if side in PER_CHANNEL.get(method, ()):
         return 1 + channels_of(model)
     if side in ("captum", "authors") and method != "grad_cam" and method != "lift_cam":
@@ -143,7 +143,9 @@ def channels_of(model: nn.Module) -> int:
     """K of the target layer."""
     side = SIDE if model.weights["name"] in QUICK_NETWORKS else 224
     device = next(model.parameters()).device
-    return peers.activations_of(model, model.get_submodule(model.target_layer), pictures(1, side).to(device)).shape[1]
+    return peers.activations_of(
+        model, model.get_submodule(model.target_layer), random_images(1, side).to(device)
+    ).shape[1]
 
 
 #: Measured once in a quick run: before each of its jobs it would take longer than the job.
@@ -152,9 +154,9 @@ quick_rate = lru_cache(clock.product_rate)
 
 @lru_cache
 def forward_gflop(name: str, side: int) -> float:
-    """Of one picture's forward pass."""
+    """Of one image's forward pass."""
     model = network(name)
-    image = pictures(1, side).to(next(model.parameters()).device)
+    image = random_images(1, side).to(next(model.parameters()).device)
     with clock.Arithmetic() as counter, torch.no_grad():
         model(image)
     return counter.flop / 1e9

@@ -1,4 +1,4 @@
-"""How time grows with channels, orderings, pictures and their size, and memory with pictures and orderings."""
+"""How time grows with channels, orderings, images and their size, and memory with images and orderings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from campanion import explain
 from campanion.cams import explain_game
 from campanion.game.game import ChannelGame
-from cases import SEED, forward, fresh, network, pictures
+from cases import SEED, forward, fresh, network, random_images
 from torch import Tensor, nn
 
 HIDDEN = 512
@@ -36,17 +36,17 @@ class Wide(nn.Module):
         self.tail = nn.Sequential(nn.Flatten(), *layers, nn.Linear(HIDDEN, 10))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of pictures of 56 x 56."""
+        """Logits of images of 56 x 56."""
         return self.tail(self.target(self.stem(x)))
 
 
 def channels(quick: bool, device: str) -> dict[int, dict[str, Callable[[], object]]]:
-    """Coefficients from the activations of one picture; beside FD-CAM the authors' loop over the same head."""
+    """Coefficients from the activations of one image; beside FD-CAM the authors' loop over the same head."""
     points = {}
     for count in (32, 64, 128) if quick else (64, 128, 256, 512, 1024):
         torch.manual_seed(SEED)
         model = Wide(count).to(device).eval()
-        game = ChannelGame.of(model, pictures(1, 56).to(device))
+        game = ChannelGame.of(model, random_images(1, 56).to(device))
         points[count] = {
             name: lambda game=game, name=name: explain_game(fresh(game), None, [name], {"shap_cam": {"orderings": 1}})
             for name in METHODS
@@ -59,9 +59,9 @@ def channels(quick: bool, device: str) -> dict[int, dict[str, Callable[[], objec
 
 
 def orderings(quick: bool, device: str) -> dict[int, dict[str, Callable[[], object]]]:
-    """SHAP-CAM of one picture, from its activations."""
+    """SHAP-CAM of one image, from its activations."""
     model, side, _ = _small(quick, device)
-    game = ChannelGame.of(model, pictures(1, side).to(device))
+    game = ChannelGame.of(model, random_images(1, side).to(device))
     return {
         count: {"shap_cam": lambda count=count: fresh(game).shapley(None, count)}
         for count in (1, 10, 100, 1000, 10_000)[: 3 if quick else None]
@@ -69,24 +69,26 @@ def orderings(quick: bool, device: str) -> dict[int, dict[str, Callable[[], obje
 
 
 def images(quick: bool, device: str) -> dict[int, dict[str, Callable[[], object]]]:
-    """Pictures to maps, by the number of pictures in the batch."""
+    """Images to maps, by the number of images in the batch."""
     model, side, most = _small(quick, device)
     return {
-        count: _to_maps(model, pictures(count, side).to(device)) for count in (1, 2, 4, 8, 16, 32, 64) if count <= most
+        count: _to_maps(model, random_images(count, side).to(device))
+        for count in (1, 2, 4, 8, 16, 32, 64)
+        if count <= most
     }
 
 
 def size(quick: bool, device: str) -> dict[int, dict[str, Callable[[], object]]]:
-    """Pictures to maps, by the side of the picture."""
+    """Images to maps, by the side of the image."""
     model, _, _ = _small(quick, device)
     return {
-        side: _to_maps(model, pictures(1, side).to(device))
+        side: _to_maps(model, random_images(1, side).to(device))
         for side in ((64, 96, 128) if quick else (96, 128, 192, 256, 384, 512))
     }
 
 
 def _small(quick: bool, device: str) -> tuple[nn.Module, int, int]:
-    """A network, the side of its pictures and the largest batch."""
+    """A network, the side of its images and the largest batch."""
     name, side, most = ("scenes_vgg", 64, 8) if quick else ("squeezenet1_1", 224, 64)
     return network(name).to(device), side, most
 
@@ -124,7 +126,7 @@ def _name(quick: bool) -> str:
 
 
 def memory(kind: str, threads: int, device: str) -> dict[str, object]:
-    """Most memory in MB of a new process that explains so many pictures, or draws so many orderings (stream.py)."""
+    """Most memory in MB of a new process that explains so many images, or draws so many orderings (stream.py)."""
     found = {}
     for count in LARGEST[kind]:
         command = [sys.executable, str(Path(__file__).with_name("stream.py")), kind, str(count), str(threads), device]

@@ -1,6 +1,6 @@
 """What a user would run instead: other libraries, and FD-CAM's algorithm step by step as its authors describe it.
 
-Maps come back at the picture's size, [B, H, W], with each library's own scale of values.
+Maps come back at the image's size, [B, H, W], with each library's own scale of values.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def weighted(weights: Tensor, activations: Tensor, size: tuple[int, int]) -> Ten
 
 
 def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps [B, h, w] at the picture's size."""
+    """Maps [B, h, w] at the image's size."""
     return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
@@ -112,7 +112,7 @@ def captum_lift(model: nn.Module, layer: nn.Module, images: Tensor, targets: Ten
 def captum_shap(
     model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor, orderings: Tensor, batch: int = 32
 ) -> Tensor:
-    """SHAP-CAM for given orderings [n, K] by captum's ShapleyValueSampling, picture by picture."""
+    """SHAP-CAM for given orderings [n, K] by captum's ShapleyValueSampling, image by image."""
     activations, head = activations_of(model, layer, images), tail(model)
     weights = [
         captum_shapley(head, one, target, orderings, batch)
@@ -122,7 +122,7 @@ def captum_shap(
 
 
 def authors_fd_cam(model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """FD-CAM's maps, the authors' algorithm picture by picture."""
+    """FD-CAM's maps, the authors' algorithm image by image."""
     head = tail(model)
     pairs = zip(images.split(1), targets.tolist(), strict=True)
     weights = torch.stack([fd_cam(model, layer, head, one, target) for one, target in pairs])

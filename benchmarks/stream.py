@@ -1,4 +1,4 @@
-"""Explain many pictures, or draw many orderings, in a process of its own: its memory and seconds as JSON."""
+"""Explain many images, or draw many orderings, in a process of its own: its memory and seconds as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METHODS = ("grad_cam", "lift_cam", "ablation_cam", "fd_cam", "shap_cam")
 def stream(kind: str, count: int, device: str = "cpu") -> dict[str, float]:
     """``mb``, the most memory of this process so far, and ``s``, the seconds of the explanations.
 
-    Pictures come in batches of 20 and their maps are dropped, as a loop over a data set does.
+    Images come in batches of 20 and their maps are dropped, as a loop over a data set does.
     """
     model, draw = load_model("scenes_vgg", device=device), torch.Generator().manual_seed(0)
     seconds = 0.0

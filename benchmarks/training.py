@@ -1,6 +1,6 @@
 """How fast training is: ``python benchmarks/training.py [--device cuda] [--only NAME ...]``; README.md explains it.
 
-One training step (forward, backward, SGD) on noise that lies on the device; reading and augmenting pictures is timed on
+One training step (forward, backward, SGD) on noise that lies on the device; reading and augmenting images is timed on
 its own. Networks that are compared run in turn, so that other work on the machine slows each.
 """
 
@@ -155,7 +155,7 @@ def branch(options: argparse.Namespace) -> dict[str, object]:
 
 
 def loader(options: argparse.Namespace) -> dict[str, object]:
-    """Pictures per second that leave the memory augmented and normalised, for 32 pixels and for 96."""
+    """Images per second that leave the memory augmented and normalised, for 32 pixels and for 96."""
     rows = {}
     for name, size, kind in (("cifar", 32, "shift_flip"), ("imagenette", 96, "resized_crop_flip")):
         pixels = torch.randint(256, (512, size, size, 3), dtype=torch.uint8, device=options.device)

@@ -11,7 +11,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 extensions += ["mathml", "alternatives", "board", "cards", "docstrings", "elsewhere"]  # of docs/_ext
 highlight_language = "none"
 
-# Notebooks are shown as they are committed; a static picture goes before the widget that it stands for.
+# Notebooks are shown as they are committed; a static image goes before the widget that it stands for.
 nb_execution_mode = "off"
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 nb_merge_streams = True

@@ -1,4 +1,4 @@
-"""``python docs/pictures.py``: the pictures of the README, from committed rows of maps.
+"""``python docs/pictures.py``: the images of the README, from committed rows of maps.
 
 ``docs/images/maps.webp`` is drawn from ``data/results/rows``, ``lines.webp`` by the README's own code (which
 needs the weights), ``page.webp`` is the page of :mod:`maps_page` in Chromium, a screenshot for each step.
@@ -39,7 +39,7 @@ STEPS = (
 
 
 def maps() -> None:
-    """The first picture: two classes of one image and a herd, six methods."""
+    """The first image: two classes of one image and a herd, six methods."""
     from maps_page import rows_of
 
     places = [(name, one, method) for name, classes in PLACES.items() for one in classes for method in METHODS]

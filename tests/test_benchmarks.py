@@ -50,7 +50,7 @@ def small() -> tuple[nn.Module, Tensor]:
     model = SmallVGG().eval()
     with torch.no_grad():
         model.classifier[-1].bias.fill_(2.0)  # grad-cam divides by the logit, which must not be negative
-    return model, cases.pictures(1, 32)
+    return model, cases.random_images(1, 32)
 
 
 @pytest.mark.parametrize("name", [name for name, case in cases.CASES.items() if case.kind == "speed"])

@@ -1,4 +1,4 @@
-"""Alternative texts for the notebooks' pictures: the page, the section and the text that stands above the picture."""
+"""Alternative texts for the notebooks' images: the page, the section and the text that stands above the image."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from sphinx.application import Sphinx
 
 
 def describe(app: Sphinx, doctree: nodes.document) -> None:
-    """Give every picture without an alternative text one; a cell's metadata ``mystnb.image.alt`` goes before."""
-    pictures = [image for image in doctree.findall(nodes.image) if not image.get("alt")]
-    for number, image in enumerate(pictures, start=1):
+    """Give every image without an alternative text one; a cell's metadata ``mystnb.image.alt`` goes before."""
+    undescribed = [image for image in doctree.findall(nodes.image) if not image.get("alt")]
+    for number, image in enumerate(undescribed, start=1):
         titles = [title.astext() for title in _titles(image)]
         above = f" {_above(image)}" if _above(image) else ""
-        image["alt"] = f"Picture {number} of {len(pictures)}, {', '.join(titles)}.{above}"
+        image["alt"] = f"Image {number} of {len(undescribed)}, {', '.join(titles)}.{above}"
 
 
 def _titles(node: nodes.Node) -> list[nodes.title]:
@@ -26,7 +26,7 @@ def _titles(node: nodes.Node) -> list[nodes.title]:
 
 
 def _above(image: nodes.image) -> str:
-    """The section's last paragraph before the picture."""
+    """The section's last paragraph before the image."""
     section = image
     while not isinstance(section, nodes.section):
         section = section.parent

@@ -40,7 +40,7 @@ def _notebooks(results: Mapping[str, Mapping]) -> Iterator[str]:
     for key in keys():
         image = (
             f'<img src="_thumbs/{key}.webp" alt="A figure of notebook {key[:2]}: {escape(_title(key))}" loading="lazy">'
-            if picture(key)
+            if figure_of(key)
             else ""
         )
         text = f"<b>{escape(key[:2])} {escape(_title(key))}</b><span>{escape(answer(key, results))}</span>"
@@ -53,7 +53,7 @@ def _found(results: Mapping[str, Mapping]) -> Iterator[str]:
         yield f'<div class="card"><b>{paper}</b><span>{said}</span></div>'
 
 
-def picture(key: str) -> Path | None:
+def figure_of(key: str) -> Path | None:
     """The figure that stands for a notebook, or None where it has none."""
     found = sorted(paths.root().glob(FIGURES.get(key[:2], f"figures/{key[:2]}_*.png")))
     return found[0] if found else None
@@ -66,7 +66,7 @@ def write(app: Sphinx, problem: Exception | None) -> None:
     folder = Path(app.outdir) / "_thumbs"
     folder.mkdir(exist_ok=True)
     for key in keys():
-        if (found := picture(key)) is not None:
+        if (found := figure_of(key)) is not None:
             with Image.open(found) as opened:
                 image = opened.convert("RGB")
             image.thumbnail((WIDE, 4 * WIDE))
