@@ -139,7 +139,7 @@ class Knobs(Live):
 
     def __repr__(self) -> str:
         shown = "; ".join(", ".join(f"{name} = {value}" for name, value in values.items()) for values in self._strip)
-        return f"Controls: {', '.join(self.controls)}. Shown: {shown}. Run the notebook to turn them."
+        return f"Controls: {', '.join(self.controls)}. Shown: {shown}. Run the notebook to use the controls."
 
 
 def stacked(images: Sequence[bytes]) -> bytes:

@@ -41,7 +41,7 @@ def block(key: str, results: Mapping[str, Mapping]) -> str:
     setting = settings().get(key)
     if setting is not None:
         lines += [">", f"> **To get the paper's own numbers** ({setting['data']}):", ">", "> ```bash"]
-        lines += [f"> {setting['command']}", "> ```", ">", f"> {_hours(setting)}"]
+        lines += [f"> {setting['command']}", "> ```", ">", f"> {_hours(setting)} {setting.get('note', '')}".rstrip()]
     return "\n".join(lines)
 
 
