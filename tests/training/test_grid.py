@@ -1,4 +1,4 @@
-"""The grid of trainings: the cells are those of the YAML file, finished ones are known, hours follow from speeds."""
+"""The grid of training runs: the cells are those of the YAML file, finished ones known, hours follow from speeds."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_every_cell_has_a_name_and_settings_of_its_own(scale: str) -> None:
 
 
 def test_reduced_cells_are_the_configurations_with_twenty_epochs() -> None:
-    """Trainings that were started from ``configs/`` by hand are these cells."""
+    """Training runs that were started from ``configs/`` by hand are these cells."""
     found = {cell.name: cell for cell in cells("reduced")}
     more = {"epochs": 20, "precision": "bf16", "threads": 1, "device": "cpu"}
     names = {"plain": "cifar10_resnet20", "lfi-paper": "cifar10_resnet20_lfi", "abn": "cifar10_resnet20_abn"}
