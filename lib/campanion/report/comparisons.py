@@ -54,8 +54,10 @@ def differences_figure(
             ax.tick_params(labelsize=7)
         _names(axes[0], others)
         axes[0, len(metrics) // 2].set_xlabel(f"{method_name(method)} minus the other method", fontsize=7.5)
-        ring = [mpl.lines.Line2D([], [], marker="o", ms=8, mfc="none", mec=PALETTE[1], ls="", label="paper")]
-        _legend(fig, runs, ring if printed else [])
+        data = [*published(*printed)["data"]] if printed else [""]
+        near = networks.data(max(data, key=lambda name: name == paper_data(runs[0]["data"])))
+        ring = mpl.lines.Line2D([], [], marker="o", ms=8, mfc="none", mec=PALETTE[1], ls="", label=f"paper, {near}")
+        _legend(fig, runs, [ring] * bool(printed))
     return fig
 
 
@@ -100,10 +102,10 @@ def curves_figure(runs: Sequence[Mapping], reference: str, highlight: str, width
         for line, run in zip(axes, runs, strict=True):
             for ax, curve in zip(line, ("insertion_curve", "deletion_curve"), strict=True):
                 means, n = run["extra"][curve], {row["method"]: row["n"] for row in run["rows"]}
-                for name, values in means.items():
+                for (name, values), style in zip(means.items(), mpl.rcParams["axes.prop_cycle"], strict=False):
                     if name == reference or n[name] < n[reference]:
                         continue
-                    drawn = {"color": "black", "lw": 1.8, "ls": "-", "zorder": 3} if name == highlight else {"lw": 0.9}
+                    drawn = {"c": "k", "lw": 1.8, "ls": "-", "zorder": 3} if name == highlight else style | {"lw": 0.9}
                     shares = np.linspace(0, 100, len(values))
                     ax.plot(shares, np.subtract(values, means[reference]), label=method_name(name), **drawn)
                 ax.axhline(0, color="0.5", lw=0.8, zorder=0)
@@ -260,9 +262,7 @@ def _legend(fig: Figure, runs: Sequence[Mapping], more: Sequence[mpl.lines.Line2
     fig.legend(handles=[*marks, *more], loc="outside lower center", ncols=columns, fontsize=6.5)
 
 
-def _printed(
-    table: tuple[str, str], data: str, metric: str, method: str, others: Sequence[str]
-) -> list[tuple[int, float]]:
+def _printed(table: tuple[str, str], data: str, metric: str, method: str, others: Sequence[str]) -> list[tuple]:
     """The paper's own differences, by the place of the other method."""
     rows = published(*table)
     rows = rows[rows["metric"] == metric]

@@ -23,13 +23,13 @@ from campanion.cams.methods import label
 # Files that are the same on every run have no dates, and fontTools would remark on that for every embedded font.
 logging.getLogger("fontTools").setLevel(logging.ERROR)
 
-# Wong's palette (Nature Methods 8, 441, 2011), told apart with every common colour-vision deficiency and in grey
+# Wong's palette (Nature Methods 8, 441, 2011), told apart with every colour-vision deficiency; lines: grey for black
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MAP = "viridis"
 SIGNED = "PuOr_r"  # of what may be negative; white is 0
 
 STYLE = {
-    "axes.prop_cycle": cycler(color=PALETTE) + cycler(linestyle=["-", "--", "-.", ":"] * 2),
+    "axes.prop_cycle": cycler(color=[*PALETTE[:6], "0.5", PALETTE[7]]) + cycler(linestyle=["-", "--", "-.", ":"] * 2),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "figure.constrained_layout.use": True,

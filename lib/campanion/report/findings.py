@@ -96,6 +96,7 @@ def centre_point(results: Mapping[str, Mapping]) -> Finding:
             ax.axvline(value, color="0.4", lw=1, ls="--")
             ax.text(value, -0.75, name, ha="center", fontsize=7)
         ax.set(xlabel=TITLES["pointing_accuracy"], ylabel="")
+        sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=None, fontsize=7)  # no marks among the data
     ablation = table["ablation_cam"]
     text = (
         f"Pointing at **the centre of every image scores {centre:.1f} %** in the pointing game on VOC2007 (N = "
@@ -116,7 +117,7 @@ def fin(results: Mapping[str, Mapping]) -> Finding:
     with mpl.rc_context(STYLE):
         fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.9), width_ratios=(2, 1))
         _differences(axes[0], error, ["trained over frozen FIN", "trained FIN over none"])
-        axes[0].set_xlabel("top-1 error, points gained")
+        axes[0].set(xlabel="top-1 error, points gained", xlim=(-2, 2))  # a point or two would be a gain
         _differences(axes[1], [maps], ["map over plain mean\nof the features"])
         axes[1].set_xlabel("insertion - deletion")
     shared = words.interval(overlap["mean"], overlap["low"], overlap["high"], "iou")
@@ -159,9 +160,8 @@ def bias(results: Mapping[str, Mapping]) -> Finding:
 def two_networks(results: Mapping[str, Mapping]) -> Finding:
     """The printed sizes of LFI-CAM and those of its equations."""
     printed = published("lfi", "table3").query("metric == 'parameters' and method in ('abn', 'lfi_cam')")
-    rows = [
-        (networks.name(r.model), f"{words.method(r.method)}, printed", float(r.number)) for r in printed.itertuples()
-    ]
+    rows = [(networks.name(r.model), f"{words.method(r.method)}, printed", float(r.number))
+            for r in printed.itertuples()]  # fmt: skip
     kinds = {"lfi_cam": "LFI-CAM, generation table3", "lfi_cam:paper": "LFI-CAM, equations and supplement"}
     order = list(dict.fromkeys(r[0] for r in rows))
     for run in _full(results, "13_lfi_table3_imagenet_size"):
@@ -228,13 +228,13 @@ def closer_is_better(results: Mapping[str, Mapping]) -> Finding:
         fig, axes = plt.subplots(1, len(names), figsize=(WIDTH, 2.3), squeeze=False)
         for ax, name in zip(axes[0], names, strict=True):
             part = frame[frame.network == name]
-            sns.scatterplot(
-                part, x="cosine", y="drop", hue="method", ax=ax, legend=name == names[-1], palette=PALETTE[:6]
-            )
+            sns.scatterplot(part, x="cosine", y="drop", hue="method", ax=ax, legend=name == names[-1],
+                            palette=PALETTE[:6])  # fmt: skip
             ax.set_title(name.replace(" on ", "\non "), fontsize=6)
-            ax.set(xlabel="cosine with SHAP", ylabel=TITLES["ad"] if name == names[0] else "")
+            ax.set(xlabel="", ylabel=TITLES["ad"] if name == names[0] else "")
             ax.tick_params(labelsize=6)
-        axes[0, -1].legend(fontsize=5, title=None)
+        fig.supxlabel("cosine with the SHAP values", fontsize=9)
+        sns.move_legend(axes[0, -1], "upper left", bbox_to_anchor=(1, 1), title=None, fontsize=6)
     said = "; ".join(f"{n}: {c.value:.2f}" for n, c in correlations)
     best = (frame.loc[frame.groupby("network")["drop"].idxmin()].method == words.method("score_cam")).sum()
     text = (
