@@ -38,7 +38,8 @@ def unwrap(model: nn.Module) -> tuple[nn.Module, str]:
     """
     prefix = ""
     while not (model._forward_hooks or model._forward_pre_hooks):
-        name = "module" if isinstance(model, _PASS_ON) else "_orig_mod" if is_compiled(model) else None
+        passes = getattr(type(model), "forward", None) in [kind.forward for kind in _PASS_ON]  # no subclass's own
+        name = "module" if passes else "_orig_mod" if is_compiled(model) else None
         if name is None or name not in model._modules or ("forward" in vars(model) and name == "module"):
             break
         model, prefix = model._modules[name], f"{prefix}{name}."
@@ -273,7 +274,8 @@ def _logits_of(output: object, count: int) -> Tensor:
     tensors = [part for part in parts if isinstance(part, Tensor)]
     tensors = [part for part in tensors if part.ndim] or tensors  # a loss beside the logits is no logit of one image
     fits = [shaped for part in tensors if (shaped := _rows(part, count)) is not None]
-    if not fits or any(other.shape != fits[0].shape for other in fits[1:]):
+    named = isinstance(main, Mapping) or hasattr(main, "_fields")  # several heads; a plain tuple has the logits first
+    if not fits or any(named or other.shape != fits[0].shape for other in fits[1:]):
         what = list(main.shape) if isinstance(main, Tensor) else type(output).__name__
         problem = f"several tensors that may be logits ({type(output).__name__})" if fits else what
         raise ValueError(

@@ -215,8 +215,8 @@ def check_images(model: nn.Module, images: Tensor) -> None:
         hint = " Add a batch dimension: images[None]." if images.ndim == 3 else ""
         raise ValueError(f"images must have shape [B, 3, H, W], none of them 0, not {tuple(images.shape)}.{hint}")
     first = next(model.parameters(), images)
-    if images.is_meta and not first.is_meta:
-        raise ValueError(f"images are on meta and the model is on {first.device}: move one of them.")
+    if images.is_meta and (type(images) is Tensor or not first.is_meta):
+        raise ValueError(f"images are on meta and the model is on {first.device}: a map needs numbers.")
     if bool(images.sum().isfinite()):  # one fast look; large finite numbers may still overflow
         return
     bad = (~images.isfinite()).flatten(1).any(1)

@@ -40,18 +40,6 @@ def _regular(corners: int, inner: float | None = None) -> list[tuple[float, floa
     return [(r * np.sin(2 * np.pi * i / count), -r * np.cos(2 * np.pi * i / count)) for i, r in enumerate(radii)]
 
 
-def _disc(x: Array, y: Array) -> Array:
-    return np.hypot(x, y) - 1.0
-
-
-def _ring(x: Array, y: Array) -> Array:
-    return np.abs(np.hypot(x, y) - 0.74) - 0.26
-
-
-def _square(x: Array, y: Array) -> Array:
-    return np.maximum(np.abs(x), np.abs(y)) - 1.0
-
-
 def _cross(x: Array, y: Array) -> Array:
     x, y = np.abs(x), np.abs(y)
     return np.minimum(np.maximum(x - 0.33, y - 1.0), np.maximum(x - 1.0, y - 0.33))
@@ -63,18 +51,16 @@ def _heart(x: Array, y: Array) -> Array:
     return np.minimum(lobes, (np.abs(x) + np.abs(y) - 1.0) * np.sqrt(0.5))
 
 
-def _crescent(x: Array, y: Array) -> Array:
-    return np.maximum(np.hypot(x, y) - 1.0, 0.80 - np.hypot(x - 0.52, y))
-
-
 def _flower(x: Array, y: Array) -> Array:
     petals = [np.hypot(x - 0.62 * px, y - 0.62 * py) - 0.40 for px, py in _regular(5)]
     return np.minimum(np.min(petals, axis=0), np.hypot(x, y) - 0.46)
 
 
 _SHAPES: dict[str, Callable[[Array, Array], Array]] = {
-    "disc": _disc, "ring": _ring, "square": _square, "triangle": _polygon(_regular(3)),
-    "star": _polygon(_regular(5, inner=0.44)), "cross": _cross, "heart": _heart, "crescent": _crescent,
+    "disc": lambda x, y: np.hypot(x, y) - 1.0, "ring": lambda x, y: np.abs(np.hypot(x, y) - 0.74) - 0.26,
+    "square": lambda x, y: np.maximum(np.abs(x), np.abs(y)) - 1.0, "triangle": _polygon(_regular(3)),
+    "star": _polygon(_regular(5, inner=0.44)), "cross": _cross, "heart": _heart,
+    "crescent": lambda x, y: np.maximum(np.hypot(x, y) - 1.0, 0.80 - np.hypot(x - 0.52, y)),
     "arrow": _polygon([(0, -1), (0.8, -0.1), (0.3, -0.1), (0.3, 0.9), (-0.3, 0.9), (-0.3, -0.1), (-0.8, -0.1)]),
     "flower": _flower,
 }  # fmt: skip

@@ -107,7 +107,8 @@ def _read(file: Path) -> dict:
 def machine_line(results: Mapping) -> str:
     """Device, threads, versions and load, for the foot of a table."""
     facts, rate = results["machine"], results["rate_gflops"]
-    loads = [entry[key] for entry in _entries(results) for key in ("load_before", "load_after") if key in entry]
+    entries = [e for part in ("cases", "methods", "metrics", "growth") for e in results.get(part, {}).values()]
+    loads = [entry[key] for entry in entries for key in ("load_before", "load_after") if key in entry]
     versions = ", ".join(f"{k} {v}" for k, v in facts.items() if k not in ("processor", "cores", "threads", "card"))
     where = place(results) if "card" in facts else f"{place(results)}, {facts['threads']} of {facts['cores']} cores"
     clock = _clock(results)
@@ -262,7 +263,3 @@ def _named(entry: Mapping) -> dict[str, object]:
 
 def _clock(results: Mapping) -> str:
     return "wall" if "card" in results["machine"] else "cpu"
-
-
-def _entries(results: Mapping) -> list[Mapping]:
-    return [entry for group in ("cases", "methods", "metrics", "growth") for entry in results.get(group, {}).values()]

@@ -138,7 +138,9 @@ def method_rows(
             sums[c] += values.sum(0)
             if base in (a, b) and kind_of(a, b) == "":
                 for kind, compared in (("iou", there), ("iou_shuffled", far)):
-                    curves[kind] += _at_thresholds(enlarged(here, side), enlarged(compared, side))
+                    both = enlarged(here, side), enlarged(compared, side)
+                    ious = (stability_iou(*both, threshold=t / 255) for t in THRESHOLDS)
+                    curves[kind] += torch.stack([iou.sum().float() for iou in ious])
     with_base = sum(base in couple and kind_of(*couple) == "" for couple in couples)
     method = networks[0].method
     rows = [pd.DataFrame(v, columns=METRICS).assign(method=method, kind=k, image=ids) for k, v in each.items()]
@@ -172,11 +174,6 @@ def _maps(networks: Sequence[Trained], limit: int | None, device: str) -> tuple[
             raise ValueError(f"{network.name} was tested on other images than {networks[0].name}.")
         ids = own
     return maps, ids, side
-
-
-def _at_thresholds(a: Tensor, b: Tensor) -> Tensor:
-    """Sum over images of the IoU of enlarged maps at each of :data:`THRESHOLDS`."""
-    return torch.stack([stability_iou(a, b, threshold=t / 255).sum().float() for t in THRESHOLDS])
 
 
 def _matrix(pairs: pd.DataFrame, metric: str, names: Sequence[str], diagonal: float = np.nan) -> np.ndarray:

@@ -6,7 +6,6 @@ and answer nothing about the paper, and VQA v2 with ``vqa_v2``, a network that t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
 import pandas as pd
@@ -77,15 +76,12 @@ def open_questions(name: str, answers: tuple[str, ...] | None = None) -> Questio
     return SceneQuestions(SCENES, HELD_OUT_SEED) if name == "scenes" else open_vqa(paths.data_dir(), answers=answers)
 
 
-def _facts(subject: Subject) -> Mapping[str, object]:
-    return {"methods": METHODS[subject.data.name], "card": subject.data.card}
-
-
 def question(answers: tuple[str, ...] | None = None) -> Question:
     """Pairs of an image and a question; ``answers`` are the classes of VQA v2's network."""
     return Question(
-        "vqa", measure, summary, {"seed": 0}, ("question", "method"), facts=_facts, quick_images=40, small=("scenes",),
-        load=load_vqa, open=partial(open_questions, answers=answers),
+        "vqa", measure, summary, {"seed": 0}, ("question", "method"), quick_images=40, small=("scenes",), load=load_vqa,
+        facts=lambda subject: {"methods": METHODS[subject.data.name], "card": subject.data.card},
+        open=partial(open_questions, answers=answers),
     )  # fmt: skip
 
 

@@ -51,7 +51,8 @@ class Controls(Live):
         self.theta = ipw.FloatSlider(5, min=1, max=40, step=1, description="theta (%)", **_SLIDER)
         self.bias.own, self.theta.own = 0.5, 5  # the paper's
         quick = [name for name in METHODS if name not in (*SLOW, *LEARNED)]
-        self.methods = {name: _tick(name, name in methods) for name in dict.fromkeys([*methods, *quick, *SLOW])}
+        said = {name: label(name) + " (slow)" * (name in SLOW) for name in dict.fromkeys([*methods, *quick, *SLOW])}
+        self.methods = {name: ipw.Checkbox(name in methods, description=d, indent=False) for name, d in said.items()}
         self.channels = ipw.Checkbox(True, description="channels of the largest weights", indent=False)
         self.curves = ipw.Checkbox(False, description="insertion and deletion curves", indent=False)
         self.opacity = ipw.FloatSlider(OPACITY, min=0, max=1, step=0.05, description="opacity", **_SLIDER)
@@ -68,7 +69,3 @@ class Controls(Live):
         )  # fmt: skip
         right = ipw.VBox([self.status, self.image, self.times], layout=ipw.Layout(flex="1 1 400px", min_width="0"))
         self.children = [ipw.HBox([left, right], layout=ipw.Layout(flex_flow="row wrap"))]
-
-
-def _tick(method: str, ticked: bool) -> ipw.Checkbox:
-    return ipw.Checkbox(ticked, description=label(method) + (" (slow)" if method in SLOW else ""), indent=False)

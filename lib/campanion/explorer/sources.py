@@ -37,7 +37,9 @@ def pictures(folder: str | Path | None = None) -> dict[str, Callable[[], Image.I
     >>> pictures()["chelsea"]().size
     (451, 300)
     """
-    found: dict[str, Callable[[], Image.Image]] = {f"scene {seed}": partial(_scene, seed) for seed in SCENES}
+    found: dict[str, Callable[[], Image.Image]] = {
+        f"scene {seed}": lambda seed=seed: scene(seed, size=224, n_objects=2).image for seed in SCENES
+    }
     found |= {name: partial(photograph, name) for name in PHOTOGRAPHS}
     if folder is None:
         return found
@@ -48,10 +50,6 @@ def pictures(folder: str | Path | None = None) -> dict[str, Callable[[], Image.I
     if not files:
         raise ValueError(f"The folder {place} holds no image ({', '.join(SUFFIXES)}).")
     return found | {path.name: partial(open_picture, path) for path in files}
-
-
-def _scene(seed: int) -> Image.Image:
-    return scene(seed, size=224, n_objects=2).image
 
 
 @lru_cache(maxsize=2)  # going back and forth between two networks loads none; more would fill the memory

@@ -191,7 +191,7 @@ def recognise(program: Program) -> Head:
     if found is not None:
         return found
     last = module.steps[-1].function if module.steps else None
-    if not isinstance(last, nn.Linear) or last.bias is None:
+    if not isinstance(last, nn.Linear) or last.bias is None or module.steps[-1].autocast is not None:
         return GenericHead(module, module)
     lean = Program([*module.steps[:-1], module.steps[-1].by(without_bias(last))], module.output, module.rows)
     return GenericHead(lean, module, bias=last.bias)
@@ -215,7 +215,8 @@ def _linear_first(module: Program, steps: list[nn.Module]) -> LinearFirstHead | 
         ):
             rest = tuple(_RowNorm(s) if isinstance(s, nn.BatchNorm1d) else s for s in rest)
             return LinearFirstHead("mlp", module, channelwise, first, rest)
-    if isinstance(first, nn.Conv2d) and _is_pixelwise(first):
+    one = isinstance(first, nn.Conv2d) and first.kernel_size == first.stride == (1, 1) and first.groups == 1
+    if one and first.padding in ((0, 0), "valid", "same"):
         pooling = next((i for i, s in enumerate(rest) if _is_global_mean(s)), len(rest))
         acts, after = rest[:pooling], rest[pooling + 1 :]
         flat = all(isinstance(s, nn.Flatten) for s in after)
@@ -245,11 +246,6 @@ class _RowNorm(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Normalise each of D features of z [..., D]."""
         return self.norm(z.reshape(-1, z.shape[-1])).reshape(z.shape)
-
-
-def _is_pixelwise(conv: nn.Conv2d) -> bool:
-    one = conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1
-    return one and conv.padding in ((0, 0), "valid", "same")
 
 
 def _is_global_mean(step: nn.Module) -> bool:

@@ -72,11 +72,10 @@ def place(output: object, images: Tensor, layer: nn.Module, name: str, layout: L
     Raises:
         ValueError: no map can be made of it, or its channels may lie in several places.
     """
-    if not isinstance(output, Tensor) or output.ndim not in (3, 4):
-        what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(
-            f"Layer {name!r} gives {what}; a map needs one tensor [B, K, h, w], [B, h, w, K] or [B, T, K]."
-        )
+    if not isinstance(output, Tensor) or output.ndim not in (3, 4) or not output.is_floating_point():
+        what = f"{tuple(output.shape)}, {output.dtype}" if isinstance(output, Tensor) else type(output).__name__
+        wanted = "a map needs one tensor of real numbers, [B, K, h, w], [B, h, w, K] or [B, T, K]"
+        raise ValueError(f"Layer {name!r} gives {what}; {wanted}.")
     size, shape = tuple(images.shape[-2:]), tuple(output.shape)
     if len(output) != len(images):
         behind = "Images cut, flipped or stacked inside the network have several: explain the network behind that."
@@ -166,9 +165,9 @@ def _read_as(steps: Iterable[Step], placed: Placed, shape: tuple[int, ...]) -> s
             continue
         if not step.inputs & known:
             continue
-        last = step.name in ("layer_norm", "linear") and step.before == shape
         given = step.args[1:] or tuple(step.kwargs.get(name) for name in ("dim", "dims") if name in step.kwargs)
         dims = given[0] if given and isinstance(given[0], (tuple, list)) else given
+        last = step.before == shape and (step.name == "linear" or (step.name == "layer_norm" and len(dims) == 1))
         if step.name == "permute" and tuple(dims) in ((0, 3, 1, 2), (0, 2, 3, 1)):
             return "channels_last" if tuple(dims) == (0, 3, 1, 2) else "channels_first"
         if step.name in ("mean", "sum", "amax") and all(type(d) is int for d in dims):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from campanion.game.check import believed
 from campanion.game.heads import GenericHead, Head, LinearFirstHead
 from campanion.game.split import Pass, Split, split
-from campanion.inference import Reader, fast
+from campanion.inference import Reader, eval_mode, fast
 from campanion.outputs import Activation, class_indices, is_class
 
 
@@ -147,7 +147,8 @@ def _slope(parts: Split, played: Pass, believed: Callable[[], Head], target: Ten
     by_class = getattr(played.head, "kind", None) == "pixel" and not played.changes_gradient  # one class, not all
     if played.graph is not None and not (by_class and believed().kind == "pixel"):
         chosen = played.graph.gather(1, target.unsqueeze(1)).sum()
-        with suppress(RuntimeError):  # changes in place that its graph does not survive
+        # Changes in place that its graph does not survive; checkpoints run forward again.
+        with suppress(RuntimeError), eval_mode(parts.model, graph=True):
             return _wide(torch.autograd.grad(chosen, played.start, retain_graph=True)[0])
     head = believed()
     with torch.enable_grad():

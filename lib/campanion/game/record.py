@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from campanion.inference.evaluation import modules_of
+
 # Questions whose answers are no numbers of the tensor, and which therefore decide nothing.
 _ABOUT_SHAPE = {
     "size", "dim", "ndimension", "numel", "nelement", "stride", "storage_offset", "element_size", "is_contiguous",
@@ -135,17 +137,20 @@ class Recorder(TorchFunctionMode):
         own = isinstance(leaf, nn.Parameter)
         if own and not leaf.is_inference():
             return leaf
-        # What looks like a row for each image is the same for all where it was made of parameters alone.
-        alike = own or (leaf.ndim > 1 and len(leaf) == self._rows and self._same_for_all(leaf))
+        alike = self._same_for_all(leaf)
+        if not alike:  # made before the layer, or after it where we see nothing: inside of vmap or TorchScript
+            self.faults.add("copied")
         leaf = leaf.clone() if leaf.is_inference() else leaf.detach()  # no gradient goes through the former
-        return nn.Parameter(leaf, requires_grad=False) if alike else leaf
+        # What looks like a row for each image is the same for all where it was made of parameters alone.
+        rows = own or (leaf.ndim > 1 and len(leaf) == self._rows)
+        return nn.Parameter(leaf, requires_grad=False) if alike and rows else leaf
 
     def _same_for_all(self, tensor: Tensor) -> bool:
         """Whether ``tensor`` is the network's own, or was made of such alone: no image changes it."""
         if isinstance(tensor, nn.Parameter):
             return True
         if self._own is None:
-            self._own = {id(buffer) for buffer in self._network.buffers()}
+            self._own = {id(b) for module in modules_of(self._network) for b in module._buffers.values()}
         made = self._alike.get(id(tensor), lambda: None)()
         return id(tensor) in self._own or made is tensor
 

@@ -57,7 +57,7 @@ class _Tap:
         self.modes, self.kept, self.start, self.entered = torch._C._len_torch_function_stack(), [], None, False
         self.place, self.placed, self.shape = placed, None, ()
 
-    def __call__(self, _module: nn.Module, _inputs: object, output: object) -> object:
+    def __call__(self, _module: nn.Module, inputs: tuple, output: object) -> object:
         if threading.get_ident() != self.thread:  # another thread's pass of the same network
             return None
         self.kept.append(None)
@@ -65,6 +65,8 @@ class _Tap:
             return None
         self.placed, self.shape = self.place(output), tuple(output.shape)
         maps = self.placed.maps(output)
+        if any(given is output for given in inputs):  # nn.Identity, ReLU in place: what reads the input is not after it
+            maps = maps.clone()
         self.kept[0] = maps.detach().clone()
         passed = self._with_graph(maps) if self.gradient and output.is_floating_point() else maps
         # Another mode that was entered on the way here would be left before ours.
@@ -101,19 +103,20 @@ class Split:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits [N, C] of images [N, 3, H, W], as :attr:`outputs` reads what the network returns."""
-        return self.outputs(self.model(images), len(images))
+        return self.outputs(self.model(images.clone()), len(images))  # which it may change in place
 
     def play(self, images: Tensor, gradient: bool = True) -> Pass:
         """Run the network once. ``gradient``: keep the graph from the layer on, for gradients by A."""
         try:
             return self._play(images, gradient)
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError):
+        except Exception as error:
+            if isinstance(error, (ValueError, torch.OutOfMemoryError)):
                 raise
-            if gradient:  # what follows the layer may run without a graph, and not with one
+            known = isinstance(error, RuntimeError)
+            if gradient and known:  # what follows the layer may run without a graph, and not with one
                 return self.play(images, gradient=False)
             first = next((p for p in self.model.parameters() if p.is_floating_point()), images)
-            hint = ""
+            hint = "" if known else f" ({type(error).__name__}). It is given images alone: wrap it if it takes more."
             if first.dtype != images.dtype:
                 hint = f" The images are {images.dtype} and the model is {first.dtype}: convert one of them."
             elif first.device != images.device:

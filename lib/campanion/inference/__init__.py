@@ -55,7 +55,7 @@ class FastNetwork(nn.Module):
 
     @torch.no_grad()
     def _run(self, images: Tensor) -> Tensor:
-        images = images.contiguous(memory_format=self.layout)
+        images = images.clone(memory_format=self.layout)  # which it may change in place
         with eval_mode(self._model[0]):
             if self.precision != "bfloat16":
                 return self.network(images)
@@ -153,7 +153,13 @@ class Reader:
         """Logits [N, C] of preprocessed images [N, 3, H, W]."""
         if self.apart:
             return torch.cat([self._read(image) for image in images.split(1)])
-        logits = self._read(images)
+        try:
+            logits = self._read(images)
+        except (RuntimeError, ValueError):  # it may take one at a time
+            if len(images) == 1 or self.apart is not None:
+                raise
+            self.apart = True
+            return self(images)
         if self.apart is None and len(images) > 1:
             alone = self._read(images[:1])
             exact = images.device.type == "cpu" and images.dtype.itemsize >= 4
@@ -181,7 +187,10 @@ def shared_copy(model: nn.Module, twins: dict[nn.Module, nn.Module] | None = Non
             k: v.copy() if k.endswith("_hooks") and isinstance(v, dict) else v for k, v in module.__dict__.items()
         }
         own.__dict__ |= {
-            "_parameters": {k: _frozen(p) for k, p in module._parameters.items()},
+            "_parameters": {
+                k: nn.Parameter(p.detach(), requires_grad=False) if type(p) is nn.Parameter else p
+                for k, p in module._parameters.items()
+            },
             "_buffers": dict(module._buffers),
             "_compiled_call_impl": None,
             "training": False,
@@ -189,10 +198,6 @@ def shared_copy(model: nn.Module, twins: dict[nn.Module, nn.Module] | None = Non
     for module, own in twins.items():
         own.__dict__["_modules"] = {k: None if m is None else twins[m] for k, m in module._modules.items()}
     return twins[model]
-
-
-def _frozen(parameter: nn.Parameter | None) -> nn.Parameter | None:
-    return nn.Parameter(parameter.detach(), requires_grad=False) if type(parameter) is nn.Parameter else parameter
 
 
 class _Pairs(TorchFunctionMode):

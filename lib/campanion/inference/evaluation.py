@@ -69,6 +69,8 @@ def _graphs(modules: list[nn.Module]) -> list[tuple[dict | list, Any, Any]]:
     found: list[tuple[dict | list, Any, Any]] = []
     for module in modules:
         own = module.__dict__
+        if not isinstance(own["_buffers"], dict):  # TorchScript keeps its own
+            continue
         hooked = own["_forward_hooks"] or own["_forward_pre_hooks"]
         library = type(module).__module__.startswith("torch.nn.") and not hooked
         for holder in (own, own["_buffers"]):

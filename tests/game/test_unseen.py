@@ -1,0 +1,259 @@
+"""What a record does not show, or what more than one pass would change: the game is still the network's, or refused."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable
+
+import pytest
+import torch
+from campanion import explain
+from campanion.game.game import ChannelGame
+from nets import CHANNELS, CLASSES, Net, all_coalitions, masked_logits, pictures
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.checkpoint import checkpoint
+
+ROWS = all_coalitions()[::23]
+
+
+def slope(network: nn.Module, images: Tensor, target: int, layer: str = "target") -> Tensor:
+    """Autograd's, by what a hook puts in the place of the layer's output."""
+    kept = []
+
+    def hold(_module: object, _inputs: object, output: Tensor) -> Tensor:
+        kept.append(output.detach().clone().requires_grad_(True))
+        return kept[0].clone()
+
+    handle = network.get_submodule(layer).register_forward_hook(hold)
+    logits = network(images.clone())
+    handle.remove()
+    return torch.autograd.grad(logits[:, target].sum(), kept[0])[0]
+
+
+def right(network: nn.Module, images: Tensor, layer: str = "target") -> None:
+    """Values, gradient and logits are those of masked passes, autograd and the network; Score-CAM runs, too."""
+    kept, state = images.clone(), {k: v.clone() for k, v in network.state_dict().items()}
+    game, flags = ChannelGame.of(network, images, layer), [m.training for m in network.modules()]
+    found, gradient = game.value(ROWS, 1), game.gradient(1)
+    assert not explain(network, images, 1, "score_cam", layer).degenerate["score_cam"].any()
+    assert torch.equal(images, kept)
+    assert all(torch.equal(v, state[k]) for k, v in network.state_dict().items())
+    assert [m.training for m in network.modules()] == flags
+    network.eval()
+    exact = [torch.cat([masked_logits(network, x.clone(), row[None], layer) for row in ROWS])[:, 1] for x in images]
+    assert torch.allclose(found, torch.stack(exact), atol=1e-9)
+    assert torch.allclose(gradient, slope(network, images, 1, layer), atol=1e-10)
+    assert torch.allclose(game.logits, network(images.clone()), atol=1e-10)
+
+
+class Branch(Net):
+    """A second branch, by a function that a recorder of PyTorch's functions does not see."""
+
+    def __init__(self, branch: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.branch, self.fc = branch, nn.Linear(CHANNELS, CLASSES)
+        self.weight = nn.Parameter(torch.randn(CHANNELS, CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.target(self.stem(x)).mean((2, 3))
+        return self.fc(x) + self.branch(x, self.weight)
+
+
+@torch.jit.script
+def scripted(x: Tensor, weight: Tensor) -> Tensor:
+    """TorchScript."""
+    return torch.tanh(x @ weight) * 3
+
+
+BRANCHES = {
+    "vmap": lambda x, weight: torch.func.vmap(lambda row: (row @ weight).tanh() * 3)(x),
+    "TorchScript": scripted,
+    "jvp": lambda x, weight: torch.func.jvp(lambda y: (y @ weight).tanh(), (x,), (x,))[1],
+}
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_branches_that_no_recorder_sees(name: str) -> None:
+    torch.manual_seed(3)
+    right(Branch(BRANCHES[name]).double().eval(), pictures())
+
+
+class Beside(Net):
+    """A connection beside a layer that returns the very tensor it was given."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.target, self.conv, self.fc = layer, nn.Conv2d(CHANNELS, CHANNELS, 3), nn.Linear(CHANNELS, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.fc(self.conv(self.target(x)).mean((2, 3)) + x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("layer", [nn.Identity(), nn.Dropout2d(), nn.ReLU(inplace=True)], ids=str)
+def test_what_goes_beside_the_layer_is_not_its_output(layer: nn.Module) -> None:
+    torch.manual_seed(3)
+    right(Beside(layer).double().train(), pictures())
+
+
+class Scaled(Net):
+    """It normalises its images in place, as a preprocessing that was moved into the network."""
+
+    def __init__(self, *, decides: bool) -> None:
+        super().__init__(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, CLASSES))
+        self.decides = decides
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.target(self.stem(x.sub_(0.3).div_(0.5)))
+        return self.tail(x) * (2 if self.decides and float(x.detach().sum()) > -1 else 1)
+
+
+@pytest.mark.parametrize("decides", [False, True])
+def test_images_that_the_network_changes_in_place_are_its_own(decides: bool) -> None:
+    torch.manual_seed(3)
+    network, images = Scaled(decides=decides).double().eval(), pictures()
+    right(network, images)
+    assert not explain(network, images, 1, "gradient").degenerate["gradient"].any()
+
+
+@pytest.mark.parametrize("kind", [nn.DataParallel, AveragedModel])
+def test_wrappers_of_another_forward_are_not_looked_through(kind: type[nn.Module]) -> None:
+    class Calibrated(kind):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).tanh() * 2
+
+    torch.manual_seed(3)
+    network = Calibrated(Net(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, CLASSES)).double())
+    right(network.eval(), pictures(), "module.target")
+
+
+def test_a_checkpoint_runs_again_in_eval_mode() -> None:
+    """Run again in the backward pass, batch norms in train mode would learn from the images that are explained."""
+
+    class Checkpointed(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return checkpoint(self.tail, self.target(self.stem(x)), use_reentrant=False)
+
+    torch.manual_seed(3)
+    head = nn.Conv2d(CHANNELS, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    right(Checkpointed(*head, nn.Linear(6, CLASSES)).double().train(), pictures())
+
+
+@pytest.mark.parametrize("where", ["stem", "tail"])
+def test_parts_of_torchscript(where: str) -> None:
+    torch.manual_seed(3)
+    network = Net(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, CLASSES)).double().eval()
+    setattr(network, where, torch.jit.script(network.get_submodule(where)))
+    right(network, pictures())
+
+
+class Forward(Net):
+    """``change`` of the logits, or of the head's input before its linear layer."""
+
+    def __init__(self, change: Callable = lambda x: x, before: Callable = lambda x: x) -> None:
+        super().__init__()
+        self.change, self.before, self.fc = change, before, nn.Linear(CHANNELS, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.change(self.fc(self.before(self.target(self.stem(x)).mean((2, 3)))))
+
+
+@pytest.mark.parametrize("mask", [lambda y: y + torch.tensor([0.0] * 4 + [-torch.inf]),
+                                  lambda y: y.masked_fill(torch.arange(CLASSES) == 4, -torch.inf)])  # fmt: skip
+def test_classes_that_are_masked_with_infinity(mask: Callable) -> None:
+    torch.manual_seed(3)
+    network, images = Forward(mask).double().eval(), pictures()
+    assert torch.allclose(
+        ChannelGame.of(network, images).value(ROWS, 1)[0], masked_logits(network, images[0], ROWS)[:, 1], atol=1e-9
+    )
+    lifted = explain(network, images, 1, "lift_cam").weights["lift_cam"]
+    assert torch.allclose(lifted, explain(network, images, 1, "ablation_cam").weights["ablation_cam"], atol=1e-9)
+
+
+def test_what_is_not_a_number_is_named() -> None:
+    network = Forward(before=lambda x: x / x.new_tensor([[1.0], [0.0]]) * 0).double().eval()
+    with pytest.raises(ValueError, match=r"Images \[1\] give NaN or infinity"):
+        explain(network, pictures(), 1, "fd_cam")
+
+
+def test_what_is_drawn_anew_is_refused_also_where_two_draws_agree() -> None:
+    """A path is dropped or kept: two passes agree by chance in a half of the calls."""
+    network = Forward(before=lambda x: x * (torch.rand(len(x), 1) < 0.5)).double().eval()
+    for seed in range(8):
+        torch.manual_seed(seed)
+        with pytest.raises(ValueError, match="change from pass to pass"):
+            explain(network, pictures(1), 1, "ablation_cam")
+
+
+def test_a_network_for_one_image_at_a_time() -> None:
+    torch.manual_seed(3)
+    one, any_number = (Forward(before=b).double().eval() for b in (lambda x: x.reshape(1, -1), lambda x: x))
+    one.load_state_dict(any_number.state_dict())
+    for method in ("score_cam", "ablation_cam"):
+        found, expected = (explain(n, pictures(1), 1, method).weights[method] for n in (one, any_number))
+        assert torch.allclose(found, expected, atol=1e-9)
+
+
+def test_autocast_around_the_call_keeps_the_head() -> None:
+    torch.manual_seed(3)
+    network, images = Forward().eval(), pictures(dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        game = ChannelGame.of(network, images)
+        found = game.value(ROWS, 1)[0]
+        assert game.head.module is not None
+    exact = masked_logits(network, images[0], ROWS)[:, 1]
+    assert (found - exact).abs().max() < 0.02 * exact.abs().max()
+
+
+class Other(nn.Module):
+    """A layer that gives no real numbers."""
+
+    def __init__(self, change: Callable) -> None:
+        super().__init__()
+        self.change = change
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.change(x)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"), [(torch.fft.fft2, "complex"), (lambda x: x > 0, "bool"), (Tensor.int, "int")]
+)
+def test_layers_without_real_numbers_are_refused(change: Callable, kind: str) -> None:
+    network = Net(Other(lambda x: x.real.double()), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+    network.target = Other(change)
+    for method in ("grad_cam", "score_cam", "ablation_cam"):
+        with pytest.raises(ValueError, match=rf"{kind}.*a map needs one tensor of real numbers"):
+            explain(network, pictures(), 1, method)
+
+
+@pytest.mark.parametrize("error", [KeyError, TypeError, AssertionError, AttributeError, IndexError])
+def test_networks_that_take_more_than_images_are_a_sentence(error: type[Exception]) -> None:
+    def fail(_x: Tensor) -> Tensor:
+        raise error("mask")
+
+    with pytest.raises(ValueError, match=rf"cannot take images of shape .*mask.*{error.__name__}.*wrap it"):
+        explain(Forward(fail), pictures(dtype=torch.float32), 1, "grad_cam")
+
+
+def test_heads_with_names_of_their_own_are_asked_for() -> None:
+    Pair = namedtuple("Pair", "age kind")
+    for pack in (lambda y: {"age": y, "kind": y * 2}, lambda y: Pair(y, y * 2)):
+        with pytest.raises(ValueError, match="several tensors that may be logits"):
+            explain(Forward(pack), pictures(dtype=torch.float32), 1, "grad_cam")
+
+
+def test_a_norm_of_whole_maps_does_not_say_channels_last() -> None:
+    torch.manual_seed(3)
+    network = Net(nn.LayerNorm([6, 6, 6]), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, CLASSES))
+    network.stem = nn.Conv2d(3, 6, 3, stride=4, padding=1)  # as many channels as rows
+    network.double().eval()
+    assert torch.allclose(ChannelGame.of(network, pictures()).gradient(1), slope(network, pictures(), 1), atol=1e-10)
+
+
+def test_a_network_without_numbers_is_refused() -> None:
+    with torch.device("meta"):
+        network, images = Forward(), pictures(dtype=torch.float32)
+    with pytest.raises(ValueError, match="a map needs numbers"):
+        explain(network, images.to("meta"), 1, "grad_cam")
