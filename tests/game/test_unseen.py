@@ -9,7 +9,7 @@ import pytest
 import torch
 from campanion import explain
 from campanion.game.game import ChannelGame
-from nets import CHANNELS, CLASSES, Net, all_coalitions, masked_logits, pictures
+from nets import CHANNELS, CLASSES, Net, all_coalitions, masked_logits, random_images
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
@@ -76,7 +76,7 @@ BRANCHES = {
 @pytest.mark.parametrize("name", BRANCHES)
 def test_branches_that_no_recorder_sees(name: str) -> None:
     torch.manual_seed(3)
-    right(Branch(BRANCHES[name]).double().eval(), pictures())
+    right(Branch(BRANCHES[name]).double().eval(), random_images())
 
 
 class Beside(Net):
@@ -94,7 +94,7 @@ class Beside(Net):
 @pytest.mark.parametrize("layer", [nn.Identity(), nn.Dropout2d(), nn.ReLU(inplace=True)], ids=str)
 def test_what_goes_beside_the_layer_is_not_its_output(layer: nn.Module) -> None:
     torch.manual_seed(3)
-    right(Beside(layer).double().train(), pictures())
+    right(Beside(layer).double().train(), random_images())
 
 
 class Scaled(Net):
@@ -112,7 +112,7 @@ class Scaled(Net):
 @pytest.mark.parametrize("decides", [False, True])
 def test_images_that_the_network_changes_in_place_are_its_own(decides: bool) -> None:
     torch.manual_seed(3)
-    network, images = Scaled(decides=decides).double().eval(), pictures()
+    network, images = Scaled(decides=decides).double().eval(), random_images()
     right(network, images)
     assert not explain(network, images, 1, "gradient").degenerate["gradient"].any()
 
@@ -125,7 +125,7 @@ def test_wrappers_of_another_forward_are_not_looked_through(kind: type[nn.Module
 
     torch.manual_seed(3)
     network = Calibrated(Net(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, CLASSES)).double())
-    right(network.eval(), pictures(), "module.target")
+    right(network.eval(), random_images(), "module.target")
 
 
 def test_a_checkpoint_runs_again_in_eval_mode() -> None:
@@ -137,7 +137,7 @@ def test_a_checkpoint_runs_again_in_eval_mode() -> None:
 
     torch.manual_seed(3)
     head = nn.Conv2d(CHANNELS, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    right(Checkpointed(*head, nn.Linear(6, CLASSES)).double().train(), pictures())
+    right(Checkpointed(*head, nn.Linear(6, CLASSES)).double().train(), random_images())
 
 
 @pytest.mark.parametrize("where", ["stem", "tail"])
@@ -145,7 +145,7 @@ def test_parts_of_torchscript(where: str) -> None:
     torch.manual_seed(3)
     network = Net(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, CLASSES)).double().eval()
     setattr(network, where, torch.jit.script(network.get_submodule(where)))
-    right(network, pictures())
+    right(network, random_images())
 
 
 class Forward(Net):
@@ -163,7 +163,7 @@ class Forward(Net):
                                   lambda y: y.masked_fill(torch.arange(CLASSES) == 4, -torch.inf)])  # fmt: skip
 def test_classes_that_are_masked_with_infinity(mask: Callable) -> None:
     torch.manual_seed(3)
-    network, images = Forward(mask).double().eval(), pictures()
+    network, images = Forward(mask).double().eval(), random_images()
     assert torch.allclose(
         ChannelGame.of(network, images).value(ROWS, 1)[0], masked_logits(network, images[0], ROWS)[:, 1], atol=1e-9
     )
@@ -174,7 +174,7 @@ def test_classes_that_are_masked_with_infinity(mask: Callable) -> None:
 def test_what_is_not_a_number_is_named() -> None:
     network = Forward(before=lambda x: x / x.new_tensor([[1.0], [0.0]]) * 0).double().eval()
     with pytest.raises(ValueError, match=r"Images \[1\] give NaN or infinity"):
-        explain(network, pictures(), 1, "fd_cam")
+        explain(network, random_images(), 1, "fd_cam")
 
 
 def test_what_is_drawn_anew_is_refused_also_where_two_draws_agree() -> None:
@@ -183,7 +183,7 @@ def test_what_is_drawn_anew_is_refused_also_where_two_draws_agree() -> None:
     for seed in range(8):
         torch.manual_seed(seed)
         with pytest.raises(ValueError, match="change from pass to pass"):
-            explain(network, pictures(1), 1, "ablation_cam")
+            explain(network, random_images(1), 1, "ablation_cam")
 
 
 def test_a_network_for_one_image_at_a_time() -> None:
@@ -191,13 +191,13 @@ def test_a_network_for_one_image_at_a_time() -> None:
     one, any_number = (Forward(before=b).double().eval() for b in (lambda x: x.reshape(1, -1), lambda x: x))
     one.load_state_dict(any_number.state_dict())
     for method in ("score_cam", "ablation_cam"):
-        found, expected = (explain(n, pictures(1), 1, method).weights[method] for n in (one, any_number))
+        found, expected = (explain(n, random_images(1), 1, method).weights[method] for n in (one, any_number))
         assert torch.allclose(found, expected, atol=1e-9)
 
 
 def test_autocast_around_the_call_keeps_the_head() -> None:
     torch.manual_seed(3)
-    network, images = Forward().eval(), pictures(dtype=torch.float32)
+    network, images = Forward().eval(), random_images(dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         game = ChannelGame.of(network, images)
         found = game.value(ROWS, 1)[0]
@@ -225,7 +225,7 @@ def test_layers_without_real_numbers_are_refused(change: Callable, kind: str) ->
     network.target = Other(change)
     for method in ("grad_cam", "score_cam", "ablation_cam"):
         with pytest.raises(ValueError, match=rf"{kind}.*a map needs one tensor of real numbers"):
-            explain(network, pictures(), 1, method)
+            explain(network, random_images(), 1, method)
 
 
 @pytest.mark.parametrize("error", [KeyError, TypeError, AssertionError, AttributeError, IndexError])
@@ -234,14 +234,14 @@ def test_networks_that_take_more_than_images_are_a_sentence(error: type[Exceptio
         raise error("mask")
 
     with pytest.raises(ValueError, match=rf"cannot take images of shape .*mask.*{error.__name__}.*wrap it"):
-        explain(Forward(fail), pictures(dtype=torch.float32), 1, "grad_cam")
+        explain(Forward(fail), random_images(dtype=torch.float32), 1, "grad_cam")
 
 
 def test_heads_with_names_of_their_own_are_asked_for() -> None:
     Pair = namedtuple("Pair", "age kind")
     for pack in (lambda y: {"age": y, "kind": y * 2}, lambda y: Pair(y, y * 2)):
         with pytest.raises(ValueError, match="several tensors that may be logits"):
-            explain(Forward(pack), pictures(dtype=torch.float32), 1, "grad_cam")
+            explain(Forward(pack), random_images(dtype=torch.float32), 1, "grad_cam")
 
 
 def test_a_norm_of_whole_maps_does_not_say_channels_last() -> None:
@@ -249,11 +249,13 @@ def test_a_norm_of_whole_maps_does_not_say_channels_last() -> None:
     network = Net(nn.LayerNorm([6, 6, 6]), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, CLASSES))
     network.stem = nn.Conv2d(3, 6, 3, stride=4, padding=1)  # as many channels as rows
     network.double().eval()
-    assert torch.allclose(ChannelGame.of(network, pictures()).gradient(1), slope(network, pictures(), 1), atol=1e-10)
+    assert torch.allclose(
+        ChannelGame.of(network, random_images()).gradient(1), slope(network, random_images(), 1), atol=1e-10
+    )
 
 
 def test_a_network_without_numbers_is_refused() -> None:
     with torch.device("meta"):
-        network, images = Forward(), pictures(dtype=torch.float32)
+        network, images = Forward(), random_images(dtype=torch.float32)
     with pytest.raises(ValueError, match="a map needs numbers"):
         explain(network, images.to("meta"), 1, "grad_cam")
