@@ -41,7 +41,7 @@ class Net(nn.Module):
         if self.reader == "norm":
             x = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         read = {"mean": torch.sigmoid, "conv": self.conv}.get(self.reader, lambda x: x)(x)
-        return self.fc(read.flatten(2).mean(2) if self.reader == "none" else read.mean((2, 3)))
+        return self.fc((read[..., 1:] if self.reader == "none" else read).mean((2, 3)))
 
 
 def equal(a: nn.Module, b: nn.Module, images: Tensor, **options: object) -> None:
@@ -106,3 +106,70 @@ def test_the_explorer_offers_layers_of_every_layout():
     assert {"norm", "features", "features.5"} <= set(bench.layers())
     assert "head" not in bench.layers()
     assert bench.explain("grad_cam").map.shape == (64, 64)
+
+
+class Tokens(nn.Module):
+    """Patches of any size and stride as tokens, with class tokens before or behind them, mixed by attention."""
+
+    def __init__(self, patch: tuple[int, int], stride: tuple[int, int], before: int = 0, behind: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.target = nn.Conv2d(3, 12, patch, stride), nn.LayerNorm(12)
+        self.tokens, self.before = nn.Parameter(torch.randn(1, before + behind, 12)), before
+        self.mix, self.fc, self.last = nn.MultiheadAttention(12, 2, batch_first=True), nn.Linear(12, 4), bool(behind)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.tokens.expand(len(x), -1, -1)
+        x = torch.cat([tokens[:, : self.before], self.stem(x).flatten(2).mT, tokens[:, self.before :]], 1)
+        x = self.target(x)
+        return self.fc((x + self.mix(x, x, x, need_weights=False)[0])[:, -1 if self.last else 0])
+
+
+@pytest.mark.parametrize(
+    ("patch", "stride", "before", "grid"),
+    [
+        ((8, 8), (4, 4), 0, (5, 5)),
+        ((8, 8), (4, 4), 1, (5, 5)),
+        ((4, 8), (4, 8), 0, (6, 3)),
+        ((12, 12),) * 2 + (5, (2, 2)),
+    ],
+)
+def test_the_grid_is_that_of_the_networks_own_patches(patch, stride, before, grid):
+    """Overlapping patches, oblong ones, and more class tokens than patches: square patches would fit some other way."""
+    net, images = Tokens(patch, stride, before).double().eval(), torch.randn(2, 3, 24, 24).double()
+    e, kept = explain(net, images, 1, "grad_cam", "target"), []
+    handle = net.target.register_forward_hook(lambda _m, _i, output: kept.append(output))
+    logits = net(images)
+    handle.remove()
+    slope = torch.autograd.grad(logits[:, 1].sum(), kept[0])[0][:, before:]
+    assert e.raw["grad_cam"].shape[1:] == grid
+    assert torch.allclose(e.weights["grad_cam"], slope.mean(1), atol=1e-10)
+
+
+def test_a_class_token_behind_the_patches_is_refused():
+    with pytest.raises(ValueError, match="class token last"):
+        explain(Tokens((4, 4), (4, 4), behind=1), torch.randn(1, 3, 24, 24), 1, "grad_cam", "target")
+
+
+READERS = {
+    "movedim": lambda x: x.movedim(-1, 1).mean((2, 3)),
+    "rows": lambda x: x.reshape(len(x), -1, x.shape[3]).mean(1),
+    "flatten": lambda x: x.flatten(1, 2).mean(1),
+    "product": lambda x: (x @ nn.Parameter(torch.eye(8).double())).mean((1, 2)),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_cube_is_read_as_the_network_reads_it(reader, caplog):
+    """[B, 8, 8, 8]: sizes say nothing."""
+    images, net = torch.randn(1, 3, 32, 32).double(), Net("last", channels=8).double().eval()
+    net.forward = lambda x: net.fc(READERS[reader](net.target(net.stem(x).relu().permute(0, 2, 3, 1))))
+    game = ChannelGame.of(net, images, "target")
+    assert game.played.placed.kind == "channels_last"
+    assert torch.allclose(game.activations, net.stem(images).relu())
+    net.forward = lambda x: net.fc(net.target(net.stem(x).relu()).flatten(2).mean(2))
+    assert ChannelGame.of(net, images, "target").played.placed.kind == "channels_first"
+    assert not caplog.messages
+    net.forward = lambda x: net.fc(net.target(net.stem(x).relu())[:, :, ::2, ::2].mean((2, 3)))
+    explain(net, images, 1, "grad_cam", "target")
+    assert "layout='channels_last'" in caplog.text

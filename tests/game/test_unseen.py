@@ -259,3 +259,22 @@ def test_a_network_without_numbers_is_refused() -> None:
         network, images = Forward(), random_images(dtype=torch.float32)
     with pytest.raises(ValueError, match="a map needs numbers"):
         explain(network, images.to("meta"), 1, "grad_cam")
+
+
+class Noisy(nn.Module):
+    """Weights drawn anew in each pass, as Bayesian layers have them."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + torch.randn_like(weight)
+
+
+def test_weights_that_are_drawn_anew_are_refused() -> None:
+    network = Forward().double().eval()
+    nn.utils.parametrize.register_parametrization(network.fc, "weight", Noisy())
+    with pytest.raises(ValueError, match="change from pass to pass"):
+        explain(network, random_images(), 1, "ablation_cam")
+
+
+def test_images_with_channels_last_are_no_images() -> None:
+    with pytest.raises(ValueError, match=r"look like \[B, H, W, 3\]"):
+        explain(Forward(), random_images().permute(0, 2, 3, 1), 1, "grad_cam")

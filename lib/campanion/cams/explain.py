@@ -214,6 +214,8 @@ def check_images(model: nn.Module, images: Tensor) -> None:
     if images.ndim != 4 or 0 in images.shape:
         hint = " Add a batch dimension: images[None]." if images.ndim == 3 else ""
         raise ValueError(f"images must have shape [B, 3, H, W], none of them 0, not {tuple(images.shape)}.{hint}")
+    if images.shape[1] > 4 and images.shape[3] in (3, 4):
+        raise ValueError(f"images {tuple(images.shape)} look like [B, H, W, 3]: a map needs a network of [B, 3, H, W].")
     first = next(model.parameters(), images)
     if images.is_meta and (type(images) is Tensor or not first.is_meta):
         raise ValueError(f"images are on meta and the model is on {first.device}: a map needs numbers.")

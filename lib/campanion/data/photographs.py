@@ -106,7 +106,10 @@ def beside(left: str, right: str) -> Image.Image:
     """
     whole = Image.new("RGB", (2 * _CELL[0], _CELL[1]))
     for i, name in enumerate((left, right)):
-        whole.paste(_cropped(photograph(name)), (i * _CELL[0], 0))
+        image = photograph(name)  # its middle, in the proportions of a cell
+        width = min(image.width, image.height * _CELL[0] / _CELL[1])
+        box = ((image.width - width) / 2, 0, (image.width + width) / 2, image.height)
+        whole.paste(image.resize(_CELL, Image.Resampling.LANCZOS, box=box), (i * _CELL[0], 0))
     return whole
 
 
@@ -141,10 +144,3 @@ def sources() -> str:
         paths.pictures_dir() / "SOURCES.csv", str, delimiter=",", quotechar='"', skiprows=1
     )
     return "; ".join(f"{row[0].removesuffix('.webp')}: {row[2]}" for row in table)
-
-
-def _cropped(image: Image.Image) -> Image.Image:
-    """The middle of an image in the proportions of a cell, scaled to it."""
-    width = min(image.width, image.height * _CELL[0] / _CELL[1])
-    left = (image.width - width) / 2
-    return image.resize(_CELL, Image.Resampling.LANCZOS, box=(left, 0, left + width, image.height))

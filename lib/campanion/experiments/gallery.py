@@ -86,7 +86,9 @@ def measure(
             measured = _curves(model, game, image, maps, index, step) if step is not None else [{}] * len(methods)
             shared["seconds"] = round((time.perf_counter() - start) / len(methods), 3)
             for j, (n, e) in enumerate(explained.items()):
-                own = {"variation": _variation(maps[0, j]), **packed(e.raw[parsed[n][0]][0])}
+                across, down = (maps[0, j].diff(dim=d).abs() for d in (1, 0))
+                mean = float((across.sum() + down.sum()) / (across.numel() + down.numel()))
+                own = {"variation": mean, **packed(e.raw[parsed[n][0]][0])}
                 rows.append({**shared, "method": n, **own, **measured[j]})
     return pd.DataFrame(rows)
 
@@ -180,8 +182,3 @@ def _curves(
         | {k: [round(v, 4) for v in getattr(found, k)[0, j].tolist()] for k in CURVES}
         for j in range(maps.shape[1])
     ]
-
-
-def _variation(map: Tensor) -> float:
-    across, down = map.diff(dim=1).abs(), map.diff(dim=0).abs()
-    return float((across.sum() + down.sum()) / (across.numel() + down.numel()))

@@ -56,18 +56,14 @@ def measure(subject: Subject, sample: Asked) -> list[dict[str, object]]:
     ]
 
 
-def by_type(rows: pd.DataFrame) -> pd.DataFrame:
-    """Right answers in per cent and questions of every type."""
-    found = rows.drop_duplicates("question").groupby("type", sort=False)["correct"].agg(["mean", "size"])
-    return pd.DataFrame({"accuracy": 100 * found["mean"], "questions": found["size"]}).sort_index()
-
-
 def summary(rows: pd.DataFrame, subject: Subject) -> Answer:
     """Means and paired differences; the right answers of each type of question beside them."""
     questions = rows.drop_duplicates("question")
     right = f"{100 * questions['correct'].mean():.1f} % of {len(questions):,} questions answered right"
     chosen = in_order(rows, METHODS[subject.data.name])
-    extra = {"questions": len(questions), "types": by_type(rows).reset_index().to_dict("list")}
+    found = questions.groupby("type", sort=False)["correct"].agg(["mean", "size"])
+    types = pd.DataFrame({"accuracy": 100 * found["mean"], "questions": found["size"]}).sort_index().reset_index()
+    extra = {"questions": len(questions), "types": types.to_dict("list")}
     return Answer(summarise(chosen, METRICS), paired(chosen, METRICS), extra, right)
 
 

@@ -30,11 +30,9 @@ def believed(
     masked = activations * mask.to(activations.device)
     if activations.device.type == "meta":  # no numbers to compare
         return head or _whole(parts, images, played)
-    bad = ~activations.isfinite().flatten(1).all(1) | played.logits.isnan().any(1)
-    if bool(bad.any()):
-        raise ValueError(
-            f"Images {bad.nonzero().flatten().tolist()} give NaN or infinity in layer {parts.name!r} or after."
-        )
+    bad = (~activations.isfinite().flatten(1).all(1) | played.logits.isnan().any(1)).nonzero().flatten().tolist()
+    if bad:
+        raise ValueError(f"Images {bad} give NaN or infinity in layer {parts.name!r} or after.")
     random = torch.cuda if activations.is_cuda else torch
     state, uncertain = random.get_rng_state(), replace(played, certain=False)
 

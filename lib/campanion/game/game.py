@@ -9,7 +9,7 @@ complement, SHAP-CAM the Shapley values, LIFT-CAM an approximation of them from 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -81,7 +81,11 @@ class ChannelGame(Played):
         """v(S), and with ``both`` v(all but S): [1 or 2, B, M]."""
         count, channels = self.activations.shape[:2]
         rows = self._rows(coalitions)
-        constant = 0 if relative else self._constant(target).unsqueeze(1)
+        constant = 0  # the part of the logits that is the same for every coalition
+        if not relative and self.head.kind == "linear":
+            constant = self.contributions(target)[1]
+        elif not relative and self.head.bias is not None:
+            constant = self.head.bias.detach()[target].unsqueeze(1)
         if self.head.kind in ("linear", "pixel"):
             each, offset = self.contributions(target)
             values = each.new_empty(1 + both, *rows.shape[:2])
@@ -97,12 +101,6 @@ class ChannelGame(Played):
             values.append(self.value_of_image(b, distinct, target, both)[:, place])
         return torch.stack(values, 1) + constant
 
-    def _constant(self, target: Tensor) -> Tensor:
-        """The part [B] of the logits that is the same for every coalition."""
-        if self.head.kind == "linear":
-            return self.contributions(target)[1].squeeze(1)
-        return self.logits.new_zeros(len(target)) if self.head.bias is None else self.head.bias.detach()[target]
-
     @torch.no_grad()
     def value_of_image(self, b: int, rows: Tensor, target: Tensor, both: bool = False) -> Tensor:
         """v(S) [1, M] for image ``b`` alone, and with ``both`` v(all but S) too [2, M]; every row is evaluated.
@@ -113,7 +111,10 @@ class ChannelGame(Played):
         if isinstance(self.head, GenericHead):
             activation, rows = self.activations[b], rows.to(self.activations.dtype)
             most = 64 if self.head.module is not None else images_at_once(self.images)
-            for block in self._tracked(len(rows), 8 * activation.numel(), most):
+            blocks = list(_blocks(len(rows), 8 * activation.numel(), most))
+            if self.head.module is None and len(rows) > _FEW_PASSES:
+                blocks = track(blocks, f"{len(rows):,} passes of the network")
+            for block in blocks:
                 for i, some in enumerate((rows[block], 1 - rows[block])[: 1 + both]):
                     values[i, block] = self.head.lean(activation * some[:, :, None, None], b)[:, target[b]]
             return values
@@ -133,13 +134,6 @@ class ChannelGame(Played):
                 "methods need one; so do all in a network without such branches there."
             )
             self.once("announced", lambda: _LOG.warning(said, self.parts.name, f"{passes:,}"))
-
-    def _tracked(self, total: int, cost: int, most: int) -> Iterable[slice]:
-        """Blocks of coalitions, with a progress bar where each is many passes of the whole network."""
-        blocks = _blocks(total, cost, most)
-        if self.head.module is not None or total <= _FEW_PASSES:
-            return blocks
-        return track(list(blocks), f"{total:,} passes of the network")
 
     def _finish(self, rows: Tensor, each: Tensor, offset: Tensor, target: Tensor, both: bool) -> Tensor:
         """Logits [1 or 2, B, M] without the last bias of ``rows`` [B, M, K], contributions [B, K, D], offset [B, D]."""

@@ -13,6 +13,7 @@ A class token is no part of the map: as a coalition changes, it stays what the n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -21,10 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from campanion.game.record import Slot, Step
+from campanion.inference.evaluation import modules_of
 
+_LOG = logging.getLogger("campanion")
 Layout = Literal["channels_first", "channels_last", "tokens"] | tuple[int, int]
 NAMES = ("channels_first", "channels_last", "tokens")
 
+_MOVED = {(0, 3, 1, 2): "channels_last", (0, 2, 3, 1): "channels_first", (3, 1): "channels_last"}
 _PREFIX = 16  # class tokens and registers at most
 _FIRST = ("conv2d", "conv_transpose2d", "batch_norm", "group_norm", "instance_norm", "pixel_shuffle", "interpolate",
           "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "dropout2d")  # fmt: skip
@@ -66,8 +70,10 @@ def check_layout(layout: object) -> None:
         raise ValueError(f"layout must be one of {', '.join(map(repr, NAMES))} or a grid (h, w), not {layout!r:.80}.")
 
 
-def place(output: object, images: Tensor, layer: nn.Module, name: str, layout: Layout | None = None) -> Placed:
-    """The layout of ``output``, which ``layer`` gave for ``images``: as it was asked for, or recognised.
+def place(
+    output: object, images: Tensor, layer: nn.Module, name: str, layout: Layout | None = None, inside: object = None
+) -> Placed:
+    """The layout of ``output``, which ``layer`` of ``inside`` gave for ``images``: as asked for, or recognised.
 
     Raises:
         ValueError: no map can be made of it, or its channels may lie in several places.
@@ -83,7 +89,9 @@ def place(output: object, images: Tensor, layer: nn.Module, name: str, layout: L
             f"Layer {name!r} gives {shape}: a map needs one row for each of {len(images)} images. {behind}"
         )
     if output.ndim == 3:
-        return _tokens(shape, size, layer, name, layout)
+        convs = [m for m in modules_of(inside) if isinstance(m, nn.Conv2d)] if isinstance(inside, nn.Module) else []
+        patches = [_grid(c, size) for c in convs if c.in_channels == images.shape[1] and isinstance(c.padding, tuple)]
+        return _tokens(shape, size, layer, name, layout, patches)
     if layout is not None:
         if layout not in ("channels_first", "channels_last"):
             raise ValueError(f"Layer {name!r} gives {shape}: its layout is 'channels_first' or 'channels_last'.")
@@ -95,11 +103,21 @@ def place(output: object, images: Tensor, layer: nn.Module, name: str, layout: L
     return Placed("channels_last" if last and not first else "channels_first", sure=first and not last)
 
 
-def _tokens(shape: tuple, size: tuple[int, int], layer: nn.Module, name: str, layout: Layout | None) -> Placed:
-    """Tokens [B, T, K]: the grid of square patches with the fewest class tokens; not sure where K has fewer."""
+def _grid(conv: nn.Conv2d, size: tuple[int, int]) -> tuple[int, ...]:
+    """Height and width of what ``conv`` makes of an image of ``size``."""
+    sides = zip(size, conv.kernel_size, conv.stride, conv.padding, conv.dilation, strict=True)
+    return tuple((side + 2 * p - d * (k - 1) - 1) // s + 1 for side, k, s, p, d in sides)
+
+
+def _tokens(shape: tuple, size: tuple, layer: nn.Module, name: str, layout: Layout | None, patches: list) -> Placed:
+    """Tokens [B, T, K]: the ``patches`` of the network's convolution, or square ones, with the fewest class tokens.
+
+    Not sure where K has fewer.
+    """
     if layout in ("channels_first", "channels_last"):
         raise ValueError(f"Layer {name!r} gives tokens {shape}: its layout is 'tokens' or the grid (h, w).")
-    grids = [layout] if isinstance(layout, tuple) else [
+    patches = [(h, w) for h, w in patches if 0 <= shape[1] - h * w <= _PREFIX]
+    grids = [layout] if isinstance(layout, tuple) else patches or [
         (size[0] // patch, size[1] // patch) for patch in range(1, min(size) + 1)
         if size[0] % patch == 0 and size[1] % patch == 0
     ]  # fmt: skip
@@ -137,23 +155,36 @@ def checked(placed: Placed, steps: Iterable[Step], shape: tuple[int, ...], name:
     Raises:
         ValueError: neither sizes nor the network say where the channels are.
     """
+    spare = shape[1] - placed.grid[0] * placed.grid[1] if placed.grid else 0
+    if spare and any(_last_token(step, shape, spare) for step in steps):
+        raise ValueError(f"Layer {name!r} gives {shape} with its class token last; tokens are read with theirs first.")
     if placed.sure:
         return placed
     said = _read_as(steps, placed, shape)
     if placed.kind == "tokens":
         if said == "channels_last":
             return placed
-        alike = (
-            "which may be [B, tokens, K] or [B, K, tokens]. Pass layout='tokens' for the first; the second is no map."
-        )
-        raise ValueError(f"Layer {name!r} gives {shape}, {alike}")
+        alike = "[B, tokens, K] or [B, K, tokens]. Pass layout='tokens' for the first; the second is no map."
+        raise ValueError(f"Layer {name!r} gives {shape}, which may be {alike}")
     sides = shape[2:] if placed.kind == "channels_first" else shape[1:3]
     if said is None and not _fits(sides, size):
         raise ValueError(
             f"Layer {name!r} gives {shape} for {size[0]} x {size[1]} images: where are its channels? "
             "Pass layout='channels_first' or layout='channels_last'."
         )
+    if said is None and len({*shape[1:]}) == 1:
+        _LOG.warning(
+            "Layer %r gives %s, read as [B, K, h, w]. Pass layout='channels_last' for [B, h, w, K].", name, shape
+        )
     return Placed(said or placed.kind)
+
+
+def _last_token(step: Step, shape: tuple[int, ...], spare: int) -> bool:
+    """Whether ``step`` takes the last token, or all but the last ``spare``, of tokens of ``shape``."""
+    index = step.args[1] if step.name == "__getitem__" and step.before == shape else ()
+    taken = index[1] if isinstance(index, tuple) and len(index) > 1 else None
+    end = taken.stop if isinstance(taken, slice) and not taken.start else None
+    return (type(taken) is int and taken in (-1, shape[1] - 1)) or end in (-spare, shape[1] - spare)
 
 
 def _read_as(steps: Iterable[Step], placed: Placed, shape: tuple[int, ...]) -> str | None:
@@ -165,11 +196,15 @@ def _read_as(steps: Iterable[Step], placed: Placed, shape: tuple[int, ...]) -> s
             continue
         if not step.inputs & known:
             continue
-        given = step.args[1:] or tuple(step.kwargs.get(name) for name in ("dim", "dims") if name in step.kwargs)
+        given = step.args[1:] or tuple(v for k, v in step.kwargs.items() if k in ("dim", "dims", "normalized_shape"))
         dims = given[0] if given and isinstance(given[0], (tuple, list)) else given
-        last = step.before == shape and (step.name == "linear" or (step.name == "layer_norm" and len(dims) == 1))
-        if step.name == "permute" and tuple(dims) in ((0, 3, 1, 2), (0, 2, 3, 1)):
-            return "channels_last" if tuple(dims) == (0, 3, 1, 2) else "channels_first"
+        by_rows = step.name == "linear" or (step.name.strip("_") == "matmul" and isinstance(step.args[1], nn.Parameter))
+        last = step.before == shape and (by_rows or (step.name == "layer_norm" and len(dims) == 1))
+        if step.name in ("permute", "movedim") and (moved := _MOVED.get(tuple(d % len(shape) for d in dims))):
+            return moved
+        rows = step.after[2:] == shape[3:], step.after[1:2] == shape[1:2]  # [B, h w, K], or [B, K, h w]
+        if step.name in ("reshape", "view", "flatten") and len(step.after) == 3 and rows[0] != rows[1]:
+            return "channels_last" if rows[0] else "channels_first"
         if step.name in ("mean", "sum", "amax") and all(type(d) is int for d in dims):
             over = sorted(d % len(shape) for d in dims)
             places = {"channels_last": [1, 2][: len(shape) - 2], "channels_first": [2, 3][: len(shape) - 2]}

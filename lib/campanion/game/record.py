@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -190,7 +190,9 @@ class Program(nn.Module):
         for step, done in zip(self.steps, self._done, strict=True):
             args = step.args if count == self.rows else _resized(step, self.rows, count)
             args, kwargs = (_mapped(part, partial(_filled, held, self, image, count)) for part in (args, step.kwargs))
-            with _as_recorded(step, activations.device.type):
+            device, cast = activations.device.type, step.autocast  # as it was when the step was recorded
+            same = cast == _autocast(device)
+            with nullcontext() if same else torch.autocast(device, dtype=cast, enabled=cast is not None):
                 result = step.function(*args, **kwargs)
             if step.name != "__setitem__":
                 results = [t for t in _leaves(result) if isinstance(t, Tensor)]
@@ -228,13 +230,6 @@ def _autocast(device: str) -> torch.dtype | None:
     """The type to which autocast casts on ``device`` at the moment; None when it is off."""
     on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     return torch.get_autocast_dtype(device) if on else None
-
-
-def _as_recorded(step: Step, device: str) -> AbstractContextManager:
-    """Autocast as it was when ``step`` was recorded."""
-    if step.autocast == _autocast(device):
-        return nullcontext()
-    return torch.autocast(device, dtype=step.autocast, enabled=step.autocast is not None)
 
 
 def _needed(steps: list[Step], output: int) -> list[Step]:

@@ -127,7 +127,8 @@ class Split:
 
     def _play(self, images: Tensor, gradient: bool) -> Pass:
         tap = _Tap(Recorder(self.model), gradient, lambda output: self._place(output, images))
-        handle = self.layer.register_forward_hook(tap)
+        random = torch.cuda if images.is_cuda else torch
+        handle, state = self.layer.register_forward_hook(tap), random.get_rng_state()
         try:
             with eval_mode(self.model, graph=gradient), torch.no_grad():
                 try:
@@ -151,14 +152,14 @@ class Split:
             record=(tap.recorder.steps, slot) if known else None,
             start=tap.start,
             graph=logits if logits.requires_grad and tap.start is not None else None,
-            certain=not faults,
+            certain=not faults and torch.equal(state, random.get_rng_state()),  # weights may be drawn anew in each pass
             changes_gradient=tap.recorder.changes_gradient,
             placed=placed,
         )
 
     def _place(self, output: object, images: Tensor) -> Placed:
         given = self.layout
-        return given if isinstance(given, Placed) else place(output, images, self.layer, self.name, given)
+        return given if isinstance(given, Placed) else place(output, images, self.layer, self.name, given, self.model)
 
     def replay(self, images: Tensor, activations: Tensor, placed: Placed) -> Tensor:
         """Logits of ``images`` with ``activations`` in the layer's place: a pass of the whole network."""

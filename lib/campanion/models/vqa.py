@@ -74,7 +74,10 @@ class SceneEyes(nn.Module):
         net = SceneResNet()
         self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.layer1, net.layer2)
         self.shape = net.layer3
-        self.colour = nn.Sequential(*(step for pair in ((3, 16), (16, 32), (32, 32)) for step in _halving(*pair)))
+        self.colour = nn.Sequential()  # convolutions that halve height and width
+        for inputs, outputs in ((3, 16), (16, 32), (32, 32)):
+            conv = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
+            self.colour.extend([conv, nn.BatchNorm2d(outputs), nn.ReLU()])
         self.maps = nn.ReLU()
         self.pool = nn.AdaptiveAvgPool2d(4)
         self.fc = nn.Linear((64 + 32) * 4 * 4, joint)
@@ -291,8 +294,3 @@ def last_linear(cnn: nn.Module) -> str:
     if not names or not isinstance(cnn.get_submodule(names[-1]), nn.Linear):
         raise ValueError(f"{type(cnn).__name__} does not end in a linear layer: choose a VGG, a ResNet or a DenseNet.")
     return names[-1]
-
-
-def _halving(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
-    """A convolution that halves height and width, batch norm, ReLU."""
-    return nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()

@@ -47,7 +47,9 @@ def problems(path: Path) -> list[str]:
 
     try:
         source = path.read_text(encoding="utf-8")
-        if not _has_ids(json.loads(source)):
+        raw = json.loads(source)  # the file itself: nbformat gives missing ids while it reads
+        ids = [cell.get("id") for cell in raw.get("cells", [])]
+        if raw.get("nbformat_minor", 0) < 5 or None in ids or len(set(ids)) < len(ids):
             return ["has cells without an id of their own (nbformat 4.5)"]
         notebook = nbformat.reads(source, as_version=nbformat.NO_CONVERT)
         nbformat.validate(notebook)
@@ -57,11 +59,6 @@ def problems(path: Path) -> list[str]:
     if path.stat().st_size >= LARGEST:
         found.append(f"has {path.stat().st_size / 1e6:.1f} MB; less than {LARGEST / 1e6:.0f} MB is allowed")
     return found
-
-
-def _has_ids(raw: dict) -> bool:  # of the file itself: nbformat gives missing ids while it reads
-    ids = [cell.get("id") for cell in raw.get("cells", [])]
-    return raw.get("nbformat_minor", 0) >= 5 and None not in ids and len(set(ids)) == len(ids)
 
 
 def _structure(notebook) -> Iterator[str]:

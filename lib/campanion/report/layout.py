@@ -38,7 +38,8 @@ class Sheet:
     def __str__(self) -> str:
         lines = [self.caption]
         for heads, rows in self.blocks:
-            texts = [list(heads), *([_marked(c) for c in row] for row in rows)]
+            cells = [[(c, "") if isinstance(c, str) else c for c in row] for row in rows]
+            texts = [list(heads), *([f"{_SIGNS[mark]}{text}{_SIGNS[mark]}" for text, mark in row] for row in cells)]
             widths = [max(len(r[i]) for r in texts) for i in range(len(heads))]
             lines += ["", *("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in texts)]
         return "\n".join([*lines, "", *self.foot] if self.foot else lines)
@@ -259,11 +260,6 @@ def _difference(found: Mapping | None, digits: int) -> tuple[str, str]:
     sure = "b" if found["low"] > 0 or found["high"] < 0 else ""
     text = f"{found['mean']:+.{digits}f} [{found['low']:+.{digits}f}, {found['high']:+.{digits}f}], {found['n']:,}"
     return text, sure
-
-
-def _marked(cell: str | tuple[str, str]) -> str:
-    text, mark = (cell, "") if isinstance(cell, str) else cell
-    return f"{_SIGNS[mark]}{text}{_SIGNS[mark]}"
 
 
 def _html(cell: str | tuple[str, str], column: int) -> str:

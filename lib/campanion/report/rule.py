@@ -96,11 +96,6 @@ class Comparison:
         return _above(-self.excess / self.errors[1], self.freedom)
 
     @property
-    def caution(self) -> float:
-        """Share of the nominal level at which few images may contradict."""
-        return 1.0 if self.exact or self.freedom < inf else min(1.0, self.n / MANY)
-
-    @property
     def inside(self) -> bool:
         """Whether the 90 % interval lies inside the margin."""
         if self.tied:
@@ -225,7 +220,9 @@ def _word(comparisons: Sequence[Comparison], alpha: float) -> str:
     if all(c.holds or c.inside for c in comparisons):
         return SAME
     # Holm's first step: the others follow from it
-    below = any(c.p_against * len(comparisons) <= alpha * c.caution for c in comparisons if not c.inside)
+    open_ones = [c for c in comparisons if not c.inside]
+    caution = [1.0 if c.exact or c.freedom < inf else min(1.0, c.n / MANY) for c in open_ones]  # of few images
+    below = any(c.p_against * len(comparisons) <= alpha * s for c, s in zip(open_ones, caution, strict=True))
     return AGAINST if below else OPEN
 
 

@@ -134,8 +134,11 @@ def train_head(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = build_voc_net(name, head.dropout).to(device)
-        layers = classifier_of(net)
-        start = nn.Sequential(*_on_averages(layers, maps[0].shape[1], HIDDEN[name])) if len(head.stages) > 1 else layers
+        layers = start = classifier_of(net)
+        if len(head.stages) > 1:  # for maps of one position; factors are one matrix
+            first, hidden = nn.Linear(maps[0].shape[1], HIDDEN[name]), (HIDDEN[name], HIDDEN[name])
+            rest = (nn.Linear(*hidden) if isinstance(s, nn.Sequential) else s for s in layers[1:])
+            start = nn.Sequential(first, *rest)
     averaged = [view.mean((2, 3), keepdims=True, dtype=np.float32) for view in maps]
     train(nn.Sequential(nn.Flatten(1), start.to(device)), averaged, targets, head.stages[0], seed, place / "averaged")
     if len(head.stages) > 1:
@@ -147,12 +150,6 @@ def train_head(
                     _take(to, learned, positions if learned is start[0] else 1)
         train(head_of(net), maps, targets, head.stages[1], seed, place / "positions")
     return net.eval()
-
-
-def _on_averages(layers: nn.Sequential, channels: int, hidden: int) -> list[nn.Module]:
-    """``layers`` for maps of one position: the first takes ``channels`` numbers, and factors are one matrix."""
-    first = nn.Linear(channels, hidden)
-    return [first, *(nn.Linear(hidden, hidden) if isinstance(s, nn.Sequential) else s for s in layers[1:])]
 
 
 def _take(to: nn.Module, learned: nn.Linear, positions: int) -> None:
