@@ -148,7 +148,7 @@ def _slope(parts: Split, played: Pass, believed: Callable[[], Head], target: Ten
     if played.graph is not None and not (by_class and believed().kind == "pixel"):
         chosen = played.graph.gather(1, target.unsqueeze(1)).sum()
         # Changes in place that its graph does not survive; checkpoints run forward again.
-        with suppress(RuntimeError), eval_mode(parts.model, graph=True):
+        with suppress(RuntimeError), eval_mode(parts.model):
             return _wide(torch.autograd.grad(chosen, played.start, retain_graph=True)[0])
     head = believed()
     with torch.enable_grad():
