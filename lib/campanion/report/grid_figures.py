@@ -161,7 +161,7 @@ def overlap_figure(runs: Sequence[Mapping], width: float = 6.875) -> Figure:
                 x = place + 0.4 * (i - 0.5) + step * (np.arange(len(heights)) - (len(heights) - 1) / 2)
                 axes[0].bar(x, heights, 0.8 * step, color=colour)
                 _mean_and_chance(axes[1], run, method, place + 0.3 * (i - 0.5), colour)
-        for ax, text in zip(axes, ("(a) most accurate network with each other", "(b) all pairs"), strict=True):
+        for ax, text in zip(axes, ("(a) most accurate network with each of the others", "(b) all pairs"), strict=True):
             for method, colour in names:
                 ax.axhline(printed[method], ls="--", lw=0.9, color=colour)
                 ax.text(
@@ -195,7 +195,7 @@ def thresholds_figure(runs: Sequence[Mapping], methods: Sequence[str], width: fl
                     if curves:
                         ax.plot(x, curves[kind], line, color=colour, label=label(method) + more)
             ax.axvline(127, color="0.6", lw=0.7, ls="-")
-            ax.set(xlabel="threshold of 255", ylim=(0, 100))
+            ax.set(xlabel="threshold (0 to 255)", ylim=(0, 100))
             ax.set_title(where(run["model"], run["data"]), fontsize=8)
         axes[0, 0].set_ylabel("mean IoU (%)")
         named = dict(pair[::-1] for ax in axes[0] for pair in zip(*ax.get_legend_handles_labels(), strict=True))
