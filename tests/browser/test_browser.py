@@ -190,7 +190,7 @@ def test_the_explorer_answers(page, lab, tmp_path):
     assert page.locator(".widget-dropdown", has_text="picture").locator("select").input_value() == "mine.jpg"
     shoot(page, "40_uploaded")
 
-    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "text.jpg").write_text("not an img")
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="upload a picture").click()
     chooser.value.set_files(tmp_path / "text.jpg")
