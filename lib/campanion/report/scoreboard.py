@@ -19,6 +19,7 @@ from campanion.results import load_results
 
 SIGNS = {HOLDS: "✓", AGAINST: "✗", SAME: "≈", OPEN: "?", NOT_RUN: ""}
 _OWN_WORDS = ("reproduced", "not reproduced", SAME, OPEN, NOT_RUN)
+_ELSEWHERE = ("carries over", "does not carry over")
 COLUMNS = ("claim", "paper", "place", "sentence", "own", "elsewhere", "notebook", "group", "model", "data", "answer",
            "holds", "decided_by", "printed", "measured", "as_printed", "n", "power", "bound_from")  # fmt: skip
 _HEADS = ("Network and data", "Answer", "Decided by", "Paper", "Ours [95 % interval]", "Paper's value inside", "N",
@@ -74,12 +75,12 @@ def sentence(verdict: Verdict) -> str:
 
 def counts(found: Sequence[Verdict]) -> list[tuple[str, ...]]:
     """How many claims of each paper have each word: a row of heads, one per paper, and the sum."""
-    heads = ("", "claims", *_OWN_WORDS[:4], "not run there", "carries over", "does not carry over", "shown only")
+    heads = ("", "claims", *_OWN_WORDS[:4], "not run there", *_ELSEWHERE, "shown only")
     papers = {title.partition(":")[0]: [v for v in found if v.claim.paper == paper] for paper, title in PAPERS.items()}
     lines = []
     for name, each in {**papers, "all": found}.items():
         own, others = Counter(v.word for v in each), Counter(map(elsewhere, each))
-        numbers = [len(each), *(own[w] for w in _OWN_WORDS), *(others[w] for w in heads[7:9]), own[BY_EYE]]
+        numbers = [len(each), *(own[w] for w in _OWN_WORDS), *(others[w] for w in _ELSEWHERE), own[BY_EYE]]
         lines.append((name, *(str(n) if n else "" for n in numbers)))
     return [heads, *lines]
 

@@ -19,6 +19,7 @@ from campanion.report.words import interval, method
 
 Results = Mapping[str, Mapping]
 SENTENCES: dict[str, Callable[[Results], str]] = {}  # by notebook
+FEWEST = 20  # images that a share is told of
 
 #: Notebooks whose answer is that of their claims, each after its question.
 _CLAIMS = {
@@ -112,10 +113,8 @@ def found(results: Results) -> dict[str, str]:
             "lfi_fin_lowers_error": "does its FIN lower the error?",
         },
     }
-    told = {
-        paper: " ".join(f"*{q[0].upper()}{q[1:]}* {tallied(claim, results)}" for claim, q in each.items())
-        for paper, each in questions.items()
-    }
+    told = {paper: " ".join(f"*{q[0].upper()}{q[1:]}* {tallied(claim, results)}" for claim, q in each.items())
+            for paper, each in questions.items()}  # fmt: skip
     told["LFI-CAM"] = f"{_sizes(results)} {told['LFI-CAM']}"
     return {paper: _once(text) for paper, text in told.items()}
 
@@ -199,11 +198,10 @@ def _groups(results: Results) -> str:
 @says("27_fd_fig5_curves")
 def _curves(results: Results) -> str:
     rows = [(run, row) for run in runs(results, "27_fd_fig5_curves") for row in run["rows"]]
-    best = [(run, row) for run, row in rows if row["metric"] == "best_overall" and row["n"] >= 20]
-    count = len({row["method"] for _, row in best})
+    best = [(run, row) for run, row in rows if row["metric"] == "best_overall" and row["n"] >= FEWEST]
     shares = [f"{row['mean']:.0f} % on {networks.name(run['model'])} (N = {row['n']})"
               for run, row in best if row["method"] == "fd_cam"]  # fmt: skip
-    chance = f"by chance {100 / max(count, 1):.1f} %"
+    chance = f"by chance {100 / max(len({row['method'] for _, row in best}), 1):.1f} %"
     return f"It has the best insertion - deletion of eight for {joined(shares)} of the images; {chance}."
 
 
