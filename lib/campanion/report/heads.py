@@ -103,13 +103,19 @@ def settings() -> dict[str, dict]:
 
 
 def _tally(each: Sequence[Verdict]) -> str:
-    """``19. The paper's own setting: 18 not run. Other networks: 1 carry over, 5 do not, 11 cannot tell.``."""
+    """``19. The paper's own setting: 18 not run. Other networks: 1 carries over, 5 do not, 11 cannot tell.``."""
     ours = sum(v.word == "not reproduced" and v.claim.bound_from == "ours" for v in each)
     bound = f"not reproduced ({ours} by a bound of ours)" if ours else "not reproduced"
     own = {"reproduced": "reproduced", "not reproduced": bound, SAME: SAME, OPEN: OPEN, NOT_RUN: NOT_RUN}
-    others = {"carries over": "carry over", "does not carry over": "do not", SAME: SAME, OPEN: OPEN}
-    counted = ((Counter(v.word for v in each), own), (Counter(map(elsewhere, each)), others))
-    here, there = (", ".join(f"{n[k]} {word}" for k, word in words.items() if n[k]) for n, words in counted)
+    carried = Counter(map(elsewhere, each))
+    others = {
+        "carries over": "carries over" if carried["carries over"] == 1 else "carry over",
+        "does not carry over": "does not" if carried["does not carry over"] == 1 else "do not",
+        SAME: SAME,
+        OPEN: OPEN,
+    }
+    counts = ((Counter(v.word for v in each), own), (carried, others))
+    here, there = (", ".join(f"{n[k]} {word}" for k, word in words.items() if n[k]) for n, words in counts)
     return f"{len(each)}. The paper's own setting: {here}. Other networks: {there}."
 
 

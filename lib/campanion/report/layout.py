@@ -13,6 +13,7 @@ from campanion.report import networks
 from campanion.report.networks import where
 from campanion.report.papers import title
 from campanion.report.tables import beside
+from campanion.report.words import counted
 from campanion.results import provenance
 from campanion.results.measures import DIRECTION, TITLES, better
 
@@ -84,7 +85,7 @@ def method_name(name: str) -> str:
         return "XGrad-CAM (eq. 10)"
     count = name.removeprefix("shap_cam_")
     if count != name and count.isdigit():
-        return f"SHAP-CAM, {count} ordering{'s' * (count != '1')}"
+        return f"SHAP-CAM, {counted(count, 'ordering')}"
     return name.replace("b=", "b = ") if name.startswith("b=") else label(name)
 
 

@@ -94,7 +94,10 @@ def elsewhere(verdict: Verdict) -> str:
 def plain(found: Sequence[Verdict]) -> str:
     """The scoreboard for a terminal: a line per claim that has an answer."""
     counts = Counter(v.word for v in found)
-    lines = [f"{len(found)} claims; {GROUPS[OWN]}: " + ", ".join(f"{n} {word}" for word, n in counts.items())]
+    lines = [
+        f"{words.counted(len(found), 'claim')}; {GROUPS[OWN]}: "
+        + ", ".join(f"{n} {word}" for word, n in counts.items())
+    ]
     for v in found:
         if v.answers:
             others = [f"{GROUPS[k]}: {g.word}" for k, g in v.groups.items() if k != OWN and g.judgement]

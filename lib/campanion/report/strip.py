@@ -53,7 +53,12 @@ def strip(found: Sequence[Verdict], title: str = "Which claims hold, and on whic
                                  squeeze=False)  # fmt: skip
         for ax, (paper, rows), names in zip(axes[:, 0], panels, columns, strict=True):
             _panel(ax, rows, names, max(map(len, columns)))
-            ax.set_title(f"{PAPERS[paper].partition(':')[0]}: {len(rows)} claims", loc="left", fontsize=10, pad=68)
+            ax.set_title(
+                f"{PAPERS[paper].partition(':')[0]}: {words.counted(len(rows), 'claim')}",
+                loc="left",
+                fontsize=10,
+                pad=68,
+            )
         more = {HOLDS: " (2/5: of so many comparisons)", OPEN: " (9 %: the power)"}
         handles = [Patch(color=COLOURS[w], label=f"{SIGNS[w]} {w}{more.get(w, '')}") for w in _ORDER]
         fig.legend(handles=handles, loc="outside lower center", ncols=4 if width > 10 else 2, fontsize=9)

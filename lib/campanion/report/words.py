@@ -28,9 +28,13 @@ def method(name: str) -> str:
     if rest in ("lfi_cam", "mean_features"):
         return f"{method(first)}{', map' if rest == 'lfi_cam' else ', mean of the features'}"
     if name.startswith("shap_cam_"):
-        count = name.removeprefix("shap_cam_")
-        return f"SHAP-CAM ({count} ordering{'s' * (count != '1')})"
+        return f"SHAP-CAM ({counted(name.removeprefix('shap_cam_'), 'ordering')})"
     return _NAMES.get(name, label(name).replace(" (lift)", ""))
+
+
+def counted(number: int | str, noun: str) -> str:
+    """A number and its noun, which has an s but for one: ``1 claim``, ``10 orderings``."""
+    return f"{number} {noun}{'s' * (str(number) != '1')}"
 
 
 def number(value: float, decimals: int, sign: bool = False) -> str:
