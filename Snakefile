@@ -77,7 +77,7 @@ rule checkpoint:
 
 rule vqa_checkpoint: # it starts from a scene network's trunk
     input:
-        ancient(lambda wildcards: [] if flow.is_made("vqa_scenes") else SCENES[1]),
+        ancient(lambda wildcards: [] if os.path.exists(SCENES[2]) else SCENES[1]),
     output:
         "data/checkpoints/vqa_scenes.safetensors",
     log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,9 +36,6 @@ def campanion(ctx: click.Context) -> None:
         print(ctx.get_help())
 
 
-_RUNS = ("quick", "full", "cached", "figures", "site", "test", "notebook")
-
-
 @campanion.command()
 @click.argument("command", default="quick")
 @click.argument("targets", nargs=-1)
@@ -61,31 +59,30 @@ def reproduce(command: str, targets: Sequence[str], cores: int | None, dry: bool
     test     style, tests, and the committed notebooks against what they store
     notebook JupyterLab on this machine
     """
-    from campanion.notebooks import find, missing_data, workflow
+    from campanion.notebooks import MODES, find, missing_data, workflow
 
-    if command not in _RUNS:
-        raise click.UsageError(unknown("command", command, _RUNS))
+    others = {"figures": lambda: workflow.draw_figures(cores), "site": workflow.build_site,
+              "test": workflow.run_tests, "notebook": workflow.open_jupyter}  # fmt: skip
+    if command not in (*MODES, *others):
+        raise click.UsageError(unknown("command", command, (*MODES, *others)))
     if targets and command != "full":
         raise click.UsageError(f"{targets[0]!r} is one word too many: only full takes targets.")
     if command != "full" and any(full.values()):
         raise click.UsageError("--limit, --scale and --profile belong to full: ./reproduce.sh full --limit 500.")
     if full["profile"] and not (full["profile"] / "config.yaml").is_file():
         raise click.UsageError(f"There is no profile {str(full['profile'])!r}: it is a folder with a config.yaml.")
-    keys = workflow.targets(targets)
-    workflow.targets(["all"])  # is this a whole checkout?
+    every_notebook, keys = workflow.targets(["all"]), workflow.targets(targets)
     workflow.check_room()
-    others = {"test": workflow.run_tests, "site": workflow.build_site, "notebook": workflow.open_jupyter,
-              "figures": lambda: workflow.draw_figures(cores)}  # fmt: skip
     if command in others:
         if dry:
             print(f"Would run: {command}.")
             return 0
         return others[command]()
     if command == "full":
-        wanted = keys or workflow.targets(["all"])
-        if missing := [sentence for key in wanted for sentence in missing_data(find(key))]:
+        chosen = keys or every_notebook
+        if missing := [sentence for key in chosen for sentence in missing_data(find(key))]:
             raise OSError("\n".join(missing))
-        if tables := [key for key in wanted if "_lfi_" in key]:
+        if tables := [key for key in chosen if "_lfi_" in key]:
             from campanion.training.commands import grid
 
             grid.callback(full["scale"], (), tables, None, run_missing=False)
@@ -114,9 +111,7 @@ def reproduce(command: str, targets: Sequence[str], cores: int | None, dry: bool
 @click.option("--overlay", is_flag=True, help="Write each map over the image at the image's own size, too.")
 @click.option("--force", is_flag=True, help="Replace what was written of the same image before.")
 @click.option("--device", default="cpu", show_default=True)
-def explain(
-    images: Sequence[str], methods: str, activation: str | None, out: Path, force: bool, **given: object
-) -> int:
+def explain(images: Sequence[str], methods: str, activation: str | None, out: Path, force: bool, **look: object) -> int:
     """Explain IMAGES: files, folders (the image files in them) or - for standard input.
 
     Of each image it writes a figure as PNG and PDF, and the numbers as NPZ: maps, weights, class, probabilities. The
@@ -128,30 +123,23 @@ def explain(
     from campanion.models import load_model
     from campanion.progress import terminal_bar, track
 
-    model, target, layer, device = (given.pop(name) for name in ("model", "target", "layer", "device"))
-    names = tuple(dict.fromkeys(name.strip() for name in _split(methods) if name.strip()))
-    request = Request(model, names, target, layer, Look(**given), activation)
+    model, target, layer, device = (look.pop(name) for name in ("model", "target", "layer", "device"))
+    # a comma inside of a name's options (``fd_cam:bias=0,switch=off``) does not end it
+    parts = re.split(r",(?![^,:]*=[^,:]*(?:,|$))", methods)
+    names = tuple(dict.fromkeys(name.strip() for name in parts if name.strip()))
+    request = Request(model, names, target, layer, Look(**look), activation)
     files = sources(images)
     network = load_model(model, device=device)
     network.activation = activation or network.activation
     done = 0
     results = explain_files(network, files, request, out, force)
-    for source, said, report in track(results, "images", len(files), "image") if len(files) > 1 else results:
-        if said:
-            terminal_bar.write(f"{source.path}: {said}" if len(files) > 1 else said, file=sys.stderr)
+    for source, problem, report in track(results, "images", len(files), "image") if len(files) > 1 else results:
+        if problem:
+            terminal_bar.write(f"{source.path}: {problem}" if len(files) > 1 else problem, file=sys.stderr)
         if report:
             terminal_bar.write(report + "\n" * (len(files) > 1))
             done += 1
     return 0 if done == len(files) else 1 if done else 2
-
-
-def _split(methods: str) -> list[str]:
-    """Names of methods; a comma inside of a name's options (``fd_cam:bias=0,switch=off``) does not end it."""
-    parts = methods.split(",")
-    for i in range(len(parts) - 1, 0, -1):
-        if "=" in parts[i] and ":" not in parts[i]:
-            parts[i - 1 : i + 1] = [f"{parts[i - 1]},{parts[i]}"]
-    return parts
 
 
 @campanion.group(cls=cli.Commands)
@@ -169,10 +157,10 @@ _DEVICE = click.option("--device", default="cpu", show_default=True)
 @_DEVICE
 def accuracy(checkpoint: str, limit: int | None, device: str) -> None:
     """Top-1 accuracy of CHECKPOINT on its test images."""
-    from campanion.experiments.learned import accuracy as measure
+    from campanion.experiments import learned
 
-    measured = measure(checkpoint, limit, device)
-    print(f"top-1 {100 * measured['top1']:.2f} % of {measured['n']:,} images, loss {measured['loss']:.4f}")
+    test = learned.accuracy(checkpoint, limit, device)
+    print(f"top-1 {100 * test['top1']:.2f} % of {test['n']:,} images, loss {test['loss']:.4f}")
 
 
 @trained.command()
@@ -187,10 +175,10 @@ def maps(checkpoint: str, out: Path, method: str | None, limit: int | None, devi
     from campanion.experiments.mapfiles import save_maps
     from campanion.models.load import read_card
 
-    made, ids, method = maps_of(checkpoint, method, limit, device=device)
-    facts = read_card(checkpoint)
-    save_maps(made, ids, {"method": method, "name": facts["name"], "sha256": facts["sha256"]}, out)
-    print(f"{out}: {method} of {len(made):,} images, {made.shape[1]}x{made.shape[2]}")
+    values, ids, method = maps_of(checkpoint, method, limit, device=device)
+    card = read_card(checkpoint)
+    save_maps(values, ids, {"method": method, "name": card["name"], "sha256": card["sha256"]}, out)
+    print(f"{out}: {method} of {len(values):,} images, {values.shape[1]}x{values.shape[2]}")
 
 
 @trained.command()
@@ -198,9 +186,9 @@ def maps(checkpoint: str, out: Path, method: str | None, limit: int | None, devi
 @_DEVICE
 def keep(checkpoint: str, device: str) -> None:
     """Copy a finished training run into the repository: its card, and its weights or, of large ones, its maps."""
-    from campanion.experiments.learned import keep as copy
+    from campanion.experiments import learned
 
-    print("\n".join(str(file) for file in copy(checkpoint, device)))
+    print(*learned.keep(checkpoint, device), sep="\n")
 
 
 @trained.command()

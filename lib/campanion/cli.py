@@ -18,10 +18,9 @@ COUNT = click.IntRange(min=1)
 
 
 class Commands(click.Group):
-    """A group; ``elsewhere`` lists commands of other modules, imported only to run: importing PyTorch takes seconds.
+    """A group; ``elsewhere`` has ``module:command`` and a line of help of other modules' commands, by name.
 
-    Args:
-        elsewhere: ``module:command`` and a line of help for each name.
+    They are imported only to run: importing PyTorch takes seconds.
     """
 
     def __init__(
@@ -36,12 +35,9 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in self.elsewhere:
             return resolve_name(self.elsewhere[cmd_name][0])
+        if cmd_name not in self.commands and not cmd_name.startswith("-"):
+            raise click.UsageError(unknown("command", cmd_name, self.list_commands(ctx)))
         return super().get_command(ctx, cmd_name)
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple:
-        if not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
-            raise click.UsageError(unknown("command", args[0], self.list_commands(ctx)))
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, command.get_short_help_str(100)) for name, command in self.commands.items()]
@@ -51,19 +47,19 @@ class Commands(click.Group):
 
 def run(command: click.Command, arguments: Sequence[str] | None = None, program: str = "campanion") -> int:
     """Run a command line and return its exit status; what is refused is said in one sentence on stderr."""
-    given = None if arguments is None else [str(word) for word in arguments]
+    words = None if arguments is None else [str(word) for word in arguments]
     try:
-        return command.main(given, prog_name=program, standalone_mode=False) or 0
+        return command.main(words, prog_name=program, standalone_mode=False) or 0
     except click.ClickException as problem:
-        said, status = problem.format_message(), 2
+        sentence, status = problem.format_message(), 2
     except ModuleNotFoundError as problem:
         if (problem.name or "campanion").startswith("campanion"):
             raise
         install = "pip install 'campanion[notebooks,training]'"
-        said, status = f"This needs the package {problem.name}, which is not installed: `{install}` brings it.", 2
+        sentence, status = f"This needs the package {problem.name}, which is not installed: `{install}` brings it.", 2
     except (ValueError, OSError) as problem:
-        said, status = str(problem), 2
+        sentence, status = str(problem), 2
     except (click.Abort, KeyboardInterrupt):
-        said, status = "Interrupted; the same command goes on from here.", 130
-    print(said, file=sys.stderr)
+        sentence, status = "Interrupted; the same command goes on from here.", 130
+    print(sentence, file=sys.stderr)
     return status

@@ -20,11 +20,7 @@ class MissingResult(FileNotFoundError):
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    """Sentence for an unknown ``name``: the nearest known names first, then how many there are.
-
-    >>> unknown("method", "grad_cm", ["grad_cam", "fd_cam"])
-    "Unknown method 'grad_cm'. Did you mean 'grad_cam'? Known: fd_cam, grad_cam."
-    """
+    """``"Unknown method 'grad_cm'. Did you mean 'grad_cam'? Known: fd_cam, grad_cam."``, of at most forty names."""
     names = sorted(str(n) for n in known)
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
@@ -39,11 +35,7 @@ _KINDS = {
 
 
 def sentence_of(problem: ValidationError) -> str:
-    """The first thing that a pydantic model refuses, as a sentence that names the setting and what it may be.
-
-    >>> sentence_of(problem)
-    'epochs must be at least 1, not 0.'
-    """
+    """The first thing that a pydantic model refuses: ``"epochs must be at least 1, not 0."``"""
     error = problem.errors()[0]
     kind, limits, value = error["type"], error.get("ctx", {}), error.get("input")
     name = ".".join(str(part) for part in error["loc"]) or "It"

@@ -29,12 +29,9 @@ _PASS_ON = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 
 
 def unwrap(model: nn.Module) -> tuple[nn.Module, str]:
-    """The network inside wrappers that only pass the images on, and what stands before its layers' names.
+    """The network inside wrappers that only pass the images on, and the prefix of its layers' names ("module.").
 
-    DataParallel, DistributedDataParallel, AveragedModel and torch.compile's; a wrapper with hooks of its own stays.
-
-    >>> unwrap(nn.DataParallel(model))
-    (model, "module.")
+    A wrapper with hooks of its own stays.
     """
     prefix = ""
     while not (model._forward_hooks or model._forward_pre_hooks):
@@ -76,7 +73,7 @@ def eager(model: nn.Module, modules: list[nn.Module] | None = None) -> Iterator[
 
 
 def nested(model: object) -> Iterator[tuple[str, object]]:
-    """``model`` and the networks in it, one inside the other, with what stands before the names of their layers.
+    """``model`` and the networks in it, one inside the other, with the prefixes of their layers' names.
 
     A module is followed while one of its own modules alone has modules itself, as in a LightningModule.
     """
@@ -112,8 +109,8 @@ def activation_of(model: object) -> Activation | None:
 def _gives_probabilities(function: Callable[[Tensor], Tensor]) -> bool:
     probe = torch.tensor([[-4.0, 0.0, 4.0]], device="cpu")
     try:
-        found = function(probe)
-        return found.shape == probe.shape and bool(((found >= 0) & (found <= 1)).all())
+        values = function(probe)
+        return values.shape == probe.shape and bool(((values >= 0) & (values <= 1)).all())
     except Exception:  # a function of something else
         return False
 
@@ -122,38 +119,27 @@ def _gives_probabilities(function: Callable[[Tensor], Tensor]) -> bool:
 class Outputs:
     """How what a network returns is read: called, it gives logits [N, C].
 
-    Attributes:
-        activation: "softmax", "sigmoid", or a function from logits [N, C] to probabilities [N, C]; None for what the
-            network says or, where it says nothing, a softmax (a sigmoid of one logit).
-        target: a function of the output with one number for each image, which takes the place of the logits.
-        sign: explain the one output, or ("lower") its negative.
+    ``target`` is a function of the output whose numbers, one for each image, take the logits' place; ``sign`` explains
+    the one output or ("lower") its negative; ``activation`` is what was asked for, ``model_activation`` the network's.
     """
 
     activation: Activation | None = None
     target: Callable[[Any], Tensor] | None = None
     sign: str | None = None
-    said: Activation | None = field(default=None, repr=False)  # by the network
+    model_activation: Activation | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, model: object, target: Target = None, activation: Activation | None = None) -> Outputs:
-        """For ``model`` and a target that is no class index: a sign or a function.
-
-        Raises:
-            ValueError: an unknown activation, or a word that is no sign.
-        """
+        """For ``model`` and a target that is no class index: a sign or a function."""
         check_activation(activation)
         if isinstance(target, str) and target not in SIGNS:
             raise ValueError(f"targets must be class indices, 'higher', 'lower' or a function, not {target!r:.80}.")
         sign = target if isinstance(target, str) else None
-        given = None if sign or is_class(target) else target
-        return cls(activation, given, sign, activation_of(model))
+        function = None if sign or is_class(target) else target
+        return cls(activation, function, sign, activation_of(model))
 
     def __call__(self, output: object, count: int) -> Tensor:
-        """Logits [N, C] of what a network returned for ``count`` images.
-
-        Raises:
-            ValueError: there are none in it, or several that differ, or the target's function does not fit.
-        """
+        """Logits [N, C] of what a network returned for ``count`` images; ValueError where it is unclear which."""
         if self.target is not None:
             return self._score(output, count)
         logits = _logits_of(output, count)
@@ -165,32 +151,28 @@ class Outputs:
         return logits.neg() if self.sign == "lower" else logits
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """p [N, C] of logits [N, C]; a target's function gives its score itself, unless an activation is asked for.
-
-        Raises:
-            ValueError: a softmax of one logit, or an activation that changes the shape.
-        """
-        one = logits.shape[1] == 1
-        if self.activation == "softmax" and one:
+        """p [N, C] of logits [N, C]; a target's function gives its score itself, unless an activation is asked for."""
+        single = logits.shape[1] == 1
+        if self.activation == "softmax" and single:
             raise ValueError(
                 "A softmax of one logit is always 1. Pass activation='sigmoid', or a function of your own."
             )
-        how = self.activation or self.said
         if self.activation is None and self.target is not None:
             return logits
-        if how is None or (how == "softmax" and one):
-            how = "sigmoid" if one else "softmax"
-        found = (_KNOWN[how] if isinstance(how, str) else how)(logits)
-        if not isinstance(found, Tensor) or found.numel() != logits.numel():
+        activation = self.activation or self.model_activation
+        if activation is None or (activation == "softmax" and single):
+            activation = "sigmoid" if single else "softmax"
+        values = (_KNOWN[activation] if isinstance(activation, str) else activation)(logits)
+        if not isinstance(values, Tensor) or values.numel() != logits.numel():
             raise ValueError(f"activation must give one number for each of {list(logits.shape)} logits.")
-        return found.reshape(logits.shape)
+        return values.reshape(logits.shape)
 
     def _score(self, output: object, count: int) -> Tensor:
         """[N, 1] of the target's function."""
-        given, first = _main(output), None
-        for candidate in (given, output) if given is not output else (output,):
+        main, first = _main(output), None
+        for argument in (main, output) if main is not output else (output,):
             try:
-                score = self.target(candidate)
+                score = self.target(argument)
                 break
             except Exception as error:  # the user's function may expect the whole output
                 first = first or error
@@ -199,8 +181,8 @@ class Outputs:
         if isinstance(score, Tensor) and score.shape == () and count == 1:
             score = score.reshape(1)
         if not isinstance(score, Tensor) or score.numel() != count or len(score) != count:
-            what = list(score.shape) if isinstance(score, Tensor) else type(score).__name__
-            raise ValueError(f"The function given as targets must give one number for each of {count} images: {what}.")
+            shape = list(score.shape) if isinstance(score, Tensor) else type(score).__name__
+            raise ValueError(f"The function given as targets must give one number for each of {count} images: {shape}.")
         if not score.is_floating_point():
             raise ValueError(f"The function given as targets must give floating-point numbers, not {score.dtype}.")
         return score.reshape(count, 1)
@@ -240,11 +222,7 @@ def is_class(target: object) -> bool:
 
 
 def split_targets(targets: Target, count: int) -> list[tuple[Target, list[int]]]:
-    """``targets`` as (one target for all, which images): several where a list mixes signs, functions and classes.
-
-    Raises:
-        ValueError: a list with signs or functions that is not one for each image.
-    """
+    """``targets`` as (one target for all, which images): several where a list mixes signs, functions and classes."""
     if not isinstance(targets, (list, tuple)) or not any(isinstance(t, str) or callable(t) for t in targets):
         return [(targets, list(range(count)))]
     if len(targets) != count:
@@ -275,9 +253,10 @@ def _logits_of(output: object, count: int) -> Tensor:
     tensors = [part for part in tensors if part.ndim] or tensors  # a loss beside the logits is no logit of one image
     fits = [shaped for part in tensors if (shaped := _rows(part, count)) is not None]
     named = isinstance(main, Mapping) or hasattr(main, "_fields")  # several heads; a plain tuple has the logits first
-    if not fits or any(named or other.shape != fits[0].shape for other in fits[1:]):
-        what = list(main.shape) if isinstance(main, Tensor) else type(output).__name__
-        problem = f"several tensors that may be logits ({type(output).__name__})" if fits else what
+    if not fits or any(named or tensor.shape != fits[0].shape for tensor in fits[1:]):
+        kind = type(output).__name__
+        shape = list(main.shape) if isinstance(main, Tensor) else kind
+        problem = f"several tensors that may be logits ({kind})" if fits else shape
         raise ValueError(
             f"The network must return logits [B, C]; it returned {problem}. Pass a function of what it returns with "
             "one number for each image, such as targets=lambda y: y['boxes'][:, 0], or wrap the network."

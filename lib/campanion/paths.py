@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -33,11 +34,7 @@ def checkout() -> Path | None:
 
 
 def root() -> Path:
-    """The checkout, for what cannot do without it: notebooks, results, configurations.
-
-    Raises:
-        MissingData: the package was installed without it.
-    """
+    """The checkout, for what cannot do without it: notebooks, results, configurations; else MissingData."""
     if (top := checkout()) is None:
         raise MissingData(
             "This needs a checkout of campanion, and only the package is installed: clone the repository and run "
@@ -54,26 +51,21 @@ def data_dir() -> Path:
     return top / "data" if top else user_cache_path("campanion", appauthor=False)
 
 
-def papers_dir() -> Path:
-    """The published numbers (one CSV per table) and ``claims.yml``."""
-    return _committed("papers")
+def _committed(name: str) -> Path:
+    top = checkout()
+    return top / "data" / name if top else _SHIPPED / name
 
 
-def checkpoints_dir() -> Path:
-    """Small checkpoints that this project trained, with their cards; a wheel brings those that have a name."""
-    return _committed("checkpoints")
-
-
-def pictures_dir() -> Path:
-    """Photographs in the public domain, with their table of sources."""
-    return _committed("pictures")
+#: The published numbers (one CSV per table) and ``claims.yml``.
+papers_dir = partial(_committed, "papers")
+#: Small checkpoints that this project trained, with their cards; a wheel brings those that have a name.
+checkpoints_dir = partial(_committed, "checkpoints")
+#: Photographs in the public domain, with their table of sources.
+pictures_dir = partial(_committed, "pictures")
 
 
 def results_dir() -> Path:
-    """Committed: result files, one JSON per notebook, per-image rows in ``rows/*.parquet``.
-
-    ``CAMPANION_RESULTS`` points a run elsewhere, as the ``quick`` profile does (``out/quick/results``).
-    """
+    """Result files, one JSON per notebook, and per-image rows; ``CAMPANION_RESULTS`` points a run elsewhere."""
     return Path(os.environ.get("CAMPANION_RESULTS") or root() / "data" / "results")
 
 
@@ -87,19 +79,9 @@ def out_dir() -> Path:
     return Path(os.environ.get("CAMPANION_OUT") or (checkout() or Path.cwd()) / "out")
 
 
-def _committed(name: str) -> Path:
-    top = checkout()
-    return top / "data" / name if top else _SHIPPED / name
-
-
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Another name beside ``path`` to write to; when the block ends without an error, the file takes ``path``'s place.
-
-    Example:
-        >>> with replacing("table.parquet") as part:
-        ...     frame.to_parquet(part)
-    """
+    """A path beside ``path`` to write to; when the block ends without an error, the file takes ``path``'s place."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes never write to one name
@@ -120,12 +102,7 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
 
 @contextmanager
 def locked(path: str | Path, waiting: str = "") -> Iterator[None]:
-    """Hold the lock file ``path``; a second process waits, and says ``waiting`` once. It is free when its holder ends.
-
-    Example:
-        >>> with locked(folder / "lock", "Another process trains this network; this one waits."):
-        ...     train(network)
-    """
+    """Hold the lock file ``path``; a second process says ``waiting`` and waits. It is free when its holder ends."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:

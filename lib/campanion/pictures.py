@@ -71,11 +71,7 @@ def open_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, rotate: b
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A copy of ``image`` as 8-bit RGB: 16-bit greys are scaled, transparent pixels become white.
-
-    Raises:
-        ValueError: greys beyond 16 bits, or floating-point pixels, whose range is unknown.
-    """
+    """A copy of ``image`` as 8-bit RGB: 16-bit greys are scaled, transparent pixels become white."""
     if image.mode.startswith("I"):  # Pillow would clip 16-bit greys at 255 instead of scaling them
         grey = np.asarray(image).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:
@@ -92,12 +88,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _file_of(source: object) -> tuple[str, Path | io.BytesIO]:
     """How a sentence names ``source``, and what Pillow can open; an empty or missing file is refused."""
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        if path.is_dir():
-            raise ValueError(f"{path} is a folder, not an image.")
-        if not path.is_file():
-            raise MissingData(f"There is no image file {path}.")
-        name, file, size = f"The file {path}", path, path.stat().st_size
+        file = Path(source)
+        if file.is_dir():
+            raise ValueError(f"{file} is a folder, not an image.")
+        if not file.is_file():
+            raise MissingData(f"There is no image file {file}.")
+        name, size = f"The file {file}", file.stat().st_size
     else:
         name, content = _content_of(source)
         file, size = io.BytesIO(content), len(content)
@@ -124,11 +120,7 @@ def _content_of(source: object) -> tuple[str, bytes]:
 
 
 def percent(probability: float) -> str:
-    r"""A probability in per cent, small ones with one digit that counts; the space before the sign does not break.
-
-    >>> percent(0.876), percent(0.0014)
-    ('88\xa0%', '0.1\xa0%')
-    """
+    r"""A probability in per cent, small ones with one digit that counts: ``"0.1\xa0%"``; the space does not break."""
     value = 100 * probability
     number = f"{value:.0f}" if value >= 1 else f"{value:.1g}" if value >= 1e-4 else "< 0.0001"
     return f"{number}\u00a0%"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm as terminal_bar
-from tqdm.auto import tqdm as notebook_bar
+from tqdm.auto import tqdm as bar  # a notebook's or a terminal's
 
 T = TypeVar("T")
 
@@ -20,30 +20,20 @@ _ENDLESS = "{desc}: {n_fmt} {unit}, {rate_fmt}, {elapsed} passed"
 
 
 def track(iterable: Iterable[T], desc: str = "", total: int | None = None, unit: str = "it") -> Iterator[T]:
-    """Yield from ``iterable`` and show how far it is.
+    """Yield from ``iterable`` with a bar in a live notebook or a terminal.
 
-    In a live notebook or a terminal this is a tqdm bar with the time left. With ``CAMPANION_BATCH=1`` (papermill,
-    nbval) and wherever nobody watches (pipes, tests) it prints nothing, but appends a line about every ten seconds
-    to the file ``CAMPANION_LOG`` names, if it names one.
-
-    Args:
-        iterable: what to loop over.
-        desc: a few words for the bar or line.
-        total: number of steps where ``iterable`` does not know its length.
-        unit: what a step is called.
-
-    >>> for image in track(images, "insertion"):
-    ...     ...
+    Elsewhere, and with ``CAMPANION_BATCH=1`` (papermill, nbval), it prints nothing, but appends a line about every ten
+    seconds to the file that ``CAMPANION_LOG`` names, if it names one.
     """
     if total is None and hasattr(iterable, "__len__"):
         total = len(iterable)
-    given = {"desc": desc, "total": total, "unit": unit}
-    if (bar := _bar()) is not None:
-        return iter(bar(iterable, **given, leave=False, dynamic_ncols=True))
+    options = {"desc": desc, "total": total, "unit": unit}
+    if _is_watched():
+        return iter(bar(iterable, **options, leave=False, dynamic_ncols=True))
     if not (log := os.environ.get("CAMPANION_LOG")):
         return iter(iterable)
-    look = {"mininterval": EVERY, "delay": EVERY, "leave": True, "bar_format": _DONE if total else _ENDLESS}
-    return iter(terminal_bar(iterable, **given, **look, file=_Lines(Path(log))))
+    lines = {"mininterval": EVERY, "delay": EVERY, "leave": True, "bar_format": _DONE if total else _ENDLESS}
+    return iter(terminal_bar(iterable, **options, **lines, file=_Lines(Path(log))))
 
 
 def is_batch() -> bool:
@@ -51,15 +41,9 @@ def is_batch() -> bool:
     return os.environ.get("CAMPANION_BATCH", "0") not in ("", "0")
 
 
-def _bar() -> type | None:
-    if is_batch():
-        return None
-    if "ipykernel" in sys.modules:
-        from IPython import get_ipython
-
-        if type(get_ipython()).__name__ == "ZMQInteractiveShell":
-            return notebook_bar
-    return terminal_bar if sys.stderr.isatty() else None
+def _is_watched() -> bool:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return not is_batch() and (type(shell).__name__ == "ZMQInteractiveShell" or sys.stderr.isatty())
 
 
 class _Lines:

@@ -1,8 +1,8 @@
 """Imports torchvision without PyTorch's compiler, which takes longer to import than the rest of torchvision.
 
 ``torchvision.ops.roi_align`` imports all of ``torch._dynamo`` for one question, whether the compiler knows a device. It
-is asked only where deterministic algorithms are demanded, so a stand-in takes the module's place until then.
-The packages that use torchvision import this module first; where torchvision is there already, it changes nothing.
+is asked only where deterministic algorithms are demanded, so a stand-in takes the module's place until then. The
+packages that use torchvision import this module first; where torchvision is there already, it changes nothing.
 """
 
 from __future__ import annotations
@@ -29,21 +29,18 @@ class StandIn(ModuleType):
 
 
 def _real() -> ModuleType:
-    if isinstance(sys.modules.get(_NAME), StandIn):
-        del sys.modules[_NAME]
+    _remove_stand_in()
     return import_module(_NAME)
 
 
-def start() -> None:
-    """Import torchvision, with the stand-in in place only meanwhile."""
-    if "torchvision" in sys.modules or "torch._dynamo" in sys.modules:
-        return
+def _remove_stand_in() -> None:
+    if isinstance(sys.modules.get(_NAME), StandIn):
+        del sys.modules[_NAME]
+
+
+if "torchvision" not in sys.modules and "torch._dynamo" not in sys.modules:
     sys.modules[_NAME] = StandIn(_NAME)
     try:
         import_module("torchvision")
     finally:
-        if isinstance(sys.modules.get(_NAME), StandIn):
-            del sys.modules[_NAME]
-
-
-start()
+        _remove_stand_in()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+from unittest.mock import patch
 
 from campanion import paths
 from campanion.errors import MissingData, unknown
@@ -27,18 +27,17 @@ def keys() -> list[str]:
 
 
 def find(key: str) -> Path:
-    """Path of the notebook that ``key`` names: its whole name, or a beginning that only it has, such as ``21``.
+    """Path of the notebook that ``key`` names: its whole name, or a beginning that only it has; else ValueError.
 
-    Raises:
-        ValueError: no notebook, or more than one, has that name.
+    >>> find("21")
     """
-    known = keys()
-    near = [key] if key in known else [k for k in known if key and k.startswith(key)]
-    if len(near) > 1:
-        raise ValueError(f"{key!r} is short for {len(near)} notebooks: {', '.join(near)}. Name one.")
-    if not near:
-        raise ValueError(unknown("notebook", key, known))
-    return notebooks_dir() / f"{near[0]}.ipynb"
+    names = keys()
+    matches = [key] if key in names else [name for name in names if key and name.startswith(key)]
+    if len(matches) > 1:
+        raise ValueError(f"{key!r} is short for {len(matches)} notebooks: {', '.join(matches)}. Name one.")
+    if not matches:
+        raise ValueError(unknown("notebook", key, names))
+    return notebooks_dir() / f"{matches[0]}.ipynb"
 
 
 def parameters(path: Path) -> dict[str, str]:
@@ -48,18 +47,16 @@ def parameters(path: Path) -> dict[str, str]:
     return {name: p["default"] for name, p in papermill.inspect_notebook(str(path)).items()}
 
 
-def check_parameters(path: Path, given: Mapping[str, object]) -> None:
-    """Refuse parameters that the notebook does not declare: papermill would only warn and then run the defaults.
-
-    Raises:
-        ValueError: the sentence lists the parameters there are.
-    """
-    known = parameters(path)
-    for name in given:
-        if name not in known:
-            raise ValueError(f"{path.stem}: {unknown('parameter', name, known)}")
-    if (limit := given.get("limit")) is not None and (not isinstance(limit, int) or limit < 1):
+def _check_parameters(path: Path, values: Mapping[str, object]) -> None:
+    """ValueError for parameters that are not declared: papermill would only warn and then run the defaults."""
+    declared = parameters(path)
+    for name in values:
+        if name not in declared:
+            raise ValueError(f"{path.stem}: {unknown('parameter', name, declared)}")
+    if (limit := values.get("limit")) is not None and (not isinstance(limit, int) or limit < 1):
         raise ValueError(f"{path.stem}: limit takes a number of images above 0, not {limit!r}.")
+    if values["mode"] == "cached" and (default := declared["mode"]).strip("'\"") != "cached":
+        raise ValueError(f'{path.stem}: its parameters cell must say mode = "cached", but says mode = {default}.')
 
 
 def needs_of(path: Path) -> list[str]:
@@ -81,28 +78,15 @@ def missing_data(path: Path) -> list[str]:
 
 
 def run(
-    key: str, mode: str = "quick", given: Mapping[str, object] | None = None, output: str | Path | None = None
+    key: str, mode: str = "quick", values: Mapping[str, object] | None = None, output: str | Path | None = None
 ) -> Path:
-    """Execute a notebook; returns the path of the executed copy.
+    """Execute a notebook; returns the path of the executed copy: by default the committed one in mode ``"cached"``,
+    else ``out/<mode>/notebooks/<key>.ipynb``.
 
     The run is written to ``logs/<mode>/<key>.ipynb`` as it goes and copied to ``output`` only when every cell has
-    passed, so a failed run keeps its traceback and never stands in for a good one.
+    passed, so a failed run keeps its traceback and never stands in for a good one. ``values`` are of parameters.
 
-    Args:
-        key: the notebook, see :func:`find`.
-        mode: ``"quick"`` (generated scenes, on the CPU; results and figures go to ``out/quick``), ``"full"`` (real
-            data, writes ``data/results``) or ``"cached"`` (executes the committed notebook in place).
-        given: values for other parameters.
-        output: default ``out/<mode>/notebooks/<key>.ipynb``; for ``"cached"`` the committed notebook itself.
-
-    Raises:
-        ValueError: unknown notebook, mode or parameter.
-        MissingData: a full run lacks data.
-        OSError: ``output`` cannot be written.
-        papermill.exceptions.PapermillExecutionError: a cell failed.
-
-    Example:
-        >>> run("21_fd_table1_faithfulness", "full", {"limit": 500})
+    >>> run("21_fd_table1_faithfulness", "full", {"limit": 500})
     """
     import papermill
 
@@ -110,28 +94,24 @@ def run(
 
     if mode not in MODES:
         raise ValueError(unknown("mode", mode, MODES))
-    path = find(key)
-    given = dict(given or {})
-    if mode == "cached" and output is None and given:
+    path, values = find(key), dict(values or {})
+    if mode == "cached" and output is None and values:
         raise ValueError(
             f"{path.stem}: a committed notebook runs with its default parameters; give --output to run it with others."
         )
-    check_parameters(path, {"mode": mode, **given})
-    if mode == "cached":
-        _check_default_mode(path)
-    else:
-        given = {"mode": mode, **given}
+    _check_parameters(path, {"mode": mode, **values})
     if mode == "full" and (missing := missing_data(path)):
         raise MissingData(missing[0])
+    # Without values papermill adds no injected-parameters cell, as a committed notebook needs it.
+    values = values if mode == "cached" else {"mode": mode, **values}
     default = path if mode == "cached" else paths.out_dir() / mode / "notebooks" / path.name
-    output = _writable(Path(output) if output is not None else default)
+    output = _writable(Path(output or default))
     log = _writable(log_dir(mode) / path.name)
-    with _environment(mode, path.stem):
-        # Without parameters papermill adds no injected-parameters cell, as a committed notebook needs it.
+    with patch.dict(os.environ, _environment(mode, path.stem)):
         papermill.execute_notebook(
             str(path),
             str(log),
-            given,
+            values,
             cwd=str(path.parent),
             kernel_name="python3",
             progress_bar=False,
@@ -163,17 +143,10 @@ def text(path: str | Path) -> str:
     return "\n\n".join(parts)
 
 
-def _check_default_mode(path: Path) -> None:
-    default = str(parameters(path)["mode"])
-    if default.strip("'\"") != "cached":
-        raise ValueError(f'{path.stem}: its parameters cell must say mode = "cached", but says mode = {default}.')
-
-
 def _writable(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab"):
-            pass
+        path.open("ab").close()
     except OSError as error:
         raise OSError(
             f"Cannot write {path}: {error.strerror}. Free that path or choose another with --output."
@@ -183,23 +156,10 @@ def _writable(path: Path) -> Path:
     return path
 
 
-@contextmanager
-def _environment(mode: str, key: str) -> Iterator[None]:
+def _environment(mode: str, key: str) -> dict[str, str]:
     """What the kernel inherits: no bars in stored outputs, a progress log, and for quick runs a place of their own."""
-    here = {"CAMPANION_BATCH": "1", "CAMPANION_LOG": str(log_dir(mode) / f"{key}.progress.log")}
-    if mode == "quick":
-        out = paths.out_dir() / "quick"
-        here |= {
-            "CAMPANION_RESULTS": str(out / "results"),
-            "CAMPANION_FIGURES": str(out / "figures"),
-            "CAMPANION_DRAFT": "1",
-            "CUDA_VISIBLE_DEVICES": "",
-        }
-    before = {name: os.environ[name] for name in here if name in os.environ}
-    os.environ.update(here)
-    try:
-        yield
-    finally:
-        for name in here:
-            os.environ.pop(name, None)
-        os.environ.update(before)
+    variables = {"CAMPANION_BATCH": "1", "CAMPANION_LOG": str(log_dir(mode) / f"{key}.progress.log")}
+    if mode != "quick":
+        return variables
+    folders = {f"CAMPANION_{name.upper()}": str(paths.out_dir() / "quick" / name) for name in ("results", "figures")}
+    return variables | folders | {"CAMPANION_DRAFT": "1", "CUDA_VISIBLE_DEVICES": ""}

@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -21,46 +22,28 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def value(text: str) -> object:
-    """The value that ``text`` spells in JSON or Python, else the text itself; in brackets words need no quotes.
-
-    >>> value("10"), value("true"), value("None"), value("resnet18"), value("[resnet18, vgg16]")
-    (10, True, None, 'resnet18', ['resnet18', 'vgg16'])
-    """
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            return parse(text)
-        except (ValueError, SyntaxError):
-            continue
-    if text.startswith("[") and text.endswith("]"):
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError:
-            pass
+    """The value that ``text`` spells in JSON or Python, else the text itself; in brackets words need no quotes."""
+    for read in (json.loads, ast.literal_eval, *([yaml.safe_load] if text.startswith("[") else [])):
+        with suppress(ValueError, SyntaxError, yaml.YAMLError):
+            return read(text)
     return text
 
 
 def given_parameters(pairs: Sequence[str], declared: Mapping[str, str]) -> dict[str, object]:
     """``name=value`` words as parameters; one value for a parameter whose default is a list becomes a list.
 
-    Args:
-        pairs: the words.
-        declared: the notebook's parameters with their defaults as source text.
-
-    Raises:
-        ValueError: a word that is not ``name=value``.
-
     >>> given_parameters(["models=resnet18,vgg16", "seed=1"], {"models": '["vgg16"]', "seed": "0"})
     {'models': ['resnet18', 'vgg16'], 'seed': 1}
     """
-    given = {}
+    values = {}
     for pair in pairs:
         name, equals, spelled = pair.partition("=")
         if not equals:
             raise ValueError(f"Write a parameter as name=value, not {pair!r}.")
-        given[name] = value(spelled)
-        if isinstance(value(declared.get(name, "")), list | tuple) and not isinstance(given[name], list | tuple):
-            given[name] = [value(part.strip()) for part in spelled.split(",")]
-    return given
+        values[name] = value(spelled)
+        if isinstance(value(declared.get(name, "")), list | tuple) and not isinstance(values[name], list | tuple):
+            values[name] = [value(word.strip()) for word in spelled.split(",")]
+    return values
 
 
 @click.group(cls=cli.Commands)
@@ -91,21 +74,21 @@ def run_notebook(key: str, mode: str, limit: int | None, pairs: Sequence[str], o
 
     path = find(key)
     declared = parameters(path)
-    given = given_parameters(pairs, declared)
+    values = given_parameters(pairs, declared)
     if limit is not None and "limit" in declared:
-        given["limit"] = limit
+        values["limit"] = limit
     elif limit is not None:
         print(f"{path.stem} has no parameter limit: it runs whole.", flush=True)
     print(f"{path.stem}: {mode} run started", flush=True)
     start = time.monotonic()
     try:
-        made = run(path.stem, mode, given, output)
+        executed = run(path.stem, mode, values, output)
     except (PapermillExecutionError, DeadKernelError) as error:
         print(_COLOURS.sub("", str(error)), file=sys.stderr)
         log = log_dir(mode) / path.name
         print(f"{path.stem} failed; the notebook up to the failing cell is {log}.", file=sys.stderr)
         return 1
-    print(f"{path.stem}: done in {time.monotonic() - start:.0f} s, {made}")
+    print(f"{path.stem}: done in {time.monotonic() - start:.0f} s, {executed}")
     return 0
 
 
@@ -122,12 +105,12 @@ def ready(keys: Sequence[str]) -> int:
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 def check(files: Sequence[Path]) -> int:
     """Is every committed notebook, or each of FILES, as a committed notebook must be?"""
-    looked_at = list(files) or sorted(notebooks_dir().glob("*.ipynb"))
-    if not looked_at:
+    files = files or sorted(notebooks_dir().glob("*.ipynb"))
+    if not files:
         print(f"There is no notebook in {notebooks_dir()}.", file=sys.stderr)
         return 1
-    faults = [f"{path.name}: {fault}" for path in looked_at for fault in problems(path)]
-    print("\n".join(faults) if faults else f"{len(looked_at)} notebooks are as a committed notebook must be.")
+    faults = [f"{path.name}: {fault}" for path in files for fault in problems(path)]
+    print("\n".join(faults or [f"{len(files)} notebooks are as a committed notebook must be."]))
     return 1 if faults else 0
 
 

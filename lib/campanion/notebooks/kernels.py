@@ -1,8 +1,7 @@
 """Kernels forked from a process that has imported PyTorch and the rest: one import for many notebooks (Linux).
 
-Importing takes three seconds of processor time, and some notebooks of a quick run compute for as long. :func:`server`
-starts the process; a notebook that is run with its socket in ``CAMPANION_KERNELS`` gets a kernel from it, and without
-one its own, as ever.
+Importing takes three seconds of processor time, and some notebooks of a quick run compute for as long. A notebook that
+is run with the socket of :func:`server` in ``CAMPANION_KERNELS`` gets a forked kernel, and without it one of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -40,14 +40,14 @@ def server() -> Iterator[dict[str, str]]:
         yield {}
         return
     with tempfile.TemporaryDirectory(prefix="campanion-") as folder:
-        place = os.path.join(folder, "kernels")
+        address = os.path.join(folder, "kernels")
         # numpy's and torch's threads, had they begun, would not exist in a fork
-        here = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-        process = subprocess.Popen([sys.executable, "-m", __name__, place], env=here)
+        variables = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+        process = subprocess.Popen([sys.executable, "-m", __name__, address], env={**os.environ, **variables})
         try:
-            while not os.path.exists(place) and process.poll() is None:
+            while not os.path.exists(address) and process.poll() is None:
                 time.sleep(0.02)
-            yield {SOCKET: place}
+            yield {SOCKET: address}
         finally:
             process.terminate()
             process.wait()
@@ -58,10 +58,10 @@ class ForkedKernel:
 
     stdin = stdout = stderr = None
 
-    def __init__(self, place: str, command: list[str], cwd: str | None, environment: dict[str, str]) -> None:
+    def __init__(self, command: list[str], cwd: str | None, environment: dict[str, str]) -> None:
         request = json.dumps({"command": command, "cwd": cwd or os.getcwd(), "environment": environment})
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
-            line.connect(place)
+            line.connect(os.environ[SOCKET])
             socket.send_fds(line, [request.encode()], [1, 2])
             self.pid = int(line.recv(32))
 
@@ -82,20 +82,15 @@ class ForkedKernel:
         """Send a signal to it."""
         os.kill(self.pid, number)
 
-    def terminate(self) -> None:
-        """Ask it to end."""
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it."""
-        self.send_signal(signal.SIGKILL)
+    terminate = partialmethod(send_signal, signal.SIGTERM)
+    kill = partialmethod(send_signal, signal.SIGKILL)
 
 
 class ForkingManager(AsyncKernelManager):
     """Jupyter's manager of a kernel, which comes from the server that :data:`SOCKET` names."""
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
-        self.provisioner.process = kernel = ForkedKernel(os.environ[SOCKET], kernel_cmd, kw.get("cwd"), kw["env"])
+        self.provisioner.process = kernel = ForkedKernel(kernel_cmd, kw.get("cwd"), kw["env"])
         self.provisioner.pid = self.provisioner.pgid = kernel.pid
         self._reconcile_connection_info(self.provisioner.connection_info)
 
@@ -105,11 +100,11 @@ def manager() -> dict[str, type]:
     return {"kernel_manager_class": ForkingManager} if Path(os.environ.get(SOCKET, "")).is_socket() else {}
 
 
-def serve(place: str) -> dict | None:
+def serve(address: str) -> dict:
     """Import, then fork a kernel for each request; in the new process this returns what was requested."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system forgets kernels that have ended
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind(place)
+        listener.bind(address)
         listener.listen()
         builtins.get_ipython = lambda: SimpleNamespace(kernel=True)  # pandas asks it how wide its tables may be
         for module in _PRELOADED:

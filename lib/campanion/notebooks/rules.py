@@ -24,10 +24,7 @@ _BAR = re.compile(r"\d+%\||\bit/s\]|\bs/it\]")
 
 
 def strip(source: str) -> str:
-    """A notebook's JSON without what changes from run to run; outputs, counts and cell ids stay.
-
-    Two runs of a deterministic notebook give the same bytes afterwards.
-    """
+    """A notebook's JSON without what changes from run to run: two runs of a deterministic one give the same bytes."""
     import nbformat
     from nbstripout import strip_output
 
@@ -55,10 +52,10 @@ def problems(path: Path) -> list[str]:
         nbformat.validate(notebook)
     except (ValueError, nbformat.ValidationError) as error:
         return [f"is not a valid notebook: {str(error).splitlines()[0]}"]
-    found = [*_structure(notebook), *_metadata(notebook), *_contents(notebook)]
+    faults = [*_structure(notebook), *_metadata(notebook), *_contents(notebook)]
     if path.stat().st_size >= LARGEST:
-        found.append(f"has {path.stat().st_size / 1e6:.1f} MB; less than {LARGEST / 1e6:.0f} MB is allowed")
-    return found
+        faults.append(f"has {path.stat().st_size / 1e6:.1f} MB; less than {LARGEST / 1e6:.0f} MB is allowed")
+    return faults
 
 
 def _structure(notebook) -> Iterator[str]:

@@ -24,25 +24,18 @@ from campanion.notebooks import kernels, keys, log_dir, needs_of, notebooks_dir,
 
 SCOREBOARD = "99_scoreboard"
 ROOM = 2  # GB of free disk for a run
-_PAPERS = ("lfi", "fd", "lift")
 
 
-# ---- what is asked
 def targets(words: Iterable[str]) -> list[str]:
-    """The notebooks that ``words`` name: whole names, beginnings (21), papers (lfi, fd, lift) or all; each once.
-
-    Raises:
-        ValueError: a word that names none.
-    """
-    known = keys()
+    """The notebooks that ``words`` name: whole names, beginnings (21), papers (lfi, fd, lift) or all; each once."""
+    known, chosen = keys(), {}
     if not known:
         raise ValueError("There is no notebook in notebooks/: is this a whole checkout?")
-    chosen: dict[str, None] = {}
     for word in words:
-        fits = [k for k in known if word and (word == "all" or k.startswith(word) or k[3:].startswith(f"{word}_"))]
-        if not fits:
-            raise ValueError(unknown("target", word, ["all", *_PAPERS, *known]))
-        chosen |= dict.fromkeys(fits)
+        matches = [k for k in known if word and (word == "all" or k.startswith(word) or k[3:].startswith(f"{word}_"))]
+        if not matches:
+            raise ValueError(unknown("target", word, ["all", "lfi", "fd", "lift", *known]))
+        chosen |= dict.fromkeys(matches)
     return list(chosen)
 
 
@@ -58,12 +51,11 @@ def check_room() -> None:
         raise OSError(f"A run needs about {ROOM} GB of free disk, and only {free:.0f} GB are free here.")
 
 
-# ---- what it does
 def run_snakemake(
-    mode: str, wanted: Sequence[str], limit: int | None, scale: str | None, cores: int | None, profile: Path | None,
+    mode: str, chosen: Sequence[str], limit: int | None, scale: str | None, cores: int | None, profile: Path | None,
     dry: bool,
 ) -> int:  # fmt: skip
-    """Run what is missing of the notebooks ``wanted`` (all, if empty); returns the exit status."""
+    """Run what is missing of the notebooks ``chosen`` (all, if empty); returns the exit status."""
     start = time.monotonic()
     words = ["--rerun-incomplete", "--keep-going", "--show-failed-logs", "--scheduler", "greedy"]
     # Not "code" and "input": an edit of a rule must never make a committed checkpoint be trained again.
@@ -72,21 +64,27 @@ def run_snakemake(
         words += ["--profile", str(profile.resolve()), *(["--cores", str(cores)] if cores else []), *_status(profile)]
     else:  # one full run at a time, and so many training runs share a GPU
         words += ["--cores", str(cores or "all"), "--resources", "card=1", "gpu_cells=4"]
-    words += ["--dry-run"] if dry else []
-    given = {"mode": mode, "limit": limit, "scale": scale, "targets": ",".join(wanted)}
-    words += ["--config", *(f"{name}={value}" for name, value in given.items() if value)]
-    here = {**os.environ, "XDG_CACHE_HOME": str(paths.root() / ".snakemake" / "cache")}
-    local = kernels.server() if profile is None and mode != "full" else nullcontext({})  # many short notebooks
-    with local as found:
-        done = subprocess.run([sys.executable, "-m", "snakemake", *words], cwd=paths.root(), env=here | found)
+    words += ["--dry-run"] * dry
+    settings = {"mode": mode, "limit": limit, "scale": scale, "targets": ",".join(chosen)}
+    words += ["--config", *(f"{name}={value}" for name, value in settings.items() if value)]
+    cache, many_short = str(paths.root() / ".snakemake" / "cache"), profile is None and mode != "full"
+    with kernels.server() if many_short else nullcontext({}) as address:
+        status = _python("-m", "snakemake", *words, XDG_CACHE_HOME=cache, **address)
     seconds = time.monotonic() - start
-    if done.returncode:
-        said = f"Not everything could be run ({seconds:.0f} s). The logs are in logs/{mode}/; the same command goes on."
-        print(f"\n{said}", file=sys.stderr)
+    if status:
+        sentence = (
+            f"Not everything could be run ({seconds:.0f} s). The logs are in logs/{mode}/; the same command goes on."
+        )
+        print(f"\n{sentence}", file=sys.stderr)
         return 1
     if not dry:
-        _summary(mode, whole=not wanted, seconds=seconds)
+        _summary(mode, whole=not chosen, seconds=seconds)
     return 0
+
+
+def _python(*words: str, **variables: str) -> int:
+    """Run Python in the checkout, with more environment variables; returns its exit status."""
+    return subprocess.run([sys.executable, *words], cwd=paths.root(), env=os.environ | variables).returncode
 
 
 def _status(profile: Path) -> list[str]:
@@ -101,26 +99,26 @@ def _status(profile: Path) -> list[str]:
 
 
 def _summary(mode: str, whole: bool, seconds: float) -> None:
-    """What was made and where it is; what the scoreboard's notebook printed, provenance too, goes into a file."""
+    """Say what was made and where it is; what the scoreboard's notebook printed, provenance too, goes into a file."""
     folder = paths.root() / "out" / mode
-    board, listed = folder / "notebooks" / f"{SCOREBOARD}.ipynb", ""
-    if whole and board.is_file():
-        (folder / "scoreboard.txt").write_text(text(board), encoding="utf-8")
-        listed = f"   every claim with its provenance: out/{mode}/scoreboard.txt"
+    scoreboard, file = folder / "notebooks" / f"{SCOREBOARD}.ipynb", ""
+    if whole and scoreboard.is_file():
+        (folder / "scoreboard.txt").write_text(text(scoreboard), encoding="utf-8")
+        file = f"   every claim with its provenance: out/{mode}/scoreboard.txt"
     figures, results = ("out/quick/figures", "out/quick/results") if mode == "quick" else ("figures", "data/results")
     print(f"\nDone in {seconds // 60:.0f} min {seconds % 60:.0f} s.")
-    print(f"Notebooks: out/{mode}/notebooks/   figures: {figures}/   results: {results}/   logs: logs/{mode}/{listed}")
+    print(f"Notebooks: out/{mode}/notebooks/   figures: {figures}/   results: {results}/   logs: logs/{mode}/{file}")
 
 
 def run_tests() -> int:
     """Style, tests, and the committed notebooks against what they store; every part runs, whatever fails."""
-    start, python = time.monotonic(), sys.executable
+    start = time.monotonic()
     # A file's tests stay in one process: they share what is costly to make, and a notebook's cells their kernel.
     spread = ["-n", str(min(os.cpu_count() or 1, 8)), "--dist", "loadfile", "--no-loadscope-reorder"]
     nbval = ["-p", "tests.nbval_rounding", "--nbval", "--nbval-current-env", "--nbval-cell-timeout", "600"]
     nbval += ["--nbval-sanitize-with", "tests/nbval_sanitize.cfg", "-p", "no:cacheprovider", "notebooks"]
     # The figures that nbval's run saves go elsewhere, so that testing leaves the checkout as it is.
-    elsewhere = {"CAMPANION_FIGURES": str(paths.root() / "out" / "test" / "figures"), "CAMPANION_DRAFT": "1"}
+    drafts = {"CAMPANION_FIGURES": str(paths.root() / "out" / "test" / "figures"), "CAMPANION_DRAFT": "1"}
     failed = False
     for module, *words in (
         ["ruff", "check", "."],
@@ -130,9 +128,8 @@ def run_tests() -> int:
         ["campanion", "answers", "--check"],
         ["pytest", *spread, *nbval],
     ):
-        here = {**os.environ, "CAMPANION_BATCH": "1", **(elsewhere if "--nbval" in words else {})}
-        here |= {"OMP_NUM_THREADS": "1"} if "-n" in words else {}
-        failed |= subprocess.run([python, "-m", module, *words], cwd=paths.root(), env=here).returncode != 0
+        variables = {"CAMPANION_BATCH": "1", "OMP_NUM_THREADS": "1"} | (drafts if "--nbval" in words else {})
+        failed |= _python("-m", module, *words, **variables) != 0
     seconds = time.monotonic() - start
     print("Some tests failed; see above." if failed else f"All tests passed in {seconds:.0f} s.", flush=True)
     return int(failed)
@@ -140,30 +137,30 @@ def run_tests() -> int:
 
 def draw_figures(cores: int | None = None) -> int:
     """Every figure of ``figures/`` from the committed results; the notebooks are run, their files stay as they are."""
-    start, wanted, failed = time.monotonic(), keys(), 0
+    start, names, failed = time.monotonic(), keys(), 0
 
     def draw(key: str) -> subprocess.CompletedProcess:
         copy = paths.out_dir() / "figures" / f"{key}.ipynb"
-        words = ["notebooks", "run", key, "--mode", "cached", "--output", str(copy)]
-        here = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.run([sys.executable, "-m", "campanion", *words], env=here, capture_output=True, text=True)
+        command = ["-m", "campanion", "notebooks", "run", key, "--mode", "cached", "--output", str(copy)]
+        variables = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.run([sys.executable, *command], env=variables, capture_output=True, text=True)
 
-    with ThreadPoolExecutor(cores or os.cpu_count() or 1) as pool:
-        for number, (key, done) in enumerate(zip(wanted, pool.map(draw, wanted), strict=True), start=1):
-            print(f"{number:2d} of {len(wanted)}  {key}: {'failed' if done.returncode else 'drawn'}", flush=True)
-            if done.returncode:
+    with ThreadPoolExecutor(cores or os.cpu_count()) as pool:
+        for number, (key, run) in enumerate(zip(names, pool.map(draw, names), strict=True), start=1):
+            print(f"{number:2d} of {len(names)}  {key}: {'failed' if run.returncode else 'drawn'}", flush=True)
+            if run.returncode:
                 failed += 1
-                print(done.stderr, file=sys.stderr)
+                print(run.stderr, file=sys.stderr)
     seconds = time.monotonic() - start
-    print(f"{len(wanted) - failed} notebooks in {seconds:.0f} s; figures: {paths.figures_dir()}")
+    print(f"{len(names) - failed} notebooks in {seconds:.0f} s; figures: {paths.figures_dir()}")
     return int(failed > 0)
 
 
 def build_site() -> int:
     """The pages of the notebooks, the library and the scoreboard, into ``out/site``."""
     start = time.monotonic()
-    if status := subprocess.run([sys.executable, "docs/build.py"], cwd=paths.root()).returncode:
-        return int(status != 0)
+    if _python("docs/build.py"):
+        return 1
     print(f"The site is out/site/index.html; it took {time.monotonic() - start:.0f} s.")
     return 0
 
@@ -171,7 +168,7 @@ def build_site() -> int:
 def open_jupyter() -> int:
     """JupyterLab, listening on this machine only."""
     command = "-m jupyterlab --ServerApp.ip=127.0.0.1 notebooks/00_start_here.ipynb"
-    return subprocess.run([sys.executable, *command.split()], cwd=paths.root()).returncode
+    return _python(*command.split())
 
 
 # ---- what the Snakefile asks, when it makes its plan
@@ -197,11 +194,6 @@ def source(key: str) -> str:
     cells = json.loads((notebooks_dir() / f"{key}.ipynb").read_text(encoding="utf-8"))["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     return hashlib.sha256("\0".join(code).encode()).hexdigest()
-
-
-def is_made(name: str) -> bool:
-    """Is the checkpoint of that name there?"""
-    return (paths.checkpoints_dir() / f"{name}.safetensors").exists()
 
 
 def voc_heads(key: str) -> list[str]:
