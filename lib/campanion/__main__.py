@@ -17,12 +17,6 @@ from campanion.errors import unknown
     cls=cli.Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    elsewhere={
-        "train": ("campanion.training.commands:train", "Train a network, or continue a training run that was stopped."),
-        "grid": ("campanion.training.commands:grid", "List the training runs behind LFI-CAM's tables, or run them."),
-        "data": ("campanion.data.__main__:data", "Which data sets and weights are here, and how to get more."),
-        "notebooks": ("campanion.notebooks.__main__:notebooks", "Run and check the notebooks."),
-    },
 )
 @click.version_option(package_name="campanion", message="%(prog)s %(version)s")
 @click.pass_context
@@ -34,6 +28,14 @@ def campanion(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is None:
         print(ctx.get_help())
+
+
+campanion.elsewhere = {
+    "train": ("campanion.training.commands:train", "Train a network, or continue a training run that was stopped."),
+    "grid": ("campanion.training.commands:grid", "List the training runs behind LFI-CAM's tables, or run them."),
+    "data": ("campanion.data.__main__:data", "Which data sets and weights are here, and how to get more."),
+    "notebooks": ("campanion.notebooks.__main__:notebooks", "Run and check the notebooks."),
+}
 
 
 @campanion.command()

@@ -18,16 +18,9 @@ COUNT = click.IntRange(min=1)
 
 
 class Commands(click.Group):
-    """A group; ``elsewhere`` has ``module:command`` and a line of help of other modules' commands, by name.
+    """A group of commands, some of other modules: ``module:command`` and a line of help by name."""
 
-    They are imported only to run: importing PyTorch takes seconds.
-    """
-
-    def __init__(
-        self, *arguments: object, elsewhere: Mapping[str, tuple[str, str]] | None = None, **options: object
-    ) -> None:
-        super().__init__(*arguments, **options)
-        self.elsewhere = dict(elsewhere or {})
+    elsewhere: Mapping[str, tuple[str, str]] = {}  # imported only to run: importing PyTorch takes seconds
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self.commands, *self.elsewhere]

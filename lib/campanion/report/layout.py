@@ -152,10 +152,18 @@ def means(
         shown = [m for m in names or dict.fromkeys(m for m, _ in found) if any((m, k) in found for k in there)]
         most = {m: max(found[m, k]["n"] for k in there if (m, k) in found) for m in shown}
         heads = [where(run["model"], run["data"]), "N", *(columns[metric][0] for metric in there)]
-        cells = [[_mean(found.get((m, k)), columns[k][1], (factors or {}).get(k, 1)) for k in there] for m in shown]
+        cells = [[mean(found.get((m, k)), columns[k][1], (factors or {}).get(k, 1)) for k in there] for m in shown]
         named = [(names or {}).get(m) or method_name(m) for m in shown]
         blocks.append((heads, [[n, f"{most[m]:,}", *row] for n, m, row in zip(named, shown, cells, strict=True)]))
     return Sheet(caption, blocks)
+
+
+def mean(row: Mapping | None, digits: int, factor: float = 1) -> str:
+    """A row's mean with its 95 % interval, where it has one; a dash for no row."""
+    if row is None:
+        return "-"
+    ends = [f"{factor * row[k]:.{digits}f}" for k in ("low", "high") if row[k] is not None]
+    return f"{factor * row['mean']:.{digits}f}" + (f" [{', '.join(ends)}]" if ends and row["low"] < row["high"] else "")
 
 
 def differences(
@@ -246,13 +254,6 @@ def _column(
             text += f"; {method_name(reference)} there {row['ours'] + same['mean']:.{digits}f})" if same else ")"
         cells[method] = (text, {1.0: "b", 2.0: "i"}.get(rank.get(method), ""))
     return cells
-
-
-def _mean(row: Mapping | None, digits: int, factor: float) -> str:
-    if row is None:
-        return "-"
-    ends = [f"{factor * row[k]:.{digits}f}" for k in ("low", "high") if row[k] is not None]
-    return f"{factor * row['mean']:.{digits}f}" + (f" [{', '.join(ends)}]" if ends and row["low"] < row["high"] else "")
 
 
 def _difference(found: Mapping | None, digits: int) -> tuple[str, str]:
