@@ -12,7 +12,9 @@ from campanion.data.download import DownloadError
 from campanion.data.registry import fetch, find_entry, status
 from campanion.errors import MissingData
 
-_ROOT = click.option("--root", type=click.Path(path_type=Path), help="Data folder (default: CAMPANION_DATA, else data/).")
+_ROOT = click.option(
+    "--root", type=click.Path(path_type=Path), help="Data folder (default: CAMPANION_DATA, else data/)."
+)
 
 
 @click.group(cls=cli.Commands)

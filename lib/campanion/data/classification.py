@@ -38,16 +38,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 class LabelledImages(Dataset):
-    """Images with one label each.
-
-    Args:
-        name: of the set.
-        card: source and licence; the count is added.
-        class_names: one per class index.
-        ids: one per image, the same wherever the set lies.
-        labels: class index of each image.
-        read: opens the image at an index.
-    """
+    """Images with one label each, one id each; ``read`` opens the image at an index, the card gets the counts."""
 
     def __init__(
         self,
@@ -69,69 +60,60 @@ class LabelledImages(Dataset):
 
 
 def open_cifar10(root: Path, split: str | None = None) -> LabelledImages:
-    """CIFAR-10's ``"train"`` (50,000) or ``"test"`` images (10,000, the default); the original before a JPEG copy.
-
-    Raises:
-        MissingData: it is not below ``root``.
-        ValueError: another split, or damaged files.
-    """
-    split = _checked(split)
-    if (root / "cifar10" / tv.CIFAR10.base_folder).is_dir():
-        return _cifar("cifar10", tv.CIFAR10, root, split)
+    """CIFAR-10's ``"train"`` (50,000) or ``"test"`` images (10,000, the default); the original before a JPEG copy."""
     packed = root / "cifar10" / "cifar10-jpeg.npz"
-    if packed.is_file():
+    if packed.is_file() and not (root / "cifar10" / tv.CIFAR10.base_folder).is_dir():
+        split = _checked(split)
         return read_packed(packed, split, "cifar10", CIFAR10_NAMES, f"CIFAR-10 {split}, a lossy copy in JPEG")
-    raise _missing("CIFAR-10", "cifar10", packed.parent)
+    return _cifar(tv.CIFAR10, "CIFAR-10", root, split)
 
 
 def open_cifar100(root: Path, split: str | None = None) -> LabelledImages:
     """CIFAR-100, as :func:`open_cifar10`."""
-    return _cifar("cifar100", tv.CIFAR100, root, _checked(split))
+    return _cifar(tv.CIFAR100, "CIFAR-100", root, split)
 
 
-def _cifar(name: str, kind: type[tv.CIFAR10], root: Path, split: str) -> LabelledImages:
-    folder = root / name
-    if not (folder / kind.base_folder).is_dir():
-        raise _missing(kind.__name__, name, folder)
-    try:
-        # The files are pickles; torchvision opens them only with the published MD5.
-        data = kind(str(folder), train=split == "train")
-    except RuntimeError as problem:
-        raise ValueError(f"{folder / kind.base_folder} is damaged or not whole: {problem}") from problem
-    title = f"{name.replace('cifar', 'CIFAR-')} {split}"
-    return _in_memory(name, title, data.classes, split, data.data, data.targets)
+def _cifar(kind: type[tv.CIFAR10], title: str, root: Path, split: str | None) -> LabelledImages:
+    split = _checked(split)
+    data = _published(kind, title, root, train=split == "train")
+    return _in_memory(title, data.classes, split, data.data, data.targets)
 
 
 def open_stl10(root: Path, split: str | None = None) -> LabelledImages:
-    """STL-10's labelled images: ``"train"`` (5,000) or ``"test"`` (8,000, the default).
+    """STL-10's labelled images: ``"train"`` (5,000) or ``"test"`` (8,000, the default)."""
+    split = _checked(split)
+    data = _published(tv.STL10, "STL-10", root, split=split)
+    return _in_memory("STL-10", STL10_NAMES, split, data.data.transpose(0, 2, 3, 1), data.labels)
 
-    Raises:
-        MissingData: it is not below ``root``.
-        ValueError: another split, or damaged files.
-    """
-    split, folder = _checked(split), root / "stl10"
-    if not (folder / tv.STL10.base_folder).is_dir():
-        raise _missing("STL-10", "stl10", folder)
+
+def _published(kind: type[tv.CIFAR10 | tv.STL10], title: str, root: Path, **part: object) -> tv.CIFAR10 | tv.STL10:
+    """The set as torchvision reads it: only with the published MD5, since CIFAR's files are pickles."""
+    name = _name_of(title)
+    if not (root / name / kind.base_folder).is_dir():
+        raise _missing(title, name, root / name)
     try:
-        data = tv.STL10(str(folder), split=split)
+        return kind(str(root / name), **part)
     except RuntimeError as problem:
-        raise ValueError(f"{folder / tv.STL10.base_folder} is damaged or not whole: {problem}") from problem
-    return _in_memory("stl10", f"STL-10 {split}", STL10_NAMES, split, data.data.transpose(0, 2, 3, 1), data.labels)
+        raise ValueError(f"{root / name / kind.base_folder} is damaged or not whole: {problem}") from problem
 
 
 def _in_memory(
-    name: str, card: str, class_names: Sequence[str], split: str, pixels: np.ndarray, labels: Sequence[int]
+    title: str, class_names: Sequence[str], split: str, pixels: np.ndarray, labels: Sequence[int]
 ) -> LabelledImages:
-    ids = [f"{split}-{i:05d}" for i in range(len(pixels))]
-    return LabelledImages(name, card, class_names, ids, labels, lambda i: Image.fromarray(pixels[i]))
+    name, ids = _name_of(title), _numbered(split, len(pixels))
+    return LabelledImages(name, f"{title} {split}", class_names, ids, labels, lambda i: Image.fromarray(pixels[i]))
+
+
+def _numbered(split: str, count: int) -> list[str]:
+    return [f"{split}-{i:05d}" for i in range(count)]
+
+
+def _name_of(title: str) -> str:
+    return title.lower().replace("-", "")
 
 
 def read_packed(file: Path, split: str, name: str, class_names: Sequence[str], card: str) -> LabelledImages:
-    """Images that lie as JPEG bytes behind each other in one ``.npz``, from ``offsets[i]`` to ``offsets[i + 1]``.
-
-    Raises:
-        ValueError: the file cannot be read or its parts do not fit together; names it.
-    """
+    """Images that lie as JPEG bytes behind each other in one ``.npz``, from ``offsets[i]`` to ``offsets[i + 1]``."""
     try:
         with np.load(file, allow_pickle=False) as parts:
             stored, offsets, labels = (parts[f"{split}_{part}"] for part in ("jpeg", "offsets", "labels"))
@@ -147,17 +129,11 @@ def read_packed(file: Path, split: str, name: str, class_names: Sequence[str], c
         stream.name = f"{file}, image {index}"  # for the sentence that says which one is damaged
         return open_picture(stream)
 
-    ids = [f"{split}-{i:05d}" for i in range(len(labels))]
-    return LabelledImages(name, card, class_names, ids, labels, read)
+    return LabelledImages(name, card, class_names, _numbered(split, len(labels)), labels, read)
 
 
 def open_imagenette(root: Path, split: str | None = None) -> LabelledImages:
-    """Imagenette's ``"train"`` or ``"test"`` images (its ``val``; the default); the full set before a 96 px sample.
-
-    Raises:
-        MissingData: it is not below ``root``.
-        ValueError: another split, or other classes.
-    """
+    """Imagenette's ``"train"`` or ``"test"`` images (its ``val``; the default); the full set before a 96 px sample."""
     split = _checked(split)
     for place, source in (
         (root / "imagenette" / "imagenette2-160", "Imagenette (160 px)"),
@@ -186,24 +162,19 @@ def open_folder(root: Path, path: str, split: str | None = None) -> LabelledImag
 
 
 def read_folder(place: Path, split: str, name: str, source: str) -> LabelledImages:
-    """One split of a folder that holds a folder for each class; classes are in alphabetical order.
+    """One split of a folder that holds a folder for each class, in alphabetical order; ``"test"`` may be ``val``.
 
-    ``"test"`` is ``PLACE/test`` or else ``PLACE/val``. Class names come from ``train`` where it is there, so that
-    a class without test images keeps its index.
-
-    Raises:
-        MissingData: the split is not there or has no images.
-        ValueError: a class that training does not have.
+    Class names come from ``train`` where it is there, so that a class without test images keeps its index.
     """
     candidates = [place / "train"] if split == "train" else [place / "test", place / "val"]
     folder = next((f for f in candidates if f.is_dir()), None)
     if folder is None:
         raise MissingData(f"There is no folder {' or '.join(map(str, candidates))}: it holds a folder for each class.")
-    own = _class_folders(folder)
-    names = _class_folders(place / "train") if (place / "train").is_dir() else own
-    if extra := sorted(set(own) - set(names)):
+    classes = _class_folders(folder)
+    names = _class_folders(place / "train") if (place / "train").is_dir() else classes
+    if extra := sorted(set(classes) - set(names)):
         raise ValueError(f"{folder / extra[0]} is a class that {place / 'train'} does not have.")
-    paths = [p for c in own for p in sorted((folder / c).rglob("*")) if p.suffix.lower() in _SUFFIXES]
+    paths = [p for c in classes for p in sorted((folder / c).rglob("*")) if p.suffix.lower() in _SUFFIXES]
     if not paths:
         raise MissingData(f"There are no images in class folders under {folder}.")
     ids = [p.relative_to(folder).as_posix() for p in paths]

@@ -12,14 +12,13 @@ Categories are numbered 0-79 without COCO's gaps, in the order of its ids. ``Obj
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from campanion.data import voc
-from campanion.data.samples import Annotated, Object, check_present, class_index, to_box
+from campanion.data.samples import Annotated, Object, Row, class_index, paths_of, reading, size_of, to_box
 from campanion.errors import MissingData, unknown
 
 LICENCE = "annotations CC BY 4.0; pictures: their Flickr owners' terms"
@@ -38,126 +37,80 @@ VOC_CLASS: dict[int, int] = {
     if _VOC_NAME.get(name, name) in voc.CLASS_NAMES
 }
 
-# File name of an image, its annotated size (width, height), its objects.
-Row = tuple[str, tuple[int, int], list[Object]]
 
-
-class Coco(Annotated):
-    """Images of COCO with their objects; see :func:`open_coco` and :func:`open_coco_voc`."""
-
-    def __init__(self, name: str, class_names: Sequence[str], folder: Path, rows: Sequence[Row], source: str) -> None:
-        self.name, self.class_names = name, tuple(class_names)
-        card = f"{source}: {len(rows):,} images of {len(self.class_names)} classes; {LICENCE}"
-        super().__init__([folder / file for file, _, _ in rows], lambda i: (rows[i][2], rows[i][1]), card)
-
-
-def open_coco(root: Path, split: str | None = None, year: int = 2017) -> Coco:
-    """Open COCO's val2017 or val2014 below ``root``; the whole set is preferred to a sample of val2017.
-
-    Args:
-        root: the data folder; ``coco`` lies in it.
-        split: None or ``"val"``.
-        year: 2017 or 2014.
-
-    Raises:
-        MissingData: neither layout is there, or images are missing from it.
-        ValueError: another split, or annotations that cannot be read (named).
-
-    >>> open_coco(Path("data")).class_names[0]
-    'person'
-    """
+def open_coco(root: Path, split: str | None = None, year: int = 2017) -> Annotated:
+    """COCO's val2017 or val2014 (``split`` None or ``"val"``) below ``root``; the whole set before a sample of it."""
     name = f"coco-val{year}"
     if split not in (None, "val"):
         raise ValueError(f"{name} has one split, 'val', not {split!r}.")
-    folder, rows, source = _read(root, year)
-    return Coco(name, CLASS_NAMES, folder, rows, source)
+    rows, paths, source = _read(root, year)
+    return _dataset(name, CLASS_NAMES, rows, paths, source)
 
 
 open_coco_2014 = partial(open_coco, year=2014)
 
 
-def open_coco_voc(root: Path, split: str | None = None) -> Coco:
+def open_coco_voc(root: Path, split: str | None = None) -> Annotated:
     """COCO's images that show any of the 20 classes shared with VOC, labelled with those, in VOC's order.
 
     A classifier of VOC's classes can be evaluated on it. All other objects are left out; crowds stay, as difficult.
-
-    Args:
-        root: the data folder; ``coco`` lies in it.
-        split: ``"val2017"`` (the default) or ``"val2014"``.
-
-    Raises:
-        MissingData: the images or annotations are not there.
-        ValueError: another split, or annotations that cannot be read (named).
-
-    >>> open_coco_voc(Path("data")).class_names[14]
-    'person'
+    ``split`` is ``"val2017"`` (the default) or ``"val2014"``.
     """
     years = {"val2017": 2017, "val2014": 2014}
     split = split or "val2017"
     if split not in years:
         raise ValueError(unknown("split of coco-voc", split, years))
-    folder, rows, source = _read(root, years[split])
-    shared = [
-        (file, size, [Object(VOC_CLASS[o.label], o.box, o.difficult) for o in objects if o.label in VOC_CLASS])
-        for file, size, objects in rows
-    ]
-    return Coco("coco-voc", voc.CLASS_NAMES, folder, [row for row in shared if row[2]], f"{source}, classes of VOC")
+    rows, paths, source = _read(root, years[split])
+    shared_rows, shared_paths = [], []
+    for (file, (objects, size)), path in zip(rows, paths, strict=True):
+        if shared := [Object(VOC_CLASS[o.label], o.box, o.difficult) for o in objects if o.label in VOC_CLASS]:
+            shared_rows.append((file, (shared, size)))
+            shared_paths.append(path)
+    return _dataset("coco-voc", voc.CLASS_NAMES, shared_rows, shared_paths, f"{source}, classes of VOC")
 
 
-def _read(root: Path, year: int) -> tuple[Path, list[Row], str]:
-    """Folder of the images, their rows, and the words for the card."""
+def _dataset(name: str, class_names: tuple[str, ...], rows: list[Row], paths: list[Path], source: str) -> Annotated:
+    card = f"{source}: {len(rows):,} images of {len(class_names)} classes; {LICENCE}"
+    return Annotated(name, class_names, paths, lambda i: rows[i][1], card)
+
+
+def _read(root: Path, year: int) -> tuple[list[Row], list[Path], str]:
+    """The rows, the files of their images, and the words for the card."""
     base = root / "coco"
     images, instances = base / f"val{year}", base / "annotations" / f"instances_val{year}.json"
     if images.is_dir() and instances.is_file():
-        folder, table, rows, source = images, instances, read_instances(instances), f"COCO val{year}"
-    elif year == 2017 and (base / "annotations.json").is_file():
-        table = base / "annotations.json"
-        folder, rows, source = base / "images", read_sample(table), "COCO val2017, a sample"
-    else:
-        raise MissingData(
-            f"COCO val{year} is not in {base}: it needs {images} and {instances}. "
-            f"`python -m campanion data fetch coco-val{year}` downloads both."
-        )
-    check_present(folder, [file for file, _, _ in rows], table)
-    return folder, rows, source
+        rows = read_instances(instances)
+        return rows, paths_of(rows, images, instances), f"COCO val{year}"
+    if year == 2017 and (base / "annotations.json").is_file():
+        rows = read_sample(base / "annotations.json")
+        return rows, paths_of(rows, base / "images", base / "annotations.json"), "COCO val2017, a sample"
+    raise MissingData(
+        f"COCO val{year} is not in {base}: it needs {images} and {instances}. "
+        f"`python -m campanion data fetch coco-val{year}` downloads both."
+    )
 
 
 def read_instances(table: Path) -> list[Row]:
-    """Rows of COCO's own instances file, sorted by file name; its boxes are (x, y, width, height).
-
-    Raises:
-        ValueError: not such a file, or a category that COCO does not have; names the file.
-    """
-    try:
+    """Rows of COCO's own instances file, sorted by file name; its boxes are (x, y, width, height)."""
+    with reading(f"The annotations {table}"):
         content = json.loads(table.read_text(encoding="utf-8"))
-        rows = {p["id"]: (p["file_name"], (int(p["width"]), int(p["height"])), []) for p in content["images"]}
-        named = {category["id"]: _class_of(category["name"]) for category in content["categories"]}
+        rows = {image["id"]: (image["file_name"], ([], size_of(image))) for image in content["images"]}
+        classes = {category["id"]: _class_of(category["name"]) for category in content["categories"]}
         for item in content["annotations"]:
-            x, y, width, height = (float(v) for v in item["bbox"])
-            box = (x, y, x + width, y + height)
-            rows[item["image_id"]][2].append(Object(named[item["category_id"]], box, bool(item["iscrowd"])))
-    except (KeyError, TypeError, ValueError, OverflowError) as problem:
-        raise ValueError(f"The annotations {table} cannot be read: {problem!r}.") from problem
-    return sorted(rows.values(), key=lambda row: row[0])
+            x, y, width, height = to_box(item["bbox"])
+            label, box = classes[item["category_id"]], (x, y, x + width, y + height)
+            rows[item["image_id"]][1][0].append(Object(label, box, bool(item["iscrowd"])))
+        return sorted(rows.values(), key=lambda row: row[0])
 
 
 def read_sample(table: Path) -> list[Row]:
-    """Rows of a sample's ``annotations.json``.
-
-    Raises:
-        ValueError: not such a file, or a category that COCO does not have; names the file.
-    """
-    try:
-        return [
-            (
-                str(row["image"]),
-                (int(row["width"]), int(row["height"])),
-                [Object(_class_of(o["name"]), to_box(o["box_xyxy"]), bool(o["iscrowd"])) for o in row["objects"]],
-            )
-            for row in json.loads(table.read_text(encoding="utf-8"))
-        ]
-    except (KeyError, TypeError, ValueError, OverflowError) as problem:
-        raise ValueError(f"The annotations {table} cannot be read: {problem!r}.") from problem
+    """Rows of a sample's ``annotations.json``."""
+    rows = []
+    with reading(f"The annotations {table}"):
+        for row in json.loads(table.read_text(encoding="utf-8")):
+            objects = [Object(_class_of(o["name"]), to_box(o["box_xyxy"]), bool(o["iscrowd"])) for o in row["objects"]]
+            rows.append((str(row["image"]), (objects, size_of(row))))
+    return rows
 
 
 def _class_of(name: str) -> int:

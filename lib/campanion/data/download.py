@@ -48,8 +48,7 @@ def download(
     Bytes go to ``path`` with ``.part`` added. After an interruption the same call asks the server for the rest only.
 
     Args:
-        url: the address.
-        path: the file to make; its folder is made too.
+        url, path: the address, and the file to make; its folder is made too.
         sha256: expected checksum, or its first digits (8 at least), as torchvision's file names have them.
         md5: expected checksum, for sets that publish nothing better.
         room: free disk wanted, in sizes of the file: above 1 when it is unpacked afterwards.
@@ -58,9 +57,6 @@ def download(
     Raises:
         DownloadError: no network, an error answer, an interruption, no space, or a wrong checksum.
         ValueError: not exactly one checksum was given.
-
-    >>> download("https://example.org/a.zip", "data/a.zip", md5="0123456789abcdef0123456789abcdef")
-    PosixPath('data/a.zip')
     """
     if (sha256 is None) == (md5 is None) or (sha256 is not None and len(sha256) < 8):
         raise ValueError("A download needs one checksum: md5, or at least 8 digits of sha256.")
@@ -71,10 +67,10 @@ def download(
     part = path.with_name(path.name + ".part")
     _transfer(url, path, part, room, progress)
     if not _matches(part, sha256, md5):
-        found = checksum(part, "md5" if md5 else "sha256")
+        actual = checksum(part, "md5" if md5 else "sha256")
         part.unlink()
         raise DownloadError(
-            f"The file from {url} has the wrong checksum and was removed: expected {md5 or sha256}, got {found}. "
+            f"The file from {url} has the wrong checksum and was removed: expected {md5 or sha256}, got {actual}. "
             "Try again; if it stays wrong, the file behind the address has changed."
         )
     os.replace(part, path)
@@ -82,21 +78,10 @@ def download(
 
 
 def unpack(archive: Path, folder: Path, makes: str) -> Path:
-    """Unpack ``archive`` (zip, tar, tar.gz) and merge it into ``folder``; returns ``folder / makes``.
+    """Unpack ``archive`` (zip, tar, tar.gz), merge it into ``folder`` and return ``folder / makes``.
 
-    Everything is unpacked beside its place first, then renamed into it, ``makes`` last: when ``makes`` is there, so is
-    the rest.
-
-    Args:
-        archive: the file.
-        folder: where its members belong.
-        makes: a member (file or folder, relative) by which a whole archive is recognised.
-
-    Raises:
-        ValueError: a damaged archive, a member that would lie outside ``folder``, or no ``makes`` in it.
-
-    >>> unpack(Path("val2017.zip"), Path("data/coco"), "val2017")
-    PosixPath('data/coco/val2017')
+    Everything is unpacked beside its place first, then renamed into it, the member ``makes`` last: when it is there,
+    so is the rest. ValueError: a damaged archive, a member that would lie outside ``folder``, or no ``makes`` in it.
     """
     beside = folder / f".unpacking-{archive.name}"
     shutil.rmtree(beside, ignore_errors=True)  # left by an interrupted call
@@ -147,10 +132,10 @@ def _transfer(url: str, path: Path, part: Path, room: float, progress: bool) -> 
                 _receive(answer, part, start, room, progress)
                 return
     except requests.RequestException as problem:
-        kept = part.stat().st_size if part.is_file() else 0
+        received = part.stat().st_size if part.is_file() else 0
         if connected:
             raise DownloadError(
-                f"The download of {url} was interrupted ({_short(problem)}). {kept:,} bytes are kept in {part}; "
+                f"The download of {url} was interrupted ({_short(problem)}). {received:,} bytes are kept in {part}; "
                 "the same command resumes there."
             ) from problem
         host = urlsplit(url).netloc

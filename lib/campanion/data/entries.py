@@ -15,16 +15,9 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, config=_STRICT)
 class Archive:
-    """A file to download and unpack into ``folder`` of the data folder.
+    """A file to download and unpack into ``folder`` of the data folder, with its published md5 or sha256.
 
-    Args:
-        url: its address.
-        folder: where it is unpacked, relative to the data folder.
-        makes: a file or folder below ``folder`` that is there once the archive is unpacked, moved in last.
-        md5, sha256: the published checksum, one of the two.
-
-    Raises:
-        ValueError: not exactly one checksum.
+    ``makes`` is a file or folder below ``folder`` that is there once the archive is unpacked, moved in last.
     """
 
     url: str

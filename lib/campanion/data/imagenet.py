@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from xml.etree import ElementTree
 
 from torchvision.models import VGG16_Weights
 
-from campanion.data.samples import Annotated, Annotation, Object, check_present, to_box
+from campanion.data.samples import Annotated, Annotation, Object, paths_of, read_xml, reading, size_of, to_box
 from campanion.errors import MissingData
 
 CLASS_NAMES: tuple[str, ...] = tuple(VGG16_Weights.IMAGENET1K_V1.meta["categories"])
@@ -29,33 +28,8 @@ DEVKIT_FOLDERS = ("ILSVRC2012_devkit_t12/data", "devkit/data", "data", ".")
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 
 
-class ImageNetVal(Annotated):
-    """Validation images of ILSVRC2012; see :func:`open_imagenet_val`."""
-
-    name = "imagenet-val"
-    class_names = CLASS_NAMES
-
-    def __init__(
-        self, paths: Sequence[Path], labels: Sequence[int], boxes: Callable[[int], Annotation | None], source: str
-    ) -> None:
-        card = f"{source}: {len(paths):,} images of {len(set(labels)):,} classes; {LICENCE}"
-        super().__init__(paths, boxes, card, labels)
-
-
-def open_imagenet_val(root: Path, split: str | None = None) -> ImageNetVal:
-    """Open ImageNet's validation set below ``root``; the whole set is preferred to a sample of it.
-
-    Args:
-        root: the data folder; ``ILSVRC2012`` or ``imagenet-val`` lies in it.
-        split: ``None`` or ``"val"``.
-
-    Raises:
-        MissingData: neither layout is there, or images or labels are missing from it.
-        ValueError: another split, or a label file that cannot be read (named).
-
-    >>> open_imagenet_val(Path("data"))[0].label
-    65
-    """
+def open_imagenet_val(root: Path, split: str | None = None) -> Annotated:
+    """ImageNet's validation set (``split`` None or ``"val"``) below ``root``; the whole set before a sample of it."""
     if split not in (None, "val"):
         raise ValueError(f"imagenet-val has one split, 'val', not {split!r}.")
     if (root / "ILSVRC2012" / "val").is_dir():
@@ -68,33 +42,27 @@ def open_imagenet_val(root: Path, split: str | None = None) -> ImageNetVal:
     )
 
 
-def read_sample(folder: Path) -> ImageNetVal:
+def read_sample(folder: Path) -> Annotated:
     """Read ``labels.csv`` and ``images/``; boxes are in pixels of the stated width and height."""
-    table = folder / "labels.csv"
+    table, rows, labels = folder / "labels.csv", [], []
     try:
         with table.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            lines = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as problem:
         raise ValueError(f"The table {table} cannot be read: {problem}.") from problem
-    names, labels, boxes = [], [], []
-    for number, row in enumerate(rows, start=2):
-        try:
-            name, label = row["image"], int(row["class_index"])
-            size = int(row["width"]), int(row["height"])
-            objects = [Object(label, to_box(b)) for b in json.loads(row["boxes_xyxy"])]
+    for number, row in enumerate(lines, start=2):
+        with reading(f"Line {number} of {table}"):
+            label = int(row["class_index"])
             if not 0 <= label < len(CLASS_NAMES):
                 raise ValueError(f"class_index {label} is not in 0..999")
-        except (KeyError, TypeError, ValueError) as problem:
-            raise ValueError(f"Line {number} of {table} cannot be read: {problem}.") from problem
-        names.append(name)
-        labels.append(label)
-        boxes.append((objects, size))
-    check_present(folder / "images", names, table)
-    paths = [folder / "images" / n for n in names]
-    return ImageNetVal(paths, labels, boxes.__getitem__, "ILSVRC2012 validation, a sample")
+            objects = [Object(label, to_box(box)) for box in json.loads(row["boxes_xyxy"])]
+            rows.append((row["image"], (objects, size_of(row))))
+            labels.append(label)
+    paths = paths_of(rows, folder / "images", table)
+    return _dataset(paths, labels, lambda i: rows[i][1], "ILSVRC2012 validation, a sample")
 
 
-def read_ilsvrc(folder: Path) -> ImageNetVal:
+def read_ilsvrc(folder: Path) -> Annotated:
     """Read an ILSVRC2012 folder: ``val`` sorted into WordNet folders, or flat with the devkit or the box files."""
     val = folder / "val"
     xml_folder = next((f for f in (folder / "val_boxes" / "val", folder / "val_boxes") if any(f.glob("*.xml"))), None)
@@ -110,23 +78,17 @@ def read_ilsvrc(folder: Path) -> ImageNetVal:
         xml = xml_folder / f"{paths[index].stem}.xml" if xml_folder else None
         return read_boxes(xml) if xml and xml.is_file() else None
 
-    source = "ILSVRC2012 validation" + ("" if xml_folder else ", without boxes")
-    return ImageNetVal(paths, labels, boxes, source)
+    return _dataset(paths, labels, boxes, "ILSVRC2012 validation" + ("" if xml_folder else ", without boxes"))
+
+
+def _dataset(paths: list[Path], labels: list[int], boxes: Callable[[int], Annotation | None], source: str) -> Annotated:
+    card = f"{source}: {len(paths):,} images of {len(set(labels)):,} classes; {LICENCE}"
+    return Annotated("imagenet-val", CLASS_NAMES, paths, boxes, card, labels)
 
 
 def read_boxes(xml: Path) -> Annotation:
     """The objects of one ILSVRC bounding-box file, and the size of the image that they were drawn on."""
-    try:
-        top = ElementTree.parse(xml).getroot()
-        size = int(top.findtext("size/width", "")), int(top.findtext("size/height", ""))
-        corners = ("xmin", "ymin", "xmax", "ymax")
-        objects = [
-            Object(_class_of(item.findtext("name", ""), xml), to_box([item.findtext(f"bndbox/{c}", "") for c in corners]))
-            for item in top.iter("object")
-        ]
-    except (ElementTree.ParseError, ValueError) as problem:
-        raise ValueError(f"The bounding boxes {xml} cannot be read: {problem}.") from problem
-    return objects, size
+    return read_xml(xml, lambda name, box, _difficult: Object(_class_of(name, xml), box))
 
 
 def _labels_of_flat_folder(folder: Path, paths: list[Path], xml_folder: Path | None) -> list[int]:

@@ -61,14 +61,7 @@ _CELL = (360, 480)  # width and height in pixels of one of two photographs side 
 
 @lru_cache(maxsize=8)
 def photograph(name: str) -> Image.Image:
-    """The photograph called ``name``, RGB.
-
-    Raises:
-        ValueError: it is not among :data:`PHOTOGRAPHS`.
-
-    >>> photograph("chelsea").size
-    (451, 300)
-    """
+    """The photograph called ``name``, RGB; ValueError where it is not among :data:`PHOTOGRAPHS`."""
     if name not in PHOTOGRAPHS:
         raise ValueError(unknown("photograph", name, PHOTOGRAPHS))
     if _BESIDE in name:
@@ -86,24 +79,13 @@ def photograph(name: str) -> Image.Image:
 
 
 def classes_of(name: str, class_names: Sequence[str]) -> tuple[str, ...]:
-    """Those classes of a network that name what photograph ``name`` shows; empty where it has none.
-
-    >>> classes_of("dog + cat", load_model("voc_mlp").class_names)
-    ('dog', 'cat')
-    """
+    """Those classes of a network that name what photograph ``name`` shows; empty where it has none."""
     fits = VOC if len(class_names) == 20 else PHOTOGRAPHS
     return tuple(c for c in fits.get(name, ()) if c in class_names)
 
 
 def beside(left: str, right: str) -> Image.Image:
-    """Two photographs side by side, 720 x 480 pixels, each cropped in its middle to an upright half.
-
-    Raises:
-        ValueError: unknown photograph.
-
-    >>> beside("dog", "cat").size
-    (720, 480)
-    """
+    """Two photographs side by side, 720 x 480 pixels, each cropped in its middle to an upright half."""
     whole = Image.new("RGB", (2 * _CELL[0], _CELL[1]))
     for i, name in enumerate((left, right)):
         image = photograph(name)  # its middle, in the proportions of a cell
@@ -130,9 +112,6 @@ def halves(width: int, height: int) -> tuple[Tensor, Tensor]:
     """Boxes [1, 4] of the left and the right photograph of :func:`beside`, in pixels of a map of that size.
 
     They are known by construction. In a map of an odd width the column in the middle belongs to both.
-
-    >>> halves(224, 224)[1]
-    tensor([[112.,   0., 224., 224.]])
     """
     middle = width / 2
     return torch.tensor([[0.0, 0.0, middle, height]]), torch.tensor([[middle, 0.0, width, height]])
@@ -140,7 +119,5 @@ def halves(width: int, height: int) -> tuple[Tensor, Tensor]:
 
 def sources() -> str:
     """``cat: Loliloli; chicken: Tranquilles; ...``: photographs of ``data/pictures`` and their authors, for a foot."""
-    table = np.loadtxt(
-        paths.pictures_dir() / "SOURCES.csv", str, delimiter=",", quotechar='"', skiprows=1
-    )
+    table = np.loadtxt(paths.pictures_dir() / "SOURCES.csv", str, delimiter=",", quotechar='"', skiprows=1)
     return "; ".join(f"{row[0].removesuffix('.webp')}: {row[2]}" for row in table)

@@ -77,8 +77,8 @@ class QuestionSet(Dataset):
         self.questions = list(questions)
         self.class_names = tuple(answers)
         self.ids = [q.id for q in self.questions]
-        place = {answer: i for i, answer in enumerate(self.class_names)}
-        self.labels = [place.get(q.answer) for q in self.questions]
+        classes = {answer: i for i, answer in enumerate(self.class_names)}
+        self.labels = [classes.get(q.answer) for q in self.questions]
 
     def only(self, indices: Sequence[int]) -> QuestionSet:
         """The same set with some of its questions alone; its card says how many."""
@@ -94,8 +94,8 @@ class QuestionSet(Dataset):
     def __getitem__(self, index: int) -> Asked:
         index = range(len(self))[index]
         question = self.questions[index]
-        shown = self.picture(question.picture)
-        return Asked(question.id, shown.image, self.labels[index], shown.objects, question)
+        sample = self.picture(question.picture)
+        return Asked(question.id, sample.image, self.labels[index], sample.objects, question)
 
 
 class QuestionImages(Dataset):
@@ -113,19 +113,9 @@ class QuestionImages(Dataset):
 
 
 class SceneQuestions(QuestionSet):
-    """Questions about ``n`` generated scenes: one of every type that the scene allows (``per_type`` at most).
+    """Questions about the ``n`` scenes of a :class:`campanion.data.scenes.SceneDataset`: of every type ``per_type``.
 
-    Args:
-        n: number of scenes.
-        seed, size, split: as for :class:`campanion.data.scenes.SceneDataset`.
-        per_type: questions of a type about a scene, at most; None takes all there are.
-
-    Raises:
-        ValueError: unknown split, or a number out of range.
-
-    Example:
-        >>> data = SceneQuestions(100, split="test")
-        >>> data[0].question.text, data[0].question.answer
+    That is so many at the most, as a scene allows; None takes all there are.
     """
 
     name = "scenes"
@@ -135,12 +125,12 @@ class SceneQuestions(QuestionSet):
             raise ValueError(f"per_type must be at least 1, or None for all questions, not {per_type}.")
         self.scenes = SceneDataset(n, seed, size, split)
         self._place = {name: i for i, name in enumerate(self.scenes.ids)}
-        found: list[Question] = []
+        questions: list[Question] = []
         for i, name in enumerate(self.scenes.ids):
             rng = np.random.default_rng([self.scenes.scene_seed(i), 4])  # a stream of its own: the drawing has 0 and 1
-            found += _chosen(name, self.scenes.attributes(i), per_type, rng)
-        super().__init__(found, ANSWERS)
-        self.card = f"{len(found):,} questions of the types {', '.join(TYPES)} about: {self.scenes.card}"
+            questions += _chosen(name, self.scenes.attributes(i), per_type, rng)
+        super().__init__(questions, ANSWERS)
+        self.card = f"{len(questions):,} questions of the types {', '.join(TYPES)} about: {self.scenes.card}"
 
     def picture(self, name: str) -> Sample:
         """The scene of this id."""
@@ -148,15 +138,7 @@ class SceneQuestions(QuestionSet):
 
 
 def scene_questions(rows: Sequence[Attributes]) -> dict[str, list[tuple[str, str]]]:
-    """Every question that a scene allows, by type: pairs of question and answer.
-
-    Args:
-        rows: the scene's attributes, the largest object first.
-
-    Example:
-        >>> scene_questions(scene(7).attributes)["count"]
-        [('how many objects are there', 'one')]
-    """
+    """Every question that a scene of these attributes (the largest object first) allows, by type, with its answer."""
     largest = [("the largest object", rows[0])]
     by_place = largest + _by_half(rows)
     by_name = [(f"the {row.kind}", row) for row in _unlike(rows, "kind")]
@@ -170,11 +152,7 @@ def scene_questions(rows: Sequence[Attributes]) -> dict[str, list[tuple[str, str
 
 
 def words(text: str) -> list[str]:
-    """The words of a question, lower case, without punctuation.
-
-    >>> words("What's on the table?")
-    ["what's", 'on', 'the', 'table']
-    """
+    """The words of a question, lower case, without punctuation: ``["what's", "on", "the", "table"]``."""
     return _WORDS.findall(text.lower())
 
 
@@ -184,10 +162,10 @@ def commonest(items: Iterable[str]) -> list[str]:
     return sorted(counts, key=lambda item: (-counts[item], item))
 
 
-def _unlike(rows: Sequence[Attributes], what: str) -> list[Attributes]:
+def _unlike(rows: Sequence[Attributes], attribute: str) -> list[Attributes]:
     """The objects whose kind or colour no other of the scene has."""
-    counts = Counter(getattr(row, what) for row in rows)
-    return [row for row in rows if counts[getattr(row, what)] == 1]
+    counts = Counter(getattr(row, attribute) for row in rows)
+    return [row for row in rows if counts[getattr(row, attribute)] == 1]
 
 
 def _side(at: float, low: str, high: str) -> str | None:
@@ -197,20 +175,20 @@ def _side(at: float, low: str, high: str) -> str | None:
 
 def _by_half(rows: Sequence[Attributes]) -> list[tuple[str, Attributes]]:
     """The objects that are alone in a half of the image, with none in doubt, as "the object on the left"."""
-    found = []
+    alone = []
     for axis, low, high in ((0, "left", "right"), (1, "top", "bottom")):
         sides = [_side(row.centre[axis], low, high) for row in rows]
         for side in (low, high):
             if None not in sides and sides.count(side) == 1:
-                found.append((f"the object {'on' if axis == 0 else 'at'} the {side}", rows[sides.index(side)]))
-    return found
+                alone.append((f"the object {'on' if axis == 0 else 'at'} the {side}", rows[sides.index(side)]))
+    return alone
 
 
 def _which_side(name: str, row: Attributes) -> list[tuple[str, str]]:
     """The questions on which side of the image an object lies."""
     across, down = _side(row.centre[0], "left", "right"), _side(row.centre[1], "top", "bottom")
-    asked = ((f"is {name} on the left or on the right", across), (f"is {name} at the top or at the bottom", down))
-    return [(text, side) for text, side in asked if side]
+    pairs = ((f"is {name} on the left or on the right", across), (f"is {name} at the top or at the bottom", down))
+    return [(text, side) for text, side in pairs if side]
 
 
 def _chosen(name: str, rows: Sequence[Attributes], per_type: int | None, rng: np.random.Generator) -> list[Question]:

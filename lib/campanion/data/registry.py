@@ -23,11 +23,7 @@ DATASETS: dict[str, Entry] = TypeAdapter(dict[str, Entry]).validate_python(_TABL
 
 
 def find_entry(name: str) -> Entry:
-    """The entry called ``name``: one of :data:`DATASETS`, or ``weights/NAME`` of any torchvision classifier.
-
-    Raises:
-        ValueError: neither; lists the names of :data:`DATASETS`.
-    """
+    """The entry called ``name``: one of :data:`DATASETS`, or ``weights/NAME`` of any torchvision classifier."""
     entry = DATASETS.get(name) or weights.entry(name)
     if entry is None:
         raise ValueError(unknown("data set or weights", name, DATASETS))
@@ -58,12 +54,7 @@ def open_dataset(name: str, root: str | Path | None = None, split: str | None = 
 
 
 def fetch(name: str, root: Path, progress: bool = True) -> list[Path]:
-    """Download and unpack what ``name`` needs below ``root``; what is already there is left alone.
-
-    Args:
-        name: a name of the registry, or ``weights/NAME`` of any torchvision classifier.
-        root: the data folder.
-        progress: show a bar for each file.
+    """Download and unpack what ``name`` needs below the data folder ``root``; what is already there is left alone.
 
     Returns:
         The files or folders by which each part is recognised.
@@ -72,9 +63,6 @@ def fetch(name: str, root: Path, progress: bool = True) -> list[Path]:
         ValueError: unknown name, or an archive that is unsafe or damaged.
         MissingData: the set may not be downloaded by a program; the message says how to obtain it.
         DownloadError: see :func:`campanion.data.download.download`.
-
-    >>> fetch("voc2007", Path("data"))
-    [PosixPath('data/voc2007/VOCdevkit/VOC2007/ImageSets/Main/trainval.txt'), ...]
     """
     entry = find_entry(name)
     if name.startswith(weights.PREFIX):
@@ -102,16 +90,14 @@ def status(root: Path) -> str:
     """Table of every set: how many files are there, where, size, licence, how to get it."""
     rows = [("name", "files", "where", "size", "licence", "how to get it")]
     for name, entry in DATASETS.items():
-        found = entry.find(root)
-        files, where = (f"{found[1]:,}", found[0].relative_to(root).as_posix()) if found else ("-", "-")
+        how = f"by hand (`fetch {name}` says how)" if entry.obtain else f"fetch {name}"
+        files, where = "-", "-"
         if not entry.layouts:
-            files, where, how = "drawn", "-", "nothing to get"
-        elif entry.obtain:
-            how = f"by hand (`fetch {name}` says how)"
-        else:
-            how = f"fetch {name}"
+            files, how = "drawn", "nothing to get"
+        elif layout := entry.find(root):
+            files, where = f"{layout[1]:,}", layout[0].relative_to(root).as_posix()
         rows.append((name, files, where, entry.size, entry.licence, how))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, tuple("-" * w for w in widths))
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([f"Data folder: {root} ({'there' if root.is_dir() else 'not there yet'})", "", *lines])

@@ -6,8 +6,10 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -21,16 +23,13 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Object:
-    """One annotated object.
+    """One annotated object; ValueError where the box is not finite or its corners are swapped.
 
     Args:
         label: class index.
         box: ``(x0, y0, x1, y1)`` in pixels of the sample's image.
         difficult: marked as hard to recognise (VOC), or a crowd (COCO).
         mask: bool ``[height, width]`` at the image's size, where the set has segmentations.
-
-    Raises:
-        ValueError: the box is not finite, or its corners are swapped.
     """
 
     label: int
@@ -58,13 +57,13 @@ class Sample:
     @property
     def labels(self) -> tuple[int, ...]:
         """The distinct classes in the image, sorted."""
-        own = set() if self.label is None else {self.label}
-        return tuple(sorted(own | {o.label for o in self.objects}))
+        classes = {o.label for o in self.objects} | {self.label}
+        return tuple(sorted(classes - {None}))
 
     def boxes(self, label: int, difficult: bool = True) -> torch.Tensor:
         """Boxes of one class, float ``[n, 4]`` (xyxy, image pixels); ``difficult=False`` drops the difficult ones."""
-        found = [o.box for o in self.objects if o.label == label and (difficult or not o.difficult)]
-        return torch.tensor(found, dtype=torch.float32).reshape(-1, 4)
+        boxes = [o.box for o in self.objects if o.label == label and (difficult or not o.difficult)]
+        return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
 
 
 class Dataset(ABC):
@@ -103,42 +102,71 @@ class Dataset(ABC):
 
 # The objects of one image, and the size (width, height) of the image that they were drawn on.
 Annotation = tuple[list[Object], tuple[int, int]]
+# File name of an image and its annotation: what a table of annotations says of it.
+Row = tuple[str, Annotation]
 
 
 class Annotated(Dataset):
-    """Image files with objects: the base of the sets that have boxes.
-
-    Args:
-        paths: one file for each image.
-        annotation: what is known of the image at an index; None where it has no boxes.
-        card: source and licence; the counts stand in it already.
-        labels: class index of each image, in sets that have one.
-    """
+    """Image files with objects; ``annotation(i)`` is what is known of image i, None where it has no boxes."""
 
     def __init__(
         self,
+        name: str,
+        class_names: Sequence[str],
         paths: Sequence[Path],
         annotation: Callable[[int], Annotation | None],
         card: str,
         labels: Sequence[int] | None = None,
     ) -> None:
-        self.paths, self.card = list(paths), card
+        self.name, self.class_names = name, tuple(class_names)
+        self.paths, self.card, self._annotation = list(paths), card, annotation
         self.ids = [path.stem for path in self.paths]
         self.labels = [None] * len(self.ids) if labels is None else list(labels)
-        self._annotation = annotation
 
     def objects(self, index: int) -> tuple[Object, ...]:
         """The objects of one image in pixels of the size that was annotated, without opening the image."""
-        known = self._annotation(range(len(self))[index])
-        return () if known is None else tuple(known[0])
+        annotation = self._annotation(range(len(self))[index])
+        return () if annotation is None else tuple(annotation[0])
 
     def __getitem__(self, index: int) -> Sample:
         index = range(len(self))[index]
         image = open_picture(self.paths[index], rotate=False)
-        known = self._annotation(index)
-        objects, drawn_on = known if known is not None else ((), image.size)
+        objects, drawn_on = self._annotation(index) or ((), image.size)
         fitted = tuple(replace(o, box=fit_box(o.box, drawn_on, image.size)) for o in objects)
         return Sample(self.ids[index], image, self.labels[index], fitted)
+
+
+@contextmanager
+def reading(source: str) -> Iterator[None]:
+    """Make one sentence, which names ``source``, of whatever a damaged or foreign file of annotations raises."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, OverflowError, ElementTree.ParseError) as problem:
+        raise ValueError(f"{source} cannot be read: {problem!r}.") from problem
+
+
+def read_xml(xml: Path, make: Callable[[str, Box, bool], Object]) -> Annotation:
+    """The annotation in an XML file of VOC's form; ``make`` turns name, box and ``difficult`` into an object."""
+    with reading(f"The annotations {xml}"):
+        top = ElementTree.parse(xml).getroot()
+        size = int(top.findtext("size/width", "")), int(top.findtext("size/height", ""))
+        objects = []
+        for item in top.iter("object"):
+            box = to_box([item.findtext(f"bndbox/{c}", "") for c in ("xmin", "ymin", "xmax", "ymax")])
+            difficult = item.findtext("difficult", "0").strip() == "1"
+            objects.append(make(item.findtext("name", ""), box, difficult))
+    return objects, size
+
+
+def paths_of(rows: Sequence[Row], folder: Path, table: Path) -> list[Path]:
+    """The image files of ``rows``; MissingData where ``table`` names one that does not lie in ``folder`` itself."""
+    check_present(folder, [name for name, _ in rows], table)
+    return [folder / name for name, _ in rows]
+
+
+def size_of(row: dict) -> tuple[int, int]:
+    """Width and height, in pixels, of a row of annotations."""
+    return int(row["width"]), int(row["height"])
 
 
 def to_box(values: Sequence[object]) -> Box:
@@ -154,21 +182,15 @@ def class_index(name: str, names: Sequence[str], known: str) -> int:
     return names.index(name)
 
 
-def check_present(folder: Path, names: Sequence[str], listed: Path) -> None:
-    """Raise MissingData unless every file that ``listed`` names lies in ``folder`` itself."""
+def check_present(folder: Path, names: Sequence[str], table: Path) -> None:
+    """Raise MissingData unless every file that ``table`` names lies in ``folder`` itself."""
     present = {path.name for path in folder.glob("*")}
     if absent := [name for name in names if name not in present]:
-        raise MissingData(f"{len(absent)} of the files that {listed} names are not in {folder}, such as {absent[0]}.")
+        raise MissingData(f"{len(absent)} of the files that {table} names are not in {folder}, such as {absent[0]}.")
 
 
 def fit_box(box: Box, drawn_on: tuple[int, int], size: tuple[int, int]) -> Box:
-    """Scale a box to an image that was resized after annotation, and keep it inside the image.
-
-    Sizes are (width, height) in pixels.
-
-    >>> fit_box((10, 10, 50, 120), (100, 100), (50, 200))
-    (5.0, 20.0, 25.0, 200.0)
-    """
+    """Scale a box to an image that was resized after annotation, and keep it inside; sizes are (width, height)."""
     if min(drawn_on) < 1:
         raise ValueError(f"The annotations give the image a size of {drawn_on[0]} x {drawn_on[1]} pixels.")
     sx, sy = size[0] / drawn_on[0], size[1] / drawn_on[1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +100,7 @@ def scene(seed: int, size: int = 64, n_objects: int | None = None) -> Scene:
 
 
 def scene_id(seed: int, n_objects: int | None = None) -> str:
-    """Id of a scene: ``scene-7``, or ``scene-7-1`` where the number of objects was asked for."""
+    """Id of a scene: ``scene-7``, or ``scene-7-1`` where its number of objects is given."""
     return f"scene-{seed}" if n_objects is None else f"scene-{seed}-{n_objects}"
 
 
@@ -206,21 +207,9 @@ def _box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
 
 
 class SceneDataset(Dataset):
-    """``n`` scenes of a split as a data set; the splits never share a scene, whatever their seeds.
+    """``n`` scenes of a split, ``"train"`` or ``"test"``; the splits never share one, whatever their seeds.
 
-    Args:
-        n: number of scenes.
-        seed: draws another set of scenes (0 up to 2**31).
-        size: side of the images in pixels.
-        split: ``"train"`` or ``"test"``.
-        single: one object in every scene, instead of one to three.
-
-    Raises:
-        ValueError: unknown split, or n or seed out of range.
-
-    Example:
-        >>> data = SceneDataset(100, split="test")
-        >>> len(data), data[3].image.size, data.class_names[data[3].label]
+    ``size`` is the side of the images in pixels; with ``single`` every scene has one object, not one to three.
     """
 
     name = "scenes"

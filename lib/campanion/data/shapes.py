@@ -80,15 +80,7 @@ def _frame(shape: str) -> tuple[float, float, float, float]:
 
 
 def signed_distance(shape: str, x: Array, y: Array) -> Array:
-    """Signed distance of the points (``x``, ``y``) to the outline of ``shape`` scaled to area 1; negative inside.
-
-    Raises:
-        ValueError: unknown shape.
-
-    Example:
-        >>> float(signed_distance("square", np.zeros((1, 1)), np.zeros((1, 1)))[0, 0])  # half of the side
-        -0.5
-    """
+    """Signed distance of the points (``x``, ``y``) to the outline of ``shape`` scaled to area 1; negative inside."""
     if shape not in _SHAPES:
         raise ValueError(unknown("shape", shape, SHAPES))
     cx, cy, area, _ = _frame(shape)

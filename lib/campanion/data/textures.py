@@ -33,10 +33,8 @@ def _spline(cells: int, size: int) -> Array:
 
 
 def noise(rng: np.random.Generator, size: int, roughness: float) -> Array:
-    """Smooth noise [size, size], mean 0 and variance 1 over many draws: octaves, each ``roughness`` times the last.
-
-    Octaves too fine for ``size`` are drawn but left out, so that the image is the same at every size.
-    """
+    """Smooth noise [size, size], mean 0 and variance 1 over many draws: octaves, each ``roughness`` times the last."""
+    # Octaves too fine for the size are drawn but left out, so that the image is the same at every size.
     total, power = np.zeros((size, size)), 0.0
     for level, cells in enumerate(_OCTAVES):
         lattice = rng.random((cells + 3, cells + 3)) - 0.5
@@ -55,13 +53,9 @@ def _soft(wave: Array, period: float) -> Array:
 
 
 def object_texture(name: str, u: Array, v: Array, frequency: float, pixel: float) -> Array:
-    """Share of the second tone, in 0..1, at the points (``u``, ``v``) of an object of area 1.
+    """Share of the second tone, in 0..1, at the points (``u``, ``v``), along and across, of one of :data:`TEXTURES`.
 
-    Args:
-        name: one of :data:`TEXTURES`.
-        u, v: coordinates along and across the texture, in units of the object's size.
-        frequency: periods per object size.
-        pixel: side of a pixel, in units of the object's size.
+    Coordinates and the side of a ``pixel`` are in units of the object's size, ``frequency`` in periods per size.
     """
     a, b, period = _TURN * frequency * u, _TURN * frequency * v, 1.0 / (frequency * pixel)
     if name == "plain":

@@ -16,44 +16,35 @@ same in both.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from xml.etree import ElementTree
 
 from torchvision.models.segmentation import FCN_ResNet50_Weights
 
-from campanion.data.samples import Annotated, Annotation, Object, check_present, class_index, to_box
+from campanion.data.samples import (
+    Annotated,
+    Annotation,
+    Object,
+    check_present,
+    class_index,
+    paths_of,
+    read_xml,
+    reading,
+    size_of,
+    to_box,
+)
 from campanion.errors import MissingData, unknown
 
 #: The 20 classes in VOC's order (alphabetical), as torchvision lists them after the background.
 CLASS_NAMES: tuple[str, ...] = tuple(FCN_ResNet50_Weights.DEFAULT.meta["categories"][1:])
 LICENCE = "pictures: their Flickr owners' terms"
+SPLITS = ("train", "val", "trainval")
 
 
-class VOC2007(Annotated):
-    """Images of Pascal VOC 2007 with their objects; see :func:`open_voc2007`."""
+def open_voc2007(root: Path, split: str | None = None) -> Annotated:
+    """Pascal VOC 2007 below ``root``: its devkit before a sample of it.
 
-    name = "voc2007"
-    class_names = CLASS_NAMES
-
-    def __init__(self, paths: Sequence[Path], annotation: Callable[[int], Annotation], source: str) -> None:
-        super().__init__(paths, annotation, f"{source}: {len(paths):,} pictures of 20 classes; {LICENCE}")
-
-
-def open_voc2007(root: Path, split: str | None = None) -> VOC2007:
-    """Open Pascal VOC 2007 below ``root``; the devkit is preferred to a sample of it.
-
-    Args:
-        root: the data folder; ``voc2007`` lies in it.
-        split: ``"train"``, ``"val"``, ``"trainval"`` or (devkit only) ``"test"``; by default ``"test"`` of the devkit,
-            on which results are published, and ``"val"`` of a sample, which has no test images.
-
-    Raises:
-        MissingData: neither layout is there, or its images, annotations or split are missing.
-        ValueError: another split, or annotations that cannot be read (named).
-
-    >>> open_voc2007(Path("data"), "val").class_names[14]
-    'person'
+    ``split`` is ``"train"``, ``"val"``, ``"trainval"`` or (devkit only) ``"test"``; by default ``"test"`` of the
+    devkit, on which results are published, and ``"val"`` of a sample, which has no test images.
     """
     folder = root / "voc2007"
     devkit = folder / "VOCdevkit" / "VOC2007"
@@ -67,67 +58,50 @@ def open_voc2007(root: Path, split: str | None = None) -> VOC2007:
     )
 
 
-def read_devkit(folder: Path, split: str) -> VOC2007:
+def read_devkit(folder: Path, split: str) -> Annotated:
     """Read one split of ``VOCdevkit/VOC2007``; annotations are read with each image."""
-    _check_split(split, ("train", "val", "trainval", "test"))
-    listed = folder / "ImageSets" / "Main" / f"{split}.txt"
-    if not listed.is_file():
-        raise MissingData(f"There is no {listed}; `python -m campanion data fetch voc2007` brings trainval and test.")
-    ids = listed.read_text(encoding="utf-8").split()
-    check_present(folder / "JPEGImages", [f"{i}.jpg" for i in ids], listed)
-    check_present(folder / "Annotations", [f"{i}.xml" for i in ids], listed)
+    _check_split(split, (*SPLITS, "test"))
+    table = folder / "ImageSets" / "Main" / f"{split}.txt"
+    if not table.is_file():
+        raise MissingData(f"There is no {table}; `python -m campanion data fetch voc2007` brings trainval and test.")
+    ids = table.read_text(encoding="utf-8").split()
+    check_present(folder / "JPEGImages", [f"{i}.jpg" for i in ids], table)
+    check_present(folder / "Annotations", [f"{i}.xml" for i in ids], table)
+    files = [folder / "Annotations" / f"{i}.xml" for i in ids]
     paths = [folder / "JPEGImages" / f"{i}.jpg" for i in ids]
-
-    def annotation(index: int) -> Annotation:
-        return read_annotation(folder / "Annotations" / f"{ids[index]}.xml")
-
-    return VOC2007(paths, annotation, f"Pascal VOC 2007 {split}")
+    card = _card(f"Pascal VOC 2007 {split}", len(ids))
+    return Annotated("voc2007", CLASS_NAMES, paths, lambda i: read_annotation(files[i]), card)
 
 
 def read_annotation(xml: Path) -> Annotation:
-    """Objects of one VOC annotation file; VOC counts pixels from 1 and includes the last, so boxes become edges.
-
-    Raises:
-        ValueError: the file is damaged, or a class is not VOC's; names the file.
-    """
-    try:
-        top = ElementTree.parse(xml).getroot()
-        size = int(top.findtext("size/width", "")), int(top.findtext("size/height", ""))
-        objects = []
-        for item in top.iter("object"):
-            x0, y0, x1, y1 = (float(item.findtext(f"bndbox/{c}", "")) for c in ("xmin", "ymin", "xmax", "ymax"))
-            difficult = item.findtext("difficult", "0").strip() == "1"
-            objects.append(Object(_class_of(item.findtext("name", "")), (x0 - 1, y0 - 1, x1, y1), difficult))
-    except (ElementTree.ParseError, ValueError) as problem:
-        raise ValueError(f"The annotations {xml} cannot be read: {problem}") from problem
-    return objects, size
+    """Objects of one VOC annotation file; VOC counts pixels from 1 and includes the last, so boxes become edges."""
+    return read_xml(xml, lambda name, box, hard: Object(_class_of(name), (box[0] - 1, box[1] - 1, *box[2:]), hard))
 
 
-def read_sample(folder: Path, split: str) -> VOC2007:
+def read_sample(folder: Path, split: str) -> Annotated:
     """Read one split of a folder with ``annotations.json`` and ``JPEGImages/``."""
-    _check_split(split, ("train", "val", "trainval"))
-    table = folder / "annotations.json"
-    names, found = [], []
-    try:
-        rows = json.loads(table.read_text(encoding="utf-8"))
-        for row in rows:
+    _check_split(split, SPLITS)
+    table, rows = folder / "annotations.json", []
+    with reading(f"The annotations {table}"):
+        for row in json.loads(table.read_text(encoding="utf-8")):
             if row["split"] not in ("train", "val"):
                 raise ValueError(f"{row['image']} is of split {row['split']!r}, not train or val")
             if split in (row["split"], "trainval"):
-                names.append(str(row["image"]))
                 difficult = set(row["difficult_only"])
                 objects = [
                     Object(_class_of(o["name"]), to_box(o["box_xyxy"]), o["name"] in difficult) for o in row["objects"]
                 ]
-                found.append((objects, (int(row["width"]), int(row["height"]))))
-    except (KeyError, TypeError, ValueError, OverflowError) as problem:
-        raise ValueError(f"The annotations {table} cannot be read: {problem!r}.") from problem
-    check_present(folder / "JPEGImages", names, table)
-    paths = [folder / "JPEGImages" / name for name in names]
-    return VOC2007(paths, found.__getitem__, f"Pascal VOC 2007 {split}, a sample")
+                rows.append((str(row["image"]), (objects, size_of(row))))
+    paths = paths_of(rows, folder / "JPEGImages", table)
+    card = _card(f"Pascal VOC 2007 {split}, a sample", len(rows))
+    return Annotated("voc2007", CLASS_NAMES, paths, lambda i: rows[i][1], card)
 
 
-def _check_split(split: str, known: Sequence[str]) -> None:
+def _card(source: str, count: int) -> str:
+    return f"{source}: {count:,} pictures of 20 classes; {LICENCE}"
+
+
+def _check_split(split: str, known: tuple[str, ...]) -> None:
     if split not in known:
         raise ValueError(unknown("split of voc2007", split, known))
 

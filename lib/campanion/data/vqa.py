@@ -13,7 +13,7 @@ Strings are compared as they are; the official script first strips articles and 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from campanion.data.questions import Question, QuestionSet, commonest
@@ -28,38 +28,25 @@ _FIELDS = ("image", "question_id", "question", "answer", "answer_type", "answers
 
 
 class VQAv2(QuestionSet):
-    """Questions of VQA v2; see :func:`open_vqa`. The id of a sample is the question's."""
+    """Questions of VQA v2; the id of a sample is the question's, ``folder`` has the images."""
 
     name = "vqa-v2"
 
-    def __init__(
-        self, questions: Sequence[Question], answers: Sequence[str], path: Callable[[str], Path], source: str
-    ) -> None:
+    def __init__(self, questions: Sequence[Question], answers: Sequence[str], folder: Path, source: str) -> None:
         super().__init__(questions, answers)
-        self._path = path
+        self._folder = folder
         images = len({q.picture for q in self.questions})
         self.card = f"{source}: {len(self):,} questions on {images:,} pictures; CC BY 4.0, pictures: Flickr users'"
 
     def picture(self, name: str) -> Sample:
         """The COCO image of this name."""
-        return Sample(name, open_picture(self._path(name), rotate=False))
+        return Sample(name, open_picture(self._folder / name, rotate=False))
 
 
 def open_vqa(root: Path, split: str | None = None, answers: Sequence[str] | None = None) -> VQAv2:
-    """VQA v2, or its sample where only that lies below ``root``.
+    """VQA v2's ``"train"`` or ``"val"`` questions (default), or its sample where only that lies below ``root``.
 
-    Args:
-        root: the data folder.
-        split: ``"train"`` or ``"val"`` (default).
-        answers: the classes, such as a network's ``class_names``; None takes the 1,000 commonest of the split.
-
-    Raises:
-        ValueError: unknown split, or a damaged file (named).
-        MissingData: the questions or their images are not there; says how to get them.
-
-    Example:
-        >>> data = open_vqa(data_dir(), answers=model.class_names)
-        >>> data[0].question.text
+    ``answers`` are the classes, such as a network's ``class_names``; None takes the 1,000 commonest of the split.
     """
     split = split or "val"
     if split not in SPLITS:
@@ -69,18 +56,14 @@ def open_vqa(root: Path, split: str | None = None, answers: Sequence[str] | None
         source = f"VQA v2, {split}"
     else:
         questions, images, source = _sample(root), root / "vqa" / "images", "a sample of VQA v2, val"
-    found = answers if answers is not None else commonest(q.answer for q in questions)[:TOP_ANSWERS]
-    return VQAv2(questions, found, lambda name: images / name, source)
+    if answers is None:
+        answers = commonest(q.answer for q in questions)[:TOP_ANSWERS]
+    return VQAv2(questions, answers, images, source)
 
 
 def vqa_layout(root: Path, split: str) -> str:
-    """Which layout of a split lies below ``root``: ``"official"`` (preferred) or ``"sample"``.
-
-    Raises:
-        MissingData: neither, or the official questions lack their images.
-    """
-    questions, annotations = _official_files(root, split)
-    if questions.is_file() and annotations.is_file():
+    """Which layout of a split lies below ``root``: ``"official"`` (preferred) or ``"sample"``; MissingData: neither."""
+    if all(file.is_file() for file in _official_files(root, split)):
         if (root / "coco" / f"{split}2014").is_dir():
             return "official"
         raise MissingData(
@@ -95,28 +78,20 @@ def vqa_layout(root: Path, split: str) -> str:
 
 
 def vqa_accuracy(answer: str, answers: Sequence[str]) -> float:
-    """VQA accuracy of one answer: min(matches / 3, 1), averaged over leaving out each of the people once.
-
-    >>> round(vqa_accuracy("yes", ["yes"] * 3 + ["no"] * 7), 2)
-    0.9
-    """
-    same = [answer == other for other in answers]
-    total = sum(same)
-    return sum(min((total - own) / 3, 1) for own in same) / len(same)
+    """VQA accuracy of one answer: min(matches / 3, 1), averaged over leaving out each of the people once."""
+    matches = [answer == reply for reply in answers]
+    return sum(min((sum(matches) - match) / 3, 1) for match in matches) / len(matches)
 
 
 def _official_files(root: Path, split: str) -> tuple[Path, Path]:
-    folder = root / "vqa"
-    return (
-        folder / f"v2_OpenEnded_mscoco_{split}2014_questions.json",
-        folder / f"v2_mscoco_{split}2014_annotations.json",
-    )
+    names = f"v2_OpenEnded_mscoco_{split}2014_questions.json", f"v2_mscoco_{split}2014_annotations.json"
+    return root / "vqa" / names[0], root / "vqa" / names[1]
 
 
 def _official(root: Path, split: str) -> list[Question]:
-    first, second = _official_files(root, split)
+    questions, annotations = _official_files(root, split)
     try:
-        texts = {row["question_id"]: row["question"] for row in _read(first)["questions"]}
+        texts = {row["question_id"]: row["question"] for row in _read(questions)["questions"]}
         return [
             Question(
                 id=str(row["question_id"]),
@@ -124,12 +99,12 @@ def _official(root: Path, split: str) -> list[Question]:
                 text=texts[row["question_id"]],
                 answer=row["multiple_choice_answer"],
                 type=row["answer_type"],
-                answers=tuple(each["answer"] for each in row["answers"]),
+                answers=tuple(person["answer"] for person in row["answers"]),
             )
-            for row in _read(second)["annotations"]
+            for row in _read(annotations)["annotations"]
         ]
     except (KeyError, TypeError) as error:
-        raise ValueError(f"The files {first.name} and {second.name} are not VQA v2's ({error!r}).") from error
+        raise ValueError(f"The files {questions.name} and {annotations.name} are not VQA v2's ({error!r}).") from error
 
 
 def _sample(root: Path) -> list[Question]:

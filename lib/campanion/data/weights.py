@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision import models
 
-from campanion.paths import replacing
 from campanion.data.download import DownloadError, checksum, download
 from campanion.data.entries import Entry, Layout
+from campanion.paths import replacing
 
 PREFIX = "weights/"
 LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet"
@@ -42,11 +42,7 @@ def _weights(network: str) -> models.WeightsEnum | None:
 
 
 def source(network: str) -> tuple[str, str]:
-    """Address of torchvision's file, and the first digits of its SHA-256, which are part of the file's name.
-
-    >>> source("vgg16")
-    ('https://download.pytorch.org/models/vgg16-397923af.pth', '397923af')
-    """
+    """Address of torchvision's file, and the first digits of its SHA-256, which are part of the file's name."""
     url = _weights(network).url
     return url, re.search(r"-([0-9a-f]{8,})\.pth$", url).group(1)
 
@@ -54,11 +50,7 @@ def source(network: str) -> tuple[str, str]:
 def fetch_weights(name: str, root: Path, progress: bool = True) -> Path:
     """Download ``weights/NAME`` and keep it as safetensors; the downloaded file is read as tensors only, then deleted.
 
-    Raises:
-        DownloadError: the download failed, or the file is damaged, holds more than tensors, or another network's.
-
-    >>> fetch_weights("weights/vgg16", Path("data"))
-    PosixPath('data/weights/vgg16.safetensors')
+    DownloadError: the download failed, or the file is damaged, holds more than tensors, or another network's.
     """
     network = name.removeprefix(PREFIX)
     target = root / f"{name}.safetensors"
@@ -79,10 +71,8 @@ def fetch_weights(name: str, root: Path, progress: bool = True) -> Path:
 
 
 def checked_state(network: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict that the network of this torchvision takes, checked for names and shapes without building it.
-
-    DenseNet's file has names from before torch forbade dots in them (``norm.1`` is now ``norm1``).
-    """
+    """The state dict that the network of this torchvision takes, checked for names and shapes without building it."""
+    # DenseNet's file has names from before torch forbade dots in them: norm.1 is now norm1.
     renamed = {re.sub(r"\.(norm|relu|conv)\.([12])\.", r".\1\2.", key): value for key, value in state.items()}
     with torch.device("meta"):
         model = models.get_model(network, weights=None)
