@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from statistics import median
+
+import yaml
 
 from campanion import paths
 from campanion.report import networks
-from campanion.report.answers import difference, joined, run_name, runs, said, span, tallied, value
+from campanion.report.answers import difference, joined, run_name, said, span, tallied, value
 from campanion.report.claims import find_claim
+from campanion.report.evidence import full_runs
 from campanion.report.layout import difference_rows
 from campanion.report.papers import published
 from campanion.report.rule import HOLDS
@@ -21,61 +25,11 @@ Results = Mapping[str, Mapping]
 SENTENCES: dict[str, Callable[[Results], str]] = {}  # by notebook
 FEWEST = 20  # images that a share is told of
 
-#: Notebooks whose answer is that of their claims, each after its question.
-_CLAIMS = {
-    "11_lfi_table1_cifar": {
-        "lfi_table1_below_plain": "Is LFI-CAM's error below the plain network's?",
-        "lfi_table1_abn_below_lfi": "Is ABN's below LFI-CAM's?",
-    },
-    "12_lfi_table2_stl10_catdog": {
-        "lfi_table2_below_plain": "Is LFI-CAM's error below the plain network's?",
-        "lfi_table2_below_abn": "Is it below ABN's?",
-    },
-    "15_lfi_fig3_fig4_gallery": {"lfi_as_good_as_score_cam": "Are LFI-CAM's maps as good as Score-CAM's?"},
-    "16_lfi_fig5_fin_effect": {
-        "lfi_fin_lowers_error": "Does a trained FIN lower the error?",
-        "lfi_fin_focuses_map": "Does it make the map more faithful?",
-    },
-    "20_fd_fig1_fig6_discriminability": {
-        "fd_fig6_discriminates": "Does FD-CAM tell two classes of an image apart better than the others?"
-    },
-    "21_fd_table1_faithfulness": {"fd_table1_best_overall": "Has FD-CAM the best insertion - deletion of eight?"},
-    "23_fd_table3_grouped_switching": {
-        "fd_table3_grouping": "Do groups of channels help?",
-        "fd_table3_switch_on": "Does switching them on help?",
-    },
-    "24_fd_table4_weight_combination": {
-        "fd_table4_combination": "Is the exponential with b = 0.5 the best of three combinations?"
-    },
-    "26_fd_fig4_gallery": {"fd_fig4_noisy": "Are Integrated Gradients and XRAI noisier than the CAMs?"},
-    "27_fd_fig5_curves": {"fd_fig5_steeper": "Are FD-CAM's curves the steepest at the start?"},
-    "31_lift_table1_shap_orderings": {
-        "lift_table1_orderings": "Do more orderings make better maps?",
-        "lift_table1_shap_best": "Does SHAP-CAM then beat the six other CAMs?",
-    },
-    "32_lift_table2_shap_similarity": {
-        "lift_table2_best": "Are LIFT-CAM's weights the closest of six to the Shapley values?"
-    },
-    "33_lift_table3_faithfulness": {"lift_table3_most_cells": "Is LIFT-CAM the best of six in most cells?"},
-    "34_lift_table4_insertion_deletion": {
-        "lift_table4_insertion": "Has LIFT-CAM the highest insertion AUC of six?",
-        "lift_table4_deletion": "And the lowest deletion AUC?",
-    },
-    "35_lift_table5_energy_pointing_game": {
-        "lift_table5_proportion": "Does LIFT-CAM put the most energy into the object's box?"
-    },
-    "36_lift_fig3_gallery": {
-        "lift_fig3_less_noise": "Are LIFT-CAM's maps less noisy than the gradient and other CAMs?"
-    },
-    "37_lift_table6_fig4_vqa": {"lift_table6_vqa": "Does LIFT-CAM beat Grad-CAM on VQA v2?"},
-}
-_PLAIN = {
-    "00_start_here": "A map is a weighted sum of channels; the methods differ in the weights. Start with the images.",
-    "10_lfi_fig2_architecture": "The network is built step by step with its shapes, and equations 5 to 10 are checked.",
-    "40_explore": "Choose image, network, classes and methods; maps, channels and curves follow from one forward pass.",
-    "98_findings": "What was found about the papers themselves: one paragraph and one image each.",
-    "99_scoreboard": "Every claim of the three papers with its answer, network by network.",
-}
+
+@cache
+def questions() -> dict[str, dict]:
+    """The plain sentences, and the claims with their questions, by notebook and by paper."""
+    return yaml.safe_load((paths.papers_dir() / "questions.yml").read_text(encoding="utf-8"))
 
 
 def answer(key: str, results: Results) -> str:
@@ -86,9 +40,10 @@ def answer(key: str, results: Results) -> str:
 
     >>> answer("21_fd_table1_faithfulness", load_results())
     """
-    if key in _PLAIN:
-        return _PLAIN[key]
-    parts = [f"{question} {said(claim, results)}" for claim, question in _CLAIMS.get(key, {}).items()]
+    if key in questions()["plain"]:
+        return questions()["plain"][key]
+    asked = questions()["notebooks"].get(key, {})
+    parts = [f"{question} {said(claim, results)}" for claim, question in asked.items()]
     if key in SENTENCES:
         parts.append(SENTENCES[key](results))
     if not parts:
@@ -98,25 +53,12 @@ def answer(key: str, results: Results) -> str:
 
 def found(results: Results) -> dict[str, str]:
     """What was found of each paper, in a few sentences, by the paper's name."""
-    questions = {
-        "LIFT-CAM": {
-            "lift_table2_best": "weights closest of six to the Shapley values?",
-            "lift_table3_most_cells": "best of six in most cells of its Table 3?",
-        },
-        "FD-CAM": {
-            "fd_table1_best_overall": "best insertion - deletion of eight?",
-            "fd_table2_best_pointing": "best pointing game of seven?",
-            "fd_table3_grouping": "do its groups of channels help?",
-        },
-        "LFI-CAM": {
-            "lfi_fig6_above_abn": "maps steadier than ABN's when the learning rate changes?",
-            "lfi_fin_lowers_error": "does its FIN lower the error?",
-        },
+    texts = {
+        paper: " ".join(f"*{question}* {tallied(claim, results)}" for claim, question in claims.items())
+        for paper, claims in questions()["papers"].items()
     }
-    told = {paper: " ".join(f"*{q[0].upper()}{q[1:]}* {tallied(claim, results)}" for claim, q in each.items())
-            for paper, each in questions.items()}  # fmt: skip
-    told["LFI-CAM"] = f"{_sizes(results)} {told['LFI-CAM']}"
-    return {paper: _once(text) for paper, text in told.items()}
+    texts["LFI-CAM"] = f"{_sizes(results)} {texts['LFI-CAM']}"
+    return {paper: _once(text) for paper, text in texts.items()}
 
 
 def says(key: str) -> Callable[[Callable], Callable]:
@@ -133,7 +75,7 @@ def says(key: str) -> Callable[[Callable], Callable]:
 def _sizes(results: Results) -> str:
     printed = published("lfi", "table3")
     printed = printed[printed.metric == "parameters"]
-    counted = {r["model"]: r for r in runs(results, "13_lfi_table3_imagenet_size") if r["data"] == "imagenet"}
+    counted = {r["model"]: r for r in full_runs(results, "13_lfi_table3_imagenet_size") if r["data"] == "imagenet"}
     same = [abs(value(counted[row.model], row.method, "parameters") - row.number) < 0.006
             for row in printed.itertuples() if row.model in counted]  # fmt: skip
     one = verdict(find_claim("lfi_one_network"), results).groups[OWN].judgement
@@ -144,7 +86,7 @@ def _sizes(results: Results) -> str:
 @says("14_lfi_fig1_fig6_stability")
 def _stability(results: Results) -> str:
     parts = []
-    for run in runs(results, "14_lfi_fig1_fig6_stability"):
+    for run in full_runs(results, "14_lfi_fig1_fig6_stability"):
         if {"lfi_cam", "abn"} <= {r["method"] for r in run["rows"] if r["metric"] == "iou"}:
             lfi, abn = (value(run, kind, "iou") for kind in ("lfi_cam", "abn"))
             parts.append(f"{lfi:.0f} % (LFI-CAM) and {abn:.0f} % (ABN) on {run_name(run['model'], run['data'])}")
@@ -157,7 +99,7 @@ def _stability(results: Results) -> str:
 @says("20_fd_fig1_fig6_discriminability")
 def _gaps(results: Results) -> str:
     told = []
-    for run in runs(results, "20_fd_fig1_fig6_discriminability"):
+    for run in full_runs(results, "20_fd_fig1_fig6_discriminability"):
         gap = difference_rows(run, "gap", "fd_cam")["grad_cam"]
         told.append(f"{interval(gap['mean'], gap['low'], gap['high'], sign=True)} on {networks.name(run['model'])}")
     return f"Energy on its own class's object less that on the other's, beside Grad-CAM: {joined(told)} points."
@@ -165,7 +107,7 @@ def _gaps(results: Results) -> str:
 
 @says("22_fd_table2_pointing_game")
 def _pointing(results: Results) -> str:
-    listed = runs(results, "22_fd_table2_pointing_game")
+    listed = full_runs(results, "22_fd_table2_pointing_game")
     text = f"Has FD-CAM the best pointing accuracy of seven? {said('fd_table2_best_pointing', results)}"
     centre = [value(r, "centre point", "pointing_accuracy") for r in listed]
     fd = [f"{value(r, 'fd_cam', 'pointing_accuracy'):.1f} % on {networks.name(r['model'])}"
@@ -177,7 +119,7 @@ def _pointing(results: Results) -> str:
 @says("23_fd_table3_grouped_switching")
 def _switching(results: Results) -> str:
     told = []
-    for run in runs(results, "23_fd_table3_grouped_switching"):
+    for run in full_runs(results, "23_fd_table3_grouped_switching"):
         groups = difference(run, "fd_cam_g_off", "fd_cam_ng_off", "overall")
         switch_on = difference(run, "fd_cam", "fd_cam_g_off", "overall")
         told.append(f"{groups} and {switch_on} on {networks.name(run['model'])}")
@@ -186,7 +128,7 @@ def _switching(results: Results) -> str:
 
 @says("25_fd_fig3_channel_groups")
 def _groups(results: Results) -> str:
-    listed = runs(results, "25_fd_fig3_channel_groups")
+    listed = full_runs(results, "25_fd_fig3_channel_groups")
     row = "fd_cam:percentile=5,percentile_of=channel"
     inside, outside = ([value(r, row, metric) for r in listed] for metric in ("within", "between"))
     return (
@@ -197,7 +139,7 @@ def _groups(results: Results) -> str:
 
 @says("27_fd_fig5_curves")
 def _curves(results: Results) -> str:
-    rows = [(run, row) for run in runs(results, "27_fd_fig5_curves") for row in run["rows"]]
+    rows = [(run, row) for run in full_runs(results, "27_fd_fig5_curves") for row in run["rows"]]
     best = [(run, row) for run, row in rows if row["metric"] == "best_overall" and row["n"] >= FEWEST]
     shares = [f"{row['mean']:.0f} % on {networks.name(run['model'])} (N = {row['n']})"
               for run, row in best if row["method"] == "fd_cam"]  # fmt: skip
@@ -208,7 +150,7 @@ def _curves(results: Results) -> str:
 @says("30_lift_fig1_fig2_idea")
 def _idea(results: Results) -> str:
     cosines: dict[str, list[float]] = {}
-    for run in runs(results, "32_lift_table2_shap_similarity"):
+    for run in full_runs(results, "32_lift_table2_shap_similarity"):
         cosines.setdefault(networks.head(run["model"]), []).append(value(run, "lift_cam", "shap_cosine"))
     told = [f"{span(values, 3)} ({head})" for head, values in cosines.items()]
     return (
@@ -233,7 +175,7 @@ def _speed(results: Results) -> str:
 
 @says("42_beyond_sanity_checks")
 def _sanity(results: Results) -> str:
-    listed = runs(results, "42_beyond_sanity_checks")
+    listed = full_runs(results, "42_beyond_sanity_checks")
     names = dict.fromkeys(r["method"] for run in listed for r in run["rows"] if r["metric"] == "rank_output")
     stay = {m: [value(run, m, "rank_output") for run in listed] for m in names}
     kept = [f"{method(m)} ({span(v, 2)})" for m, v in stay.items() if min(v) > 0.7]
