@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -36,7 +37,7 @@ class Answer:
     Attributes:
         map: [H, W] in 0..1 at the network's input size; zeros where the method found nothing (``degenerate``).
         weights: [K] of the channels; None for methods that have none.
-        seconds: wall time, the shared forward pass not counted.
+        seconds: wall time, without the shared forward pass.
     """
 
     method: str
@@ -48,9 +49,7 @@ class Answer:
 
     def channels(self, count: int) -> list[tuple[int, float]]:
         """The ``count`` channels of the largest weights, the largest first, with their weights."""
-        if self.weights is None:
-            return []
-        best = self.weights.argsort(descending=True)[:count].tolist()
+        best = [] if self.weights is None else self.weights.argsort(descending=True)[:count].tolist()
         return [(k, float(self.weights[k])) for k in best]
 
 
@@ -119,10 +118,9 @@ class Bench:
             # What the game keeps for each class would pile up: a game of the same forward pass starts afresh.
             self.game, self._asked = replace(self.game, _kept={}), set()
         self._asked.add(target)
-        found = explain_game(self._game(target), target, [method])
-        weights = found.weights[method][0] if method in found.weights else None
-        dead = bool(found.degenerate[method][0])
-        return Answer(method, target, found.maps[method][0], weights, dead, found.seconds[method])
+        e = explain_game(self._game(target), target, [method])
+        weights = e.weights[method][0] if method in e.weights else None
+        return Answer(method, target, e.maps[method][0], weights, bool(e.degenerate[method][0]), e.seconds[method])
 
     def _game(self, target: int | str) -> ChannelGame:
         """The game of a class, or of a sign: that of the network's negative output for ``"lower"``."""
@@ -133,17 +131,12 @@ class Bench:
     def curves(self, method: str, target: int | str | None = None) -> CurveResult:
         """Insertion and deletion of the method's map, 28 steps; each curve is [1, 29]."""
         target = self._class(target)
-        game = self._game(target)
 
         def measure() -> CurveResult:
-            return metrics.insertion_deletion(
-                game.network,
-                self.image,
-                self.explain(method, target).map[None],
-                torch.tensor([target if is_class(target) else 0]),
-                step=STEP,
-                activation=game.probabilities,
-            )
+            game, maps = self._game(target), self.explain(method, target).map[None]
+            index = torch.tensor([target if is_class(target) else 0])
+            options = {"step": STEP, "activation": game.probabilities}
+            return metrics.insertion_deletion(game.network, self.image, maps, index, **options)
 
         return self._keep(("curves", method, target), measure)
 
@@ -152,10 +145,8 @@ class Bench:
         return self._keep("layers", lambda: _layers(self.game.parts.model, self.image, self.layer))
 
     def _class(self, target: int | str | None) -> int | str:
-        if target is None:
-            return self.predicted
-        if isinstance(target, str) and target in SIGNS:
-            return target
+        if target is None or (isinstance(target, str) and target in SIGNS):
+            return self.predicted if target is None else target
         return int(class_indices(target, 1, len(self.probabilities), self.image.device))
 
     def _keep(self, key: Hashable, make: Callable[[], object]) -> object:
@@ -168,11 +159,7 @@ class Bench:
 
 
 def search(names: Sequence[str], chances: Tensor, query: str = "", limit: int = 20) -> list[tuple[int, str, float]]:
-    """Classes as (index, name, probability), the likeliest first: the top 5, or those whose name holds ``query``.
-
-    >>> search(["tabby", "tiger cat", "pug"], torch.tensor([0.2, 0.7, 0.1]), "t")
-    [(1, 'tiger cat', 0.7), (0, 'tabby', 0.2)]
-    """
+    """Classes as (index, name, probability), the likeliest first: the top 5, or those whose name holds ``query``."""
     wanted = query.strip().lower()
     order = chances.argsort(descending=True).tolist()
     fits = [k for k in order if wanted in names[k].lower()] if wanted else order[:5]
@@ -186,9 +173,6 @@ def find_class(names: Sequence[str], wanted: str) -> int:
 
     Raises:
         ValueError: none or several fit; the sentence lists them.
-
-    >>> find_class(["tabby", "tiger cat", "pug"], "tiger")
-    1
     """
     text = wanted.strip().lower()
     lower = [name.lower() for name in names]
@@ -208,26 +192,23 @@ def find_class(names: Sequence[str], wanted: str) -> int:
 
 
 def _layers(model: nn.Module, image: Tensor, chosen: str) -> list[str]:
-    outputs: dict[str, list[object]] = {}
-    handles = [
-        module.register_forward_hook(
-            lambda m, _i, out, name=name: outputs.setdefault(name, []).append(_cells(out, image, m, name))
-        )
-        for name, module in model.named_modules()
-        if name and name.count(".") < 2
-    ]
-    try:
-        with eval_mode(model), torch.no_grad():
-            model(image)
-    finally:
-        for handle in handles:
-            handle.remove()
-    found = [name for name, cells in outputs.items() if len(cells) == 1 and cells[0] > 1]
-    return found if chosen in found else [*found, chosen]
+    outputs: dict[str, list[int]] = {}
+    with ExitStack() as hooks, eval_mode(model), torch.no_grad():
+        for name, module in model.named_modules():
+            if name and name.count(".") < 2:
+                hook = partial(_count, outputs, image, name)
+                hooks.callback(module.register_forward_hook(hook).remove)
+        model(image)
+    names = [name for name, cells in outputs.items() if len(cells) == 1 and cells[0] > 1]
+    return names if chosen in names else [*names, chosen]
 
 
-def _cells(output: object, image: Tensor, module: nn.Module, name: str) -> int:
+def _count(
+    outputs: dict[str, list[int]], image: Tensor, name: str, module: nn.Module, _input: object, output: object
+) -> None:
+    """Hook: note how many positions the layer's maps have; 0 where its output is no map."""
     try:
-        return place(output, image, module, name).maps(output)[0, 0].numel()
+        cells = place(output, image, module, name).maps(output)[0, 0].numel()
     except ValueError:
-        return 0
+        cells = 0
+    outputs.setdefault(name, []).append(cells)

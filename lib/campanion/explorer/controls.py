@@ -22,13 +22,8 @@ _SLIDER = {**_NAMED, "continuous_update": False}
 
 
 class Controls(Live):
-    """Controls on the left, the image on the right (below, on a narrow page).
-
-    Args:
-        pictures, models: names to choose from; ``picture`` and ``model`` are chosen.
-        methods: those ticked.
-        folder: shown in its field.
-    """
+    """Controls on the left, the image on the right (below, on a narrow page): ``picture`` and ``model`` are chosen,
+    ``methods`` ticked."""
 
     def __init__(
         self, pictures: Sequence[str], picture: str, models: Sequence[str], model: str, methods: Sequence[str],
@@ -51,8 +46,10 @@ class Controls(Live):
         self.theta = ipw.FloatSlider(5, min=1, max=40, step=1, description="theta (%)", **_SLIDER)
         self.bias.own, self.theta.own = 0.5, 5  # the paper's
         quick = [name for name in METHODS if name not in (*SLOW, *LEARNED)]
-        said = {name: label(name) + " (slow)" * (name in SLOW) for name in dict.fromkeys([*methods, *quick, *SLOW])}
-        self.methods = {name: ipw.Checkbox(name in methods, description=d, indent=False) for name, d in said.items()}
+        self.methods = {
+            name: ipw.Checkbox(name in methods, description=label(name) + " (slow)" * (name in SLOW), indent=False)
+            for name in dict.fromkeys([*methods, *quick, *SLOW])
+        }
         self.channels = ipw.Checkbox(True, description="channels of the largest weights", indent=False)
         self.curves = ipw.Checkbox(False, description="insertion and deletion curves", indent=False)
         self.opacity = ipw.FloatSlider(OPACITY, min=0, max=1, step=0.05, description="opacity", **_SLIDER)

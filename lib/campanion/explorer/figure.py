@@ -14,7 +14,8 @@ from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from campanion.cams.methods import label
 from campanion.explorer.bench import Answer, Bench
 from campanion.pictures import percent
-from campanion.report.figures import MAP, STYLE, heatmap
+from campanion.report import colours
+from campanion.report.figures import MAP, heatmap, styled
 
 COLUMNS = 5
 CELL, ROW, CURVE, GAP = 1.8, 0.85, 2.4, 0.3  # inches: width of a map, heights of channels and curves, room for a title
@@ -23,6 +24,7 @@ PALETTES = (MAP, "cividis", "magma", "jet")  # the papers print jet, which is no
 OPACITY = 0.75
 
 
+@styled
 def draw(
     bench: Bench,
     methods: Sequence[str],
@@ -57,16 +59,15 @@ def draw(
     across, down = bench.shown.size
     line = GAP + CELL * min(1.4, max(0.5, down / across))
     heights = (lines * line, len(weighing) * ROW + bool(weighing) * GAP, CURVE * (curves and bool(answers)))
-    with mpl.rc_context(STYLE):
-        # Places are given in inches: finding them (constrained layout) would take longer than all the maps. This engine
-        # does nothing; with layout="none" matplotlib would go back to the style's constrained layout after a savefig.
-        still = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
-        fig = Figure(figsize=(WIDTH, sum(heights)), layout=still)
-        top = _maps(fig, bench, answers, target, line, opacity, palette)
-        if weighing:
-            top = _channels(fig, top, bench, weighing, channels, palette)
-        if heights[2]:
-            _curves(fig, top, bench, answers)
+    # Places are given in inches: finding them (constrained layout) would take longer than all the maps. This engine
+    # does nothing; with layout="none" matplotlib would go back to the style's constrained layout after a savefig.
+    still = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
+    fig = Figure(figsize=(WIDTH, sum(heights)), layout=still)
+    _maps(fig, bench, answers, target, line, opacity, palette)
+    if weighing:
+        _channels(fig, heights[0], bench, weighing, channels, palette)
+    if heights[2]:
+        _curves(fig, heights[0] + heights[1], bench, answers)
     return fig
 
 
@@ -86,26 +87,25 @@ def _place(fig: Figure, left: float, top: float, width: float, height: float) ->
 
 def _maps(
     fig: Figure, bench: Bench, answers: list[Answer], target: int | str, line: float, opacity: float, palette: str
-) -> float:
-    """The image and its maps; returns where they end, in inches from the top."""
+) -> None:
+    """The image and its maps, in lines of so many inches."""
     index = 0 if isinstance(target, str) else target  # a sign is asked of the one output that there is
-    chance = percent(float(bench.probabilities[index]))
+    name = textwrap.shorten(str(bench.model.class_names[index]), 22, placeholder=" ...")
     for i, answer in enumerate([None, *answers]):
         left, top = i % COLUMNS * CELL, i // COLUMNS * line + GAP
         ax = _place(fig, left + 0.05, top, CELL - 0.1, line - GAP)
         if answer is None:
             ax.imshow(bench.shown)
             ax.set_axis_off()
-            title = f"{_short(str(bench.model.class_names[index]))}, {chance}"
+            title = f"{name}, {percent(float(bench.probabilities[index]))}"
         else:
             heatmap(ax, bench.shown, answer.map, opacity, palette)
             title = label(answer.method) + (" (constant)" if answer.degenerate else "")
         ax.set_title(title, fontsize=8)
-    return (1 + len(answers) // COLUMNS) * line
 
 
-def _channels(fig: Figure, top: float, bench: Bench, weighing: list[Answer], count: int, palette: str) -> float:
-    """A row of channels for each method, in one pair of axes; returns where they end, in inches from the top."""
+def _channels(fig: Figure, top: float, bench: Bench, weighing: list[Answer], count: int, palette: str) -> None:
+    """A row of channels for each method, in one pair of axes."""
     height = GAP + len(weighing) * ROW
     ax = _place(fig, 0, top, WIDTH, height)
     ax.set(xlim=(0, WIDTH), ylim=(height, 0))
@@ -122,30 +122,20 @@ def _channels(fig: Figure, top: float, bench: Bench, weighing: list[Answer], cou
             ax.imshow(activations[k], cmap=palette, extent=(x, x + side, y + side, y), aspect="auto")
             ax.text(x + side + 0.05, y + side / 2, f"{k}\n{weight:.3g}", va="center", fontsize=7)
     ax.set(xlim=(0, WIDTH), ylim=(height, 0))
-    return top + height
 
 
 def _curves(fig: Figure, top: float, bench: Bench, answers: list[Answer]) -> None:
-    half = WIDTH / 2
-    insertion, deletion = (_place(fig, left + 0.6, top + 0.35, half - 2.1, CURVE - 0.85) for left in (0, half))
-    for answer in answers:
-        found = bench.curves(answer.method, answer.target)
-        for ax, name in ((insertion, "insertion"), (deletion, "deletion")):
-            area = float(getattr(found, name)[0])
-            line = getattr(found, f"{name}_curve")[0].cpu().numpy()
-            ax.plot(found.fractions.cpu().numpy(), line, label=f"{area:.3f} {label(answer.method)}")
-    _axes(insertion, "insertion: area, higher is better", "pixels shown")
-    _axes(deletion, "deletion: area, lower is better", "pixels removed")
-
-
-def _short(name: str) -> str:
-    return textwrap.shorten(name, 22, placeholder=" ...")
-
-
-def _axes(ax: Axes, title: str, along: str) -> None:
-    ax.set_title(title, fontsize=8)
-    ax.set(xlabel=f"fraction of the {along}", ylabel="probability", xlim=(0, 1), ylim=(0, 1.02))
-    ax.legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5), borderaxespad=0.2)
+    half, looks = WIDTH / 2, colours.lines(answer.method for answer in answers)
+    for left, name, better, change in ((0, "insertion", "higher", "shown"), (half, "deletion", "lower", "removed")):
+        ax = _place(fig, left + 0.6, top + 0.35, half - 2.1, CURVE - 0.85)
+        for answer in answers:
+            result = bench.curves(answer.method, answer.target)
+            line, area = getattr(result, f"{name}_curve")[0].cpu().numpy(), float(getattr(result, name)[0])
+            text = f"{area:.3f} {label(answer.method)}"
+            ax.plot(result.fractions.cpu().numpy(), line, label=text, **looks[answer.method])
+        ax.set_title(f"{name}: area, {better} is better", fontsize=8)
+        ax.set(xlabel=f"fraction of the pixels {change}", ylabel="probability", xlim=(0, 1), ylim=(0, 1.02))
+        ax.legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5), borderaxespad=0.2)
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:

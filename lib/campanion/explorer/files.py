@@ -23,6 +23,7 @@ from campanion.errors import unknown
 from campanion.explorer.bench import Bench, find_class, search
 from campanion.explorer.figure import OPACITY, draw, png
 from campanion.explorer.request import Look, Request, Source, clean
+from campanion.outputs import SIGNS
 from campanion.paths import replacing, write_whole
 from campanion.pictures import percent
 from campanion.report.figures import MAP, STYLE
@@ -35,8 +36,6 @@ def explain_files(
 
     Args:
         model: the network called ``request.model``.
-        given: from :func:`~campanion.explorer.request.sources`.
-        request: what is asked.
         folder: where the files go.
         force: replace files of the same image.
 
@@ -48,14 +47,13 @@ def explain_files(
         ValueError: no such class or layer.
         OSError: ``folder`` cannot be written.
     """
-    folder = writable(folder)
-    layers = dict(model.named_modules())
+    folder, target, layers = writable(folder), request.target, dict(model.named_modules())
     if request.layer is not None and request.layer not in layers:
         raise ValueError(unknown("layer", request.layer, filter(None, layers)))
-    target = request.target
-    if target in ("higher", "lower") and len(model.class_names) > 1:
-        raise ValueError(f"{target!r} is asked of networks with one output; this one has {len(model.class_names)}.")
-    if target not in (None, "higher", "lower"):
+    if target in SIGNS:
+        if len(model.class_names) > 1:
+            raise ValueError(f"{target!r} is asked of networks with one output; this one has {len(model.class_names)}.")
+    elif target is not None:
         target = find_class(model.class_names, target)
     taken = Counter(source.names[0] for source in given)
     for source in given:
@@ -71,10 +69,10 @@ def explain_files(
                 rest = "_".join(filter(None, (clean(request.model), clean(word), request.differences())))
                 stem = _stem(folder, source.names[taken[source.names[0]] > 1 :], rest, digest, force)
                 report = _report(bench, request, chosen, write(bench, request, folder / stem, chosen, about, image))
-                said = "; ".join(str(w.message) for w in caught if issubclass(w.category, UserWarning))
+                remark = "; ".join(str(w.message) for w in caught if issubclass(w.category, UserWarning))
             except (ValueError, OSError) as problem:
-                said = str(problem)
-        yield source, said, report
+                remark = str(problem)
+        yield source, remark, report
 
 
 def _report(bench: Bench, request: Request, target: int | str, files: Sequence[Path]) -> str:
@@ -84,24 +82,29 @@ def _report(bench: Bench, request: Request, target: int | str, files: Sequence[P
     top = ", ".join(f"{name} {percent(chance)}" for _, name, chance in search(names, bench.probabilities))
     word = target if isinstance(target, str) else f"{names[target]} ({percent(float(bench.probabilities[target]))})"
     width = max(len(label(method)) for method in request.methods)
-    lines = [f"{bench.name}: {request.model}, layer {bench.layer}: {top}", f"explained: {word}", ""]
-    lines += [f"{'method'.ljust(width)}  seconds"]
-    for a in answers:
-        lines.append(f"{label(a.method).ljust(width)}  {a.seconds:7.3f}{'  constant: nothing found' * a.degenerate}")
-    lines += [f"(forward pass {bench.seconds:.3f} s)", "", *map(str, files)]
-    return "\n".join(lines)
+    return "\n".join([
+        f"{bench.name}: {request.model}, layer {bench.layer}: {top}",
+        f"explained: {word}",
+        "",
+        f"{'method'.ljust(width)}  seconds",
+        *(f"{label(a.method).ljust(width)}  {a.seconds:7.3f}{'  constant: nothing found' * a.degenerate}"
+          for a in answers),
+        f"(forward pass {bench.seconds:.3f} s)",
+        "",
+        *map(str, files),
+    ])  # fmt: skip
 
 
 def _stem(folder: Path, names: Sequence[str], rest: str, digest: str, force: bool) -> str:
     """The first of an image's names that no other image has; OSError where the same image has it already."""
     for stem in (f"{name}_{rest}" for name in names):
-        there = [p for p in (folder / f"{stem}.{kind}" for kind in ("npz", "png", "pdf")) if p.exists()]
-        known = _digest_of(there[0]) if there else None
-        if not there or (force and known in (None, digest)):
+        files = [p for p in (folder / f"{stem}.{kind}" for kind in ("npz", "png", "pdf")) if p.exists()]
+        known = _digest_of(files[0]) if files else None
+        if not files or (force and known in (None, digest)):
             return stem
         if known == digest:
             break
-    raise OSError(f"{there[0]} is there already: --force replaces it, --out names another folder.")
+    raise OSError(f"{files[0]} is there already: --force replaces it, --out names another folder.")
 
 
 def _digest_of(file: Path) -> str | None:
@@ -122,9 +125,6 @@ def write(
     ``class_name``, ``class_names`` and ``probabilities`` [C], ``layer``, ``model``, ``image``, ``image_sha256``,
     ``image_size`` (width, height), ``options``, ``weights`` and ``versions`` as JSON, and with curves ``fractions`` [P]
     and ``insertion_<method>``, ``deletion_<method>`` [P]. ``numpy.load`` reads it without pickles.
-
-    Returns:
-        The paths.
     """
     look = {key: value for key, value in asdict(request.look).items() if key != "overlay"}
     figure = draw(bench, request.methods, target, **look)
@@ -160,12 +160,6 @@ def save(
     Args:
         model: its name, by default ``bench.model.weights["name"]``.
         look: of :class:`~campanion.explorer.request.Look`.
-
-    Returns:
-        The paths.
-
-    Raises:
-        OSError: ``folder`` cannot be written.
     """
     folder, target = writable(folder), bench.predicted if target is None else target
     model = model or str(getattr(bench.model, "weights", {}).get("name", "network"))
@@ -176,8 +170,7 @@ def save(
 
 def arrays_of(bench: Bench, methods: Sequence[str], target: int | str, curves: bool = False) -> dict[str, object]:
     """The numbers behind a figure, by their names in the NPZ."""
-    names = list(bench.model.class_names)
-    answers = [bench.explain(method, target) for method in methods]
+    names, answers = list(bench.model.class_names), [bench.explain(method, target) for method in methods]
     arrays: dict[str, object] = {
         "methods": [a.method for a in answers],
         "maps": [a.map.cpu().numpy() for a in answers],
@@ -190,10 +183,10 @@ def arrays_of(bench: Bench, methods: Sequence[str], target: int | str, curves: b
     }
     arrays |= {f"weights_{a.method}": a.weights.cpu().numpy() for a in answers if a.weights is not None}
     for a in answers if curves else ():
-        found = bench.curves(a.method, target)
-        arrays["fractions"] = found.fractions.cpu().numpy()
-        arrays[f"insertion_{a.method}"] = found.insertion_curve[0].cpu().numpy()
-        arrays[f"deletion_{a.method}"] = found.deletion_curve[0].cpu().numpy()
+        result = bench.curves(a.method, target)
+        arrays["fractions"] = result.fractions.cpu().numpy()
+        arrays[f"insertion_{a.method}"] = result.insertion_curve[0].cpu().numpy()
+        arrays[f"deletion_{a.method}"] = result.deletion_curve[0].cpu().numpy()
     return arrays
 
 

@@ -119,7 +119,7 @@ class Knobs(Live):
     def __init__(self, draw: Callable[..., Figure], strip: Sequence[Mapping[str, object]], **controls: object) -> None:
         super().__init__()
         self._draw, self._strip = draw, [dict(values) for values in strip]
-        self.controls = {name: _widget(name, given) for name, given in controls.items()}
+        self.controls = {name: _widget(name, control) for name, control in controls.items()}
         self._first = {name: control.value for name, control in self.controls.items()}
         with self._quietly():
             for name, value in (self._strip[0] if self._strip else {}).items():
@@ -144,12 +144,12 @@ class Knobs(Live):
 
 def stacked(images: Sequence[bytes]) -> bytes:
     """PNGs one below the other as one PNG, on white; an empty one is left out."""
-    opened = [Image.open(io.BytesIO(image)).convert("RGB") for image in images if image]
-    if not opened:
+    parts = [Image.open(io.BytesIO(image)).convert("RGB") for image in images if image]
+    if not parts:
         return b""
-    whole = Image.new("RGB", (max(p.width for p in opened), sum(p.height for p in opened)), "white")
+    whole = Image.new("RGB", (max(p.width for p in parts), sum(p.height for p in parts)), "white")
     top = 0
-    for image in opened:
+    for image in parts:
         whole.paste(image, (0, top))
         top += image.height
     file = io.BytesIO()
@@ -158,16 +158,12 @@ def stacked(images: Sequence[bytes]) -> bytes:
     return file.getvalue()
 
 
-def _widget(name: str, given: object) -> ipw.Widget:
-    """A control from ipywidgets' abbreviations, with its name beside it.
-
-    Raises:
-        ValueError: no control can be made of it.
-    """
-    made = given if isinstance(given, ipw.Widget) else ipw.interactive.widget_from_abbrev(given)
-    if made is None:
-        raise ValueError(f"No control can be made of {name} = {given!r}: give a range, a list, a bool or a widget.")
-    made.description = made.description or name.replace("_", " ")
-    if hasattr(made, "continuous_update"):
-        made.continuous_update = False
-    return made
+def _widget(name: str, value: object) -> ipw.Widget:
+    """A control from ipywidgets' abbreviations, with its name beside it; ValueError where none can be made."""
+    control = value if isinstance(value, ipw.Widget) else ipw.interactive.widget_from_abbrev(value)
+    if control is None:
+        raise ValueError(f"No control can be made of {name} = {value!r}: give a range, a list, a bool or a widget.")
+    control.description = control.description or name.replace("_", " ")
+    if hasattr(control, "continuous_update"):
+        control.continuous_update = False
+    return control

@@ -38,11 +38,8 @@ class Request:
     """What is asked of every image.
 
     Args:
-        model: name of the network.
-        methods: names, with options where they have any.
         target: a class by name or number, or ``higher`` or ``lower`` of a network with one output; None: the predicted.
         layer: dotted name; None is the network's own target layer.
-        look: of the figures.
         activation: other than the network's own.
 
     Raises:
@@ -111,13 +108,18 @@ def sources(given: Sequence[str]) -> list[Source]:
         if word == "-":
             found[word] = Source("-", sys.stdin.buffer.read())
         elif Path(word).is_dir():
-            files = sorted(p for p in Path(word).iterdir() if p.suffix.lower() in SUFFIXES)
+            files = image_files(Path(word))
             if not files:
                 raise MissingData(f"The folder {word} holds no image file ({', '.join(SUFFIXES)}).")
             found |= {str(path.resolve()): Source(str(path)) for path in files}
         else:
             found[str(Path(word).resolve())] = Source(word)
     return list(found.values())
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images directly in a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
 def clean(text: object) -> str:

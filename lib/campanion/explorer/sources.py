@@ -14,13 +14,13 @@ from campanion.data.photographs import PHOTOGRAPHS, photograph
 from campanion.data.registry import find_entry
 from campanion.data.scenes import scene
 from campanion.errors import MissingData
+from campanion.explorer.request import SUFFIXES, image_files
 from campanion.models import load_model
 from campanion.pictures import open_picture
 
 #: Networks offered: two that this project trained on generated scenes, and four of torchvision's.
 MODELS = ("scenes_vgg", "scenes_resnet", "squeezenet1_1", "resnet18", "resnet50", "vgg16")
 SCENES = (28, 12, 7, 3)  # seeds
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 MOST_FILES = 500  # of a folder that are listed
 
 
@@ -37,19 +37,19 @@ def pictures(folder: str | Path | None = None) -> dict[str, Callable[[], Image.I
     >>> pictures()["chelsea"]().size
     (451, 300)
     """
-    found: dict[str, Callable[[], Image.Image]] = {
+    images: dict[str, Callable[[], Image.Image]] = {
         f"scene {seed}": lambda seed=seed: scene(seed, size=224, n_objects=2).image for seed in SCENES
     }
-    found |= {name: partial(photograph, name) for name in PHOTOGRAPHS}
+    images |= {name: partial(photograph, name) for name in PHOTOGRAPHS}
     if folder is None:
-        return found
+        return images
     place = Path(folder).expanduser()
     if not place.is_dir():
         raise MissingData(f"There is no folder {place}.")
-    files = sorted(p for p in place.iterdir() if p.suffix.lower() in SUFFIXES)[:MOST_FILES]
+    files = image_files(place)[:MOST_FILES]
     if not files:
         raise ValueError(f"The folder {place} holds no image ({', '.join(SUFFIXES)}).")
-    return found | {path.name: partial(open_picture, path) for path in files}
+    return images | {path.name: partial(open_picture, path) for path in files}
 
 
 @lru_cache(maxsize=2)  # going back and forth between two networks loads none; more would fill the memory

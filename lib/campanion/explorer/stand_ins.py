@@ -13,15 +13,7 @@ STAND_IN = ("scenes_vgg", 28)  # a network of this repository, and the seed of a
 
 
 def photograph_bench(name: str, model: str, mode: str = "cached", stand_in: tuple[str, int] = STAND_IN) -> Bench:
-    """Photograph ``name`` in network ``model``; in a quick run, or without its weights, a scene in ``stand_in``.
-
-    Args:
-        mode: of the notebook.
-        stand_in: network and seed.
-
-    >>> photograph_bench("chicken", "voc_vgg16").name
-    'chicken'
-    """
+    """Photograph ``name`` in network ``model``; in a quick run, or without its weights, a scene (network and seed)."""
     if mode != "quick":
         try:
             return Bench(network(model), photograph(name), name)

@@ -5,8 +5,7 @@ They are the ``draw`` of :class:`campanion.explorer.Knobs`; the bench stands fir
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
+from itertools import islice
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,35 +19,26 @@ from campanion.cams.fd import cosines, similarity_groups
 from campanion.cams.maps import min_max_map, upsample
 from campanion.cams.methods import label
 from campanion.explorer.bench import Bench
+from campanion.game.game import ChannelGame
 from campanion.metrics.randomisation import randomised, rank_correlation
 from campanion.metrics.stability import independent_iou, stability_iou
 from campanion.pictures import percent
 from campanion.report.figures import STYLE, heatmap
+from campanion.report.words import counted
 
 _SIDE = 1.9  # inches of one image
 
 
-def _styled(view: Callable[..., Figure]) -> Callable[..., Figure]:
-    """The view, drawn in the style of the figures with small titles."""
-
-    @wraps(view)
-    def drawn(*given: object, **named: object) -> Figure:
-        with plt.rc_context({**STYLE, "axes.titlesize": 6.5, "font.size": 6.5}):
-            return view(*given, **named)
-
-    return drawn
+_styled = plt.rc_context({**STYLE, "axes.titlesize": 6.5, "font.size": 6.5})
 
 
 @_styled
 def bias(bench: Bench, b: float = 0.5, theta: float = 5.0, combination: str = "exp") -> Figure:
     """FD-CAM's map for a bias b and a group of theta per cent, the weights' histogram and how many are negative."""
-    name = f"fd_cam:bias={b:g},percentile={theta:g},combination={combination}"
-    found = bench.explain(name)
-    fig, axes = _row(3)
-    _image(axes[0], bench)
-    heatmap(axes[1], bench.shown, found.map)
-    axes[1].set_title(f"FD-CAM, b = {b:g},\ntheta = {theta:g} %")
-    weights = found.weights.cpu().numpy()
+    answer = bench.explain(f"fd_cam:bias={b:g},percentile={theta:g},combination={combination}")
+    fig, axes = _row(3, bench)
+    _map(axes[1], bench, answer.map, f"FD-CAM, b = {b:g},\ntheta = {theta:g} %")
+    weights = answer.weights.cpu().numpy()
     axes[2].hist(weights, bins=40, color="0.6")
     axes[2].axvline(0, color="black", lw=0.8)
     axes[2].set_title(f"{100 * float((weights < 0).mean()):.0f} % of {len(weights)}\nweights are negative")
@@ -65,50 +55,39 @@ def group(bench: Bench, channel: int = 0, theta: float = 5.0, rule: str = "chann
     inside = set(members.tolist()) - {channel}
     others = [k for k in alike.argsort(descending=True).tolist() if k in inside][:shown]
     maps = min_max_map(upsample(activations[0], bench.image.shape[-2:]))[0]
-    fig, axes = _row(shown + 2)
-    _image(axes[0], bench)
-    heatmap(axes[1], bench.shown, maps[channel])
-    axes[1].set_title(f"channel {channel}:\na group of {len(members)}")
-    for ax, k in zip(axes[2:], [*others, *[None] * shown], strict=False):
-        if k is None:
-            ax.set_axis_off()
-        else:
-            heatmap(ax, bench.shown, maps[k])
-            ax.set_title(f"channel {k}:\ncosine {float(alike[k]):.2f}")
+    fig, axes = _row(shown + 2, bench)
+    _map(axes[1], bench, maps[channel], f"channel {channel}:\na group of {len(members)}")
+    for ax, k in zip(axes[2:], others, strict=False):
+        _map(ax, bench, maps[k], f"channel {k}:\ncosine {float(alike[k]):.2f}")
+    for ax in axes[2 + len(others) :]:
+        ax.set_axis_off()
     return fig
 
 
 @_styled
 def classes(bench: Bench, target: str, other: str, method: str = "fd_cam", against: str = "grad_cam") -> Figure:
     """The maps of two classes by two methods, and how much the hottest fifths of the two maps overlap."""
-    names = list(bench.model.class_names)
-    fig, axes = _row(5)
-    _image(axes[0], bench)
-    for ax, name in zip(axes[1::2], (method, against), strict=False):
-        both = [bench.explain(name, names.index(c)).map for c in (target, other)]
-        hot = [m >= torch.quantile(m.flatten(), 0.8) for m in both]
+    classes = {name: list(bench.model.class_names).index(name) for name in (target, other)}
+    fig, axes = _row(5, bench)
+    for pair, name in ((axes[1:3], method), (axes[3:], against)):
+        maps = [bench.explain(name, index).map for index in classes.values()]
+        hot = [m >= torch.quantile(m.flatten(), 0.8) for m in maps]
         overlap = float((hot[0] & hot[1]).sum() / (hot[0] | hot[1]).sum())
-        for place, one, kind in zip((ax, axes[list(axes).index(ax) + 1]), both, (target, other), strict=True):
-            heatmap(place, bench.shown, one)
-            chance = percent(float(bench.probabilities[names.index(kind)]))
-            place.set_title(f"{label(name)}: {kind} {chance}\noverlap {100 * overlap:.0f} %")
+        for ax, map, (kind, index) in zip(pair, maps, classes.items(), strict=True):
+            chance = percent(float(bench.probabilities[index]))
+            _map(ax, bench, map, f"{label(name)}: {kind} {chance}\noverlap {100 * overlap:.0f} %")
     return fig
 
 
 @_styled
 def orderings(bench: Bench, count: int = 10, seed: int = 0) -> Figure:
     """SHAP-CAM's map from so many orderings, beside LIFT-CAM's, and how alike the two rows of weights are."""
-    game = bench.game
-    drawn = game.shapley(bench.predicted, count, torch.Generator().manual_seed(seed)).values[0]
+    shap = bench.game.shapley(bench.predicted, count, torch.Generator().manual_seed(seed)).values[0]
     lift = bench.explain("lift_cam")
-    raw = (drawn[:, None, None] * game.activations[0]).sum(0, keepdim=True).relu()
-    fig, axes = _row(3)
-    _image(axes[0], bench)
-    heatmap(axes[1], bench.shown, min_max_map(upsample(raw, bench.image.shape[-2:]))[0][0])
-    axes[1].set_title(f"SHAP-CAM,\n{count} ordering{'s' * (count > 1)}")
-    heatmap(axes[2], bench.shown, lift.map)
-    cosine = float(torch.nn.functional.cosine_similarity(drawn, lift.weights.to(drawn), dim=0))
-    axes[2].set_title(f"LIFT-CAM,\ncosine {cosine:.3f}")
+    fig, axes = _row(3, bench)
+    _map(axes[1], bench, _weighted(bench, shap), f"SHAP-CAM,\n{counted(count, 'ordering')}")
+    cosine = float(torch.nn.functional.cosine_similarity(shap, lift.weights.to(shap), dim=0))
+    _map(axes[2], bench, lift.map, f"LIFT-CAM,\ncosine {cosine:.3f}")
     return fig
 
 
@@ -123,11 +102,8 @@ def switched(bench: Bench, kept: int = 100, order: str = "largest first") -> Fig
     value = float(bench.game.value(on, bench.predicted))
     empty = float(bench.game.value(torch.zeros_like(on), bench.predicted))
     linear = empty + float(weights[on[0]].sum())
-    raw = (weights[:, None, None] * bench.game.activations[0] * on[0][:, None, None]).sum(0, keepdim=True).relu()
-    fig, axes = _row(3)
-    _image(axes[0], bench)
-    heatmap(axes[1], bench.shown, min_max_map(upsample(raw, bench.image.shape[-2:]))[0][0])
-    axes[1].set_title(f"{count} of {len(weights)} channels on")
+    fig, axes = _row(3, bench)
+    _map(axes[1], bench, _weighted(bench, weights * on[0]), f"{count} of {len(weights)} channels on")
     axes[2].barh(["v(S)", "g(S)"], [value, linear], color=["0.4", "#0072B2"])
     axes[2].set_title(f"v(S) = {value:.2f}\ng(S) = {linear:.2f}")
     axes[2].set_xlabel("logit")
@@ -137,16 +113,14 @@ def switched(bench: Bench, kept: int = 100, order: str = "largest first") -> Fig
 @_styled
 def pixels(bench: Bench, share: int = 20, method: str = "grad_cam", remove: bool = True) -> Figure:
     """The image without (or with only) the pixels that a map ranks first, and where that lies on the method's curve."""
-    found, curve = bench.explain(method), bench.curves(method)
-    flat = found.map.flatten()
-    first = torch.zeros_like(flat, dtype=torch.bool)
-    first[flat.argsort(descending=True, stable=True)[: round(share / 100 * flat.numel())]] = True
-    first = first.reshape(found.map.shape)
-    shown = np.asarray(bench.shown.resize(found.map.shape[::-1])) / 255
+    map, curve = bench.explain(method).map, bench.curves(method)
+    first = torch.zeros(map.numel(), dtype=torch.bool)
+    first[map.flatten().argsort(descending=True, stable=True)[: round(share / 100 * map.numel())].cpu()] = True
+    first = first.reshape(map.shape)
+    shown = np.asarray(bench.shown.resize(map.shape[::-1])) / 255
     masked = np.where((first if remove else ~first).numpy()[..., None], shown.mean((0, 1)), shown)
     fig, axes = _row(3)
-    heatmap(axes[0], bench.shown, found.map)
-    axes[0].set_title(label(method))
+    _map(axes[0], bench, map, label(method))
     axes[1].imshow(masked, aspect=bench.shown.height / bench.shown.width)
     axes[1].set_axis_off()
     axes[1].set_title(f"first {share} % {'removed' if remove else 'alone'}")
@@ -165,10 +139,9 @@ def overlap(image: object, first: Tensor, second: Tensor, threshold: int = 127) 
     iou = float(stability_iou(first[None], second[None], threshold=threshold / 255))
     chance = float(independent_iou(*(m.double().mean() for m in masks)))
     fig, axes = _row(3)
-    for ax, one, name in zip(axes, (first, second), ("network 1", "network 2"), strict=False):
-        heatmap(ax, image, one, contour=False)
-        ax.contour(one >= threshold / 255, [0.5], colors="white", linewidths=0.8, extent=ax.images[-1].get_extent(),
-                   origin="upper")  # fmt: skip
+    for ax, map, mask, name in zip(axes, (first, second), masks, ("network 1", "network 2"), strict=False):
+        extent = heatmap(ax, image, map, contour=False).get_extent()
+        ax.contour(mask, [0.5], colors="white", linewidths=0.8, extent=extent, origin="upper")
         ax.set_title(name)
     colours = ListedColormap(["0.93", "#0072B2", "#D55E00", "black"])  # black: both
     axes[2].imshow(masks[0].int() + 2 * masks[1].int(), cmap=colours, vmin=0, vmax=3)
@@ -181,33 +154,35 @@ def overlap(image: object, first: Tensor, second: Tensor, threshold: int = 127) 
 def random_layers(bench: Bench, depth: int = 1, method: str = "grad_cam", seed: int = 0) -> Figure:
     """The map after the weights of the last ``depth`` layers were re-initialised, and its rank correlation."""
     before = bench.explain(method)
-    reached, network = "none", bench.model
-    for count, (name, copy) in enumerate(randomised(bench.model, seed=seed), start=1):
-        if count > depth:
-            break
-        reached, network = name, copy
-    game = bench.game
-    if depth:
-        game = type(game).of(network, bench.image, bench.layer)
+    reached, network = [("none", bench.model), *islice(randomised(bench.model, seed=seed), depth)][-1]
+    game = ChannelGame.of(network, bench.image, bench.layer) if depth else bench.game
     after = explain_game(game, before.target, [method]).maps[method]
-    fig, axes = _row(3)
-    _image(axes[0], bench)
-    heatmap(axes[1], bench.shown, before.map)
-    axes[1].set_title(f"{label(method)},\ntrained")
-    heatmap(axes[2], bench.shown, after[0])
+    fig, axes = _row(3, bench)
+    _map(axes[1], bench, before.map, f"{label(method)},\ntrained")
     correlation = float(rank_correlation(before.map[None], after))
-    axes[2].set_title(f"random down to {reached}:\ncorrelation {correlation:.2f}")
+    _map(axes[2], bench, after[0], f"random down to {reached}:\ncorrelation {correlation:.2f}")
     return fig
 
 
-def _row(count: int) -> tuple[Figure, np.ndarray]:
+def _row(count: int, bench: Bench | None = None) -> tuple[Figure, np.ndarray]:
+    """``count`` axes in a row; in the first the image with its likeliest class, where a bench is given."""
     side = min(_SIDE, 8.5 / count)
     fig = Figure(figsize=(count * side, side + 0.5), layout="constrained")
-    return fig, fig.subplots(1, count, squeeze=False)[0]
+    axes = fig.subplots(1, count, squeeze=False)[0]
+    if bench is not None:
+        axes[0].imshow(bench.shown)
+        axes[0].set_axis_off()
+        likeliest, chance = bench.model.class_names[bench.predicted], bench.probabilities[bench.predicted]
+        axes[0].set_title(f"{likeliest} {percent(float(chance))}")
+    return fig, axes
 
 
-def _image(ax: plt.Axes, bench: Bench) -> None:
-    ax.imshow(bench.shown)
-    ax.set_axis_off()
-    likeliest = bench.model.class_names[bench.predicted]
-    ax.set_title(f"{likeliest} {percent(float(bench.probabilities[bench.predicted]))}")
+def _map(ax: plt.Axes, bench: Bench, map: Tensor, title: str) -> None:
+    heatmap(ax, bench.shown, map)
+    ax.set_title(title)
+
+
+def _weighted(bench: Bench, weights: Tensor) -> Tensor:
+    """The map [H, W] of the channels' weighted sum."""
+    raw = (weights[:, None, None] * bench.game.activations[0]).sum(0, keepdim=True).relu()
+    return min_max_map(upsample(raw, bench.image.shape[-2:]))[0][0]

@@ -90,32 +90,36 @@ class Explorer(Controls):
         options = [f"{n}={c.value:g}" for n, c in (("bias", self.bias), ("percentile", self.theta)) if c.value != c.own]
         return [f"fd_cam:{','.join(options)}" if n == "fd_cam" and options else n for n in ticked]
 
+    @property
+    def _look(self) -> dict[str, object]:
+        """What is drawn, and how, as :func:`~campanion.explorer.figure.draw` takes it."""
+        look = {"opacity": self.opacity.value, "palette": self.palette.value, "curves": self.curves.value}
+        return look | {"channels": 5 if self.channels.value else 0}
+
     def _answer(self) -> Sequence[str]:
         if self._wanted() != self._key:
             self._bench = self._open()
             self._show_bench()
-        asked = [(self._bench, self.target.value)]
+        subjects = [(self._bench, self.target.value)]
         if self.other_class.value is not None:
-            asked.append((self._bench, self.other_class.value))
+            subjects.append((self._bench, self.other_class.value))
         if self.other_model.value != NONE:
             other = self._other()
             names = list(other.model.class_names)
             same = self._bench.model.class_names[self.target.value]
-            asked.append((other, names.index(same) if same in names else other.predicted))
-        drawn, refused, times = [], [], []
-        for bench, target in asked:
+            subjects.append((other, names.index(same) if same in names else other.predicted))
+        images, refused, times = [], [], []
+        for bench, target in subjects:
             answers = []
             for name in self.chosen:
                 try:
                     answers.append(bench.explain(name, target))
                 except (ValueError, RuntimeError) as problem:
                     refused.append(f"{label(name)}: {problem}")
-            figure = draw(bench, [a.method for a in answers], target, self.opacity.value, self.palette.value,
-                          channels=5 if self.channels.value else 0, curves=self.curves.value)  # fmt: skip
-            drawn.append(png(figure))
-            each = [f"{label(a.method)} {1000 * a.seconds:.0f} ms" for a in answers]
-            times.append(" · ".join([f"forward pass {1000 * bench.seconds:.0f} ms", *each]))
-        self.image.value = drawn[0] if len(drawn) == 1 else stacked(drawn)
+            images.append(png(draw(bench, [a.method for a in answers], target, **self._look)))
+            durations = [f"{label(a.method)} {1000 * a.seconds:.0f} ms" for a in answers]
+            times.append(" · ".join([f"forward pass {1000 * bench.seconds:.0f} ms", *durations]))
+        self.image.value = images[0] if len(images) == 1 else stacked(images)
         self.times.value = "<br>".join(map(escape, [*times, "Work that methods share counts for the first of them."]))
         return list(dict.fromkeys(refused))
 
@@ -135,10 +139,8 @@ class Explorer(Controls):
 
     def _open(self) -> Bench:
         picture, model, layer = self._wanted()
-        before = self._key
-        found = self._own.get(model) or network(model)
-        same = before[1:2] == (model,)  # the old layer means nothing to another network
-        return Bench(found, self._picture(), picture, layer if same else None)
+        same = self._key[1:2] == (model,)  # the old layer means nothing to another network
+        return Bench(self._own.get(model) or network(model), self._picture(), picture, layer if same else None)
 
     def _show_bench(self) -> None:
         """Layers and classes of a new bench; the class stays where image and network do."""
@@ -160,13 +162,13 @@ class Explorer(Controls):
         if chosen is not None and chosen not in [k for k, _, _ in rows]:
             rows.append((chosen, names[chosen], float(chances[chosen])))
         likely = chances.argsort(descending=True)[:50].tolist()
-        kept = self.other_class.value if self.other_class.value in likely else None
+        second = self.other_class.value if self.other_class.value in likely else None
         rest = [(f"{names[k]} ({percent(float(chances[k]))})", k) for k in likely]
         with self.target.hold_sync(), self.other_class.hold_sync():  # never the new list with the old choice
             self.target.options = [(f"{name} ({percent(chance)})", k) for k, name, chance in rows]
             self.target.value = chosen
             self.other_class.options = [(NONE, None), *rest]
-            self.other_class.value = kept
+            self.other_class.value = second
 
     # ---- what happens at a click
     def _searched(self, _change: object) -> None:
@@ -211,17 +213,14 @@ class Explorer(Controls):
         if self._wanted() != self._key:
             return  # it could not be opened, and the sentence that says why stands there
         try:
-            done = save(
-                self._bench, self.chosen, self._out, self.target.value, self.model.value, opacity=self.opacity.value,
-                palette=self.palette.value, channels=5 if self.channels.value else 0, curves=self.curves.value,
-            )  # fmt: skip
+            files = save(self._bench, self.chosen, self._out, self.target.value, self.model.value, **self._look)
         except (ValueError, OSError) as problem:
             self._say(str(problem))
-            return
-        self._say(f"Saved in {done[0].parent}: {', '.join(path.name for path in done)}")
+        else:
+            self._say(f"Saved in {files[0].parent}: {', '.join(path.name for path in files)}")
 
     # ---- what a page shows that runs nothing
     def __repr__(self) -> str:
-        chosen = ", ".join(label(name) for name in self.chosen)
-        what = f"{self.picture.value} in {self.model.value}, class {self._bench.model.class_names[self.target.value]}"
-        return f"Explorer: {what}; {chosen}. Run the notebook to use it."
+        subject = f"{self.picture.value} in {self.model.value}"
+        name, chosen = self._bench.model.class_names[self.target.value], ", ".join(map(label, self.chosen))
+        return f"Explorer: {subject}, class {name}; {chosen}. Run the notebook to use it."
