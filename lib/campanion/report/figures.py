@@ -43,6 +43,7 @@ STYLE = {
     "savefig.dpi": 220,
     "svg.hashsalt": "campanion",
 }
+styled = mpl.rc_context(STYLE)  # decorator of a function that draws
 
 
 def use_style() -> None:
@@ -61,7 +62,7 @@ def use_style() -> None:
 def save(fig: Figure, name: str, dpi: int = 220) -> tuple[Path, Path]:
     """Write ``figures/<name>.pdf`` and ``.png``, the same bytes for the same figure, fonts embedded; their paths.
 
-    Nothing may be added afterwards: the places of the axes are found once, here, for both files and for the notebook.
+    Nothing may be added afterwards: the axes are laid out once, here, for both files and for the notebook.
     Quick runs and tests (``CAMPANION_DRAFT``) write the PNG alone, at the screen's resolution.
     """
     (folder := paths.figures_dir()).mkdir(parents=True, exist_ok=True)
@@ -118,18 +119,17 @@ def heatmap(
         height, length = shown.shape[:2]
         ax.imshow(shown)
         opacity = alpha * (1 + 2 * np.clip(values, 0, 1)) / 3
-    # the map is stretched over the image, whatever its own size
-    extent = (-0.5, length - 0.5, height - 0.5, -0.5)
+    extent = (-0.5, length - 0.5, height - 0.5, -0.5)  # the map is stretched over the image, whatever its own size
     drawn = ax.imshow(values, cmap=cmap, vmin=0, vmax=1, alpha=opacity, extent=extent, interpolation="bilinear")
     if contour and image is not None and alpha and values.min() < 0.5 < values.max() and min(values.shape) > 1:
         # contour counts rows from the lower edge of its extent, images from the upper one
-        lines = {"colors": "white", "linewidths": 0.8, "extent": extent, "origin": "upper"}
-        ax.contour(values, [0.5], **lines)
+        ax.contour(values, [0.5], colors="white", linewidths=0.8, extent=extent, origin="upper")
         ax.set(xlim=extent[:2], ylim=extent[2:])
     bare(ax)
     return drawn
 
 
+@styled
 def panel(
     images: Sequence[object],
     maps: Mapping[str, Sequence[object]],
@@ -163,33 +163,29 @@ def panel(
     size = min(8.0, 72 * side / 7)  # the longest word of a head must fit its column
     heads = [""] + [_wrapped((titles or {}).get(name, label(name)), 9) for name in maps]
     shown = [rgb(image) for image in images]
-    tall = [side * min(1.5, max(0.4, one.shape[0] / one.shape[1])) for one in shown]
-    top = (max(h.count("\n") for h in heads) + 1) * size / 60 + 0.05
-    with mpl.rc_context(STYLE):
-        above = 0.2 if title else 0.0
-        height = above + top + sum(tall) + gap * len(tall)
-        # Places are given in inches: finding them would take longer than drawing, and leave gaps between the columns.
-        fig = plt.figure(figsize=(width, height), layout=PlaceHolderLayoutEngine(True, True))
-        y = above + top
-        for i, image in enumerate(shown):
-            for j, name in enumerate((None, *maps)):
-                left = names + j * (side + gap) + gap / 2
-                ax = fig.add_axes((left / width, 1 - (y + tall[i]) / height, side / width, tall[i] / height))
-                if name is None:
-                    ax.imshow(image, aspect="auto")
-                    bare(ax)
-                else:
-                    heatmap(ax, image, maps[name][i], alpha, cmap)
-                    ax.set_aspect("auto")
-                if i == 0 and heads[j]:
-                    ax.set_title(heads[j], fontsize=size, pad=3)
-            if rows:
-                fig.axes[i * (1 + len(maps))].set_ylabel(
-                    _wrapped(rows[i], 12), fontsize=min(7.5, size), rotation=0, ha="right", va="center", labelpad=3
-                )
-            y += tall[i] + gap
-        if title:
-            fig.suptitle(title, fontsize=8.5, y=1 - 0.06 / height, va="top")
+    heights = [side * min(1.5, max(0.4, image.shape[0] / image.shape[1])) for image in shown]
+    y = 0.2 * bool(title) + (max(head.count("\n") for head in heads) + 1) * size / 60 + 0.05
+    height = y + sum(heights) + gap * len(heights)
+    # Places are given in inches: finding them would take longer than drawing, and leave gaps between the columns.
+    fig = plt.figure(figsize=(width, height), layout=PlaceHolderLayoutEngine(True, True))
+    for i, image in enumerate(shown):
+        for j, name in enumerate((None, *maps)):
+            left = names + j * (side + gap) + gap / 2
+            ax = fig.add_axes((left / width, 1 - (y + heights[i]) / height, side / width, heights[i] / height))
+            if name is None:
+                ax.imshow(image)
+                bare(ax)
+                if rows:
+                    text, look = _wrapped(rows[i], 12), {"rotation": 0, "ha": "right", "va": "center", "labelpad": 3}
+                    ax.set_ylabel(text, fontsize=min(7.5, size), **look)
+            else:
+                heatmap(ax, image, maps[name][i], alpha, cmap)
+            ax.set_aspect("auto")
+            if i == 0 and heads[j]:
+                ax.set_title(heads[j], fontsize=size, pad=3)
+        y += heights[i] + gap
+    if title:
+        fig.suptitle(title, fontsize=8.5, y=1 - 0.06 / height, va="top")
     return fig
 
 
@@ -197,6 +193,24 @@ def bare(ax: Axes) -> None:
     """Axes without ticks and frame."""
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
+
+
+def bars(mean: object, low: object, high: object) -> np.ndarray:
+    """Lengths [2, N] of error bars, downwards and upwards; 0 where an interval is missing."""
+    mean, low, high = (np.asarray(values, dtype=float) for values in (mean, low, high))
+    return np.nan_to_num(np.stack([mean - low, high - mean])).clip(0)
+
+
+def name_rows(ax: Axes, names: Sequence[str], **look: object) -> None:
+    """Names on the y axis, the first on top."""
+    ax.set_yticks(range(len(names)), names, **look)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+
+
+def legend_below(fig: Figure, **look: object) -> None:
+    """One legend below all axes, that names each label once."""
+    handles = dict(pair[::-1] for ax in fig.axes for pair in zip(*ax.get_legend_handles_labels(), strict=True))
+    fig.legend(handles.values(), handles, loc="outside lower center", **look)
 
 
 def _wrapped(text: str, length: int) -> str:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from campanion.report import networks, words
+from campanion.report import colours, networks, words
 from campanion.report.answers import span
-from campanion.report.claims import find_claim
+from campanion.report.claims import Claim, find_claim
 from campanion.report.comparisons import bias_figure
-from campanion.report.evidence import NotThere, Run, comparisons, correlation
-from campanion.report.figures import PALETTE, STYLE
+from campanion.report.evidence import NotThere, Run, comparisons, correlation, full_runs
+from campanion.report.figures import PALETTE, bars, legend_below, name_rows, styled
 from campanion.report.papers import published
 from campanion.report.rule import Comparison, power
 from campanion.report.verdicts import runs_of
@@ -35,6 +35,7 @@ class Finding:
     figure: Figure
 
 
+@styled
 def bold_cells(results: Mapping[str, Mapping]) -> Finding:
     """The power of the papers' own experiments: would a paper that is right have seen its differences?"""
     names = {
@@ -49,25 +50,21 @@ def bold_cells(results: Mapping[str, Mapping]) -> Finding:
     rows = []
     for name, said in names.items():
         claim = find_claim(name)
-        for run in runs_of(claim, results):
-            try:
-                needed = comparisons(claim, run)
-            except NotThere:
-                continue
+        for run, needed in _answering(claim, results):
             if not any(c.tied for c in needed):
                 chance = power(needed, correlation(claim, run, needed), n=claim.n, cells=claim.kind == "most_cells")
-                where, head = networks.where(run.model, run.data), networks.head(run.model)
-                rows.append((f"{said} (N = {claim.n:,})", where, head, 100 * chance))
-    frame = pd.DataFrame(rows, columns=["claim", "network", "kind", "power"])
-    with mpl.rc_context(STYLE):
-        fig, ax = plt.subplots(figsize=(WIDTH, 3.2))
-        sns.stripplot(frame, x="power", y="claim", hue="network", ax=ax, size=6, palette=PALETTE[:7], jitter=False)
-        ax.axvline(80, color="0.6", lw=0.8, ls=":")
-        ax.set(xlabel="power at the paper's own N (%)", ylabel="", xlim=(-2, 102))
-        handles = ax.get_legend_handles_labels()
-        ax.get_legend().remove()
-        fig.legend(*handles, loc="outside lower center", ncols=3, fontsize=6)
-    own = frame[frame.kind == networks.HIDDEN]
+                rows.append((f"{said} (N = {claim.n:,})", run.model, run.data, 100 * chance))
+    frame = pd.DataFrame(rows, columns=["claim", "model", "data", "power"])
+    claims = list(dict.fromkeys(frame.claim))
+    fig, ax = plt.subplots(figsize=(WIDTH, 3.2))
+    for (model, data), part in frame.groupby(["model", "data"], sort=False):
+        look = {"ls": "", "ms": 6, "label": networks.where(model, data)} | colours.network(model, data)
+        ax.plot(part.power, [claims.index(claim) for claim in part.claim], **look)
+    name_rows(ax, claims)
+    ax.axvline(80, color="0.6", lw=0.8, ls=":")
+    ax.set(xlabel="power at the paper's own N (%)", xlim=(-2, 102))
+    legend_below(fig, ncols=3, fontsize=6)
+    own = frame[frame.model.map(networks.head) == networks.HIDDEN]
     spans = {name: f"{span(own[own.claim.str.startswith(said)].power)} %" for name, said in names.items()}
     text = (
         "A bold number says that a method was best on the images of the paper, not that it would be on others. With "
@@ -80,24 +77,25 @@ def bold_cells(results: Mapping[str, Mapping]) -> Finding:
     return Finding("Some bold numbers could hardly have been told from a tie", text, fig)
 
 
+@styled
 def centre_point(results: Mapping[str, Mapping]) -> Finding:
     """The pointing game's baseline that Table II does not print."""
     table = published("fd", "table2").set_index("method").number
-    found = _full(results, "22_fd_table2_pointing_game")
-    run = max(found, key=lambda r: (r.model == "voc_vgg16", networks.head(r.model) == networks.HIDDEN))
+    runs = _full(results, "22_fd_table2_pointing_game")
+    run = max(runs, key=lambda r: (r.model == "voc_vgg16", networks.head(r.model) == networks.HIDDEN))
     middle, even = (run.mean(m, "pointing_accuracy") for m in ("centre point", "random point"))
     rows = [(words.method(m), v, "the paper's VGG16") for m, v in table.items()]
     rows += [(words.method(m), run.mean(m, "pointing_accuracy")["mean"], networks.short(run.model)) for m in table.index
              if (m, "pointing_accuracy") in run.means]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["method", "accuracy", "network"])
-    with mpl.rc_context(STYLE):
-        fig, ax = plt.subplots(figsize=(WIDTH, 2.6))
-        sns.stripplot(frame, x="accuracy", y="method", hue="network", ax=ax, palette=PALETTE[:2], size=6, jitter=False)
-        for value, name in ((middle["mean"], "the centre of every image"), (even["mean"], "a random point")):
-            ax.axvline(value, color="0.4", lw=1, ls="--")
-            ax.text(value, -0.75, name, ha="center", fontsize=7)
-        ax.set(xlabel=TITLES["pointing_accuracy"], ylabel="")
-        sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=None, fontsize=7)  # no marks among the data
+    fig, ax = plt.subplots(figsize=(WIDTH, 2.6))
+    palette = [colours.PAPER, colours.network(run.model)["color"]]
+    sns.stripplot(frame, x="accuracy", y="method", hue="network", ax=ax, palette=palette, size=6, jitter=False)
+    for value, name in ((middle["mean"], "the centre of every image"), (even["mean"], "a random point")):
+        ax.axvline(value, color="0.4", lw=1, ls="--")
+        ax.text(value, -0.75, name, ha="center", fontsize=7)
+    ax.set(xlabel=TITLES["pointing_accuracy"], ylabel="")
+    sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=None, fontsize=7)  # no marks among the data
     ablation, low, high = table["ablation_cam"], middle["low"], middle["high"]
     text = (
         f"Pointing at **the centre of every image scores {middle['mean']:.1f} %** [{low:.1f}, {high:.1f}] on VOC2007 "
@@ -109,6 +107,7 @@ def centre_point(results: Mapping[str, Mapping]) -> Finding:
     return Finding("The centre of the image scores as much as the paper's Ablation-CAM", text, fig)
 
 
+@styled
 def fin(results: Mapping[str, Mapping]) -> Finding:
     """What a trained Feature Importance Network changes."""
     run = _full(results, "16_lfi_fig5_fin_effect")[0]
@@ -116,13 +115,12 @@ def fin(results: Mapping[str, Mapping]) -> Finding:
     error = [run.difference("lfi-paper", k, "top1_error") for k in kinds]
     maps = run.difference("lfi-paper lfi_cam", "lfi-paper mean_features", "overall")
     overlap = run.mean("lfi-paper", "iou_with_mean")
-    with mpl.rc_context(STYLE):
-        fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.9), width_ratios=(2, 1))
-        _differences(axes[0], error, ["trained over frozen FIN", "trained FIN over none"])
-        reach = max(2, *(1.1 * abs(c.value) for c in error))  # on an axis of tenths chance looks like a loss
-        axes[0].set(xlabel="top-1 error, points gained", xlim=(-reach, reach))
-        _differences(axes[1], [maps], ["map over plain mean\nof the features"])
-        axes[1].set_xlabel("insertion - deletion")
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.9), width_ratios=(2, 1))
+    _differences(axes[0], error, ["trained over frozen FIN", "trained FIN over none"])
+    reach = max(2, *(1.1 * abs(c.value) for c in error))  # on an axis of tenths chance looks like a loss
+    axes[0].set(xlabel="top-1 error, points gained", xlim=(-reach, reach))
+    _differences(axes[1], [maps], ["map over plain mean\nof the features"])
+    axes[1].set_xlabel("insertion - deletion")
     shared = words.interval(overlap["mean"], overlap["low"], overlap["high"], "iou")
     said = "; over ".join(f"{words.method(c.reference)}, {words.measured(c)} points" for c in error)
     text = (
@@ -137,8 +135,7 @@ def fin(results: Mapping[str, Mapping]) -> Finding:
 
 def bias(results: Mapping[str, Mapping]) -> Finding:
     """FD-CAM's bias b: how many channels it makes negative, and what that does to the map."""
-    full = [r for r in results.get("24_fd_bias", {"runs": []})["runs"] if r["mode"] == "full"]
-    runs = sorted(full, key=lambda r: r["model"] != "voc_vgg16")
+    runs = sorted(full_runs(results, "24_fd_bias"), key=lambda r: r["model"] != "voc_vgg16")
     shown = {
         "negative": "channels with a negative weight (%)",
         "energy_proportion": "energy in the box (%), higher is better",
@@ -159,6 +156,7 @@ def bias(results: Mapping[str, Mapping]) -> Finding:
     return Finding("FD-CAM's bias of 0.5 does not suit every network", text, bias_figure(runs, shown))
 
 
+@styled
 def two_networks(results: Mapping[str, Mapping]) -> Finding:
     """The printed sizes of LFI-CAM and those of its equations."""
     printed = published("lfi", "table3").query("metric == 'parameters' and method in ('abn', 'lfi_cam')")
@@ -170,11 +168,11 @@ def two_networks(results: Mapping[str, Mapping]) -> Finding:
         if run.data == "imagenet":
             rows += [(networks.name(run.model), kinds[k], run.mean(k, "parameters")["mean"]) for k in kinds]
     frame = pd.DataFrame(rows, columns=["network", "kind", "parameters"])
-    with mpl.rc_context(STYLE):
-        fig, ax = plt.subplots(figsize=(WIDTH, 2.6))
-        sns.barplot(frame, x="network", y="parameters", hue="kind", order=order, ax=ax, palette=PALETTE[:4])
-        ax.set(xlabel="", ylabel=TITLES["parameters"])
-        ax.legend(fontsize=6.5, title=None)
+    fig, ax = plt.subplots(figsize=(WIDTH, 2.6))
+    palette = [colours.attention("abn"), *sns.light_palette(colours.attention("lfi"), 4)[1:]]
+    sns.barplot(frame, x="network", y="parameters", hue="kind", order=order, ax=ax, palette=palette, saturation=1)
+    ax.set(xlabel="", ylabel=TITLES["parameters"])
+    ax.legend(fontsize=6.5, title=None)
     at = frame.set_index(["network", "kind"]).parameters
     big = "ResNet-50"
     times = at[big, kinds["lfi_cam:paper"]] / at[big, "ABN, printed"]
@@ -189,6 +187,7 @@ def two_networks(results: Mapping[str, Mapping]) -> Finding:
     return Finding("The printed sizes and the supplement's FIN are two networks", text, fig)
 
 
+@styled
 def discriminability(results: Mapping[str, Mapping]) -> Finding:
     """FD-CAM's central claim on two classes in one image."""
     metrics = ("own_energy", "other_energy", "overlap")
@@ -196,11 +195,10 @@ def discriminability(results: Mapping[str, Mapping]) -> Finding:
     run = max(runs, key=lambda r: (r.model == "voc_vgg16", r.mean("fd_cam", "own_energy")["n"]))
     others = [m for m in ("grad_cam", "grad_cam_pp", "xgrad_cam", "layer_cam", "score_cam", "ablation_cam", "lift_cam")
               if (m, "own_energy") in run.means]  # fmt: skip
-    with mpl.rc_context(STYLE):
-        fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.3), sharey=True)
-        for ax, metric in zip(axes, metrics, strict=True):
-            _differences(ax, [run.difference("fd_cam", o, metric) for o in others], [words.method(o) for o in others])
-            ax.set_xlabel(f"{TITLES[metric]}:\nFD-CAM better by", fontsize=7)
+    fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.3), sharey=True)
+    for ax, metric in zip(axes, metrics, strict=True):
+        _differences(ax, [run.difference("fd_cam", o, metric) for o in others], [words.method(o) for o in others])
+        ax.set_xlabel(f"{TITLES[metric]}:\nFD-CAM better by", fontsize=7)
     own, other, overlap = (run.difference("fd_cam", "grad_cam", m) for m in metrics)
     text = (
         "FD-CAM is said to tell classes apart better than gradient and score based methods (abstract, Fig. 6). On "
@@ -212,32 +210,29 @@ def discriminability(results: Mapping[str, Mapping]) -> Finding:
     return Finding("FD-CAM tells two classes apart no better than Grad-CAM does", text, fig)
 
 
+@styled
 def closer_is_better(results: Mapping[str, Mapping]) -> Finding:
     """Whether methods closer to the SHAP values have better maps."""
     claim = find_claim("lift_table1_closer_better")
     rows, correlations = [], []
-    for run in runs_of(claim, results):
-        try:
-            needed = comparisons(claim, run)
-        except NotThere:
-            continue
+    for run, needed in _answering(claim, results):
         correlations += [c for c in needed if c.low is not None]
         name = networks.where(run.model, run.data)
         rows += [(name, words.method(m), run.mean(m, "shap_cosine")["mean"], run.mean(m, "ad")["mean"])
                  for m in claim.test[0].methods]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["network", "method", "cosine", "drop"])
     names = list(dict.fromkeys(frame.network))
-    with mpl.rc_context(STYLE):
-        fig, axes = plt.subplots(1, len(names), figsize=(WIDTH, 2.3), squeeze=False)
-        for ax, name in zip(axes[0], names, strict=True):
-            part = frame[frame.network == name]
-            sns.scatterplot(part, x="cosine", y="drop", hue="method", ax=ax, legend=name == names[-1],
-                            palette=PALETTE[:6])  # fmt: skip
-            ax.set_title(name.replace(" on ", "\non "), fontsize=6)
-            ax.set(xlabel="", ylabel=TITLES["ad"] if name == names[0] else "")
-            ax.tick_params(labelsize=6)
-        fig.supxlabel("cosine with the SHAP values", fontsize=9)
-        sns.move_legend(axes[0, -1], "upper left", bbox_to_anchor=(1, 1), title=None, fontsize=6)
+    palette = {words.method(m): colours.method(m) for m in claim.test[0].methods}
+    fig, axes = plt.subplots(1, len(names), figsize=(WIDTH, 2.3), squeeze=False)
+    for ax, name in zip(axes[0], names, strict=True):
+        part = frame[frame.network == name]
+        sns.scatterplot(part, x="cosine", y="drop", hue="method", ax=ax, legend=name == names[-1],
+                        palette=palette)  # fmt: skip
+        ax.set_title(name.replace(" on ", "\non "), fontsize=6)
+        ax.set(xlabel="", ylabel=TITLES["ad"] if name == names[0] else "")
+        ax.tick_params(labelsize=6)
+    fig.supxlabel("cosine with the SHAP values", fontsize=9)
+    sns.move_legend(axes[0, -1], "upper left", bbox_to_anchor=(1, 1), title=None, fontsize=6)
     spans = {m: span([c.value for c in correlations if c.metric == m], 2) for m in claim.test[0].metrics}
     said = ", ".join(f"{values} for {TITLES[m].partition(' (')[0].lower()}" for m, values in spans.items())
     above, below = sum(c.low > 0 for c in correlations), sum(c.high < 0 for c in correlations)
@@ -254,21 +249,25 @@ def closer_is_better(results: Mapping[str, Mapping]) -> Finding:
 FINDINGS = (bold_cells, discriminability, fin, centre_point, bias, two_networks, closer_is_better)
 
 
+def _answering(claim: Claim, results: Mapping[str, Mapping]) -> Iterator[tuple[Run, list[Comparison]]]:
+    """The runs that hold all that a claim needs, with its comparisons."""
+    for run in runs_of(claim, results):
+        with suppress(NotThere):
+            yield run, comparisons(claim, run)
+
+
 def _full(results: Mapping[str, Mapping], notebook: str) -> list[Run]:
-    runs = [r for r in results.get(notebook, {"runs": []})["runs"] if r["mode"] == "full"]
-    if not runs:
-        raise ValueError(f"There is no full run of {notebook}: compute it with `./reproduce.sh full {notebook}`.")
-    return [Run.of(r) for r in runs]
+    if runs := full_runs(results, notebook):
+        return [Run.of(run) for run in runs]
+    raise ValueError(f"There is no full run of {notebook}: compute it with `./reproduce.sh full {notebook}`.")
 
 
-def _differences(ax: Axes, found: Sequence[Comparison], names: Sequence[str]) -> None:
-    for i, c in enumerate(found):
-        low, high = (c.value, c.value) if c.low is None else (c.low, c.high)
-        colour = "0.45" if c.low is None or low <= 0 <= high else PALETTE[int(high < 0)]
-        ax.errorbar(c.value, i, xerr=[[c.value - low], [high - c.value]], fmt="o", ms=4, capsize=2, color=colour)
+def _differences(ax: Axes, differences: Sequence[Comparison], names: Sequence[str]) -> None:
+    for i, c in enumerate(differences):
+        colour = "0.45" if c.low is None or c.low <= 0 <= c.high else PALETTE[int(c.high < 0)]
+        ax.errorbar(c.value, i, xerr=bars([c.value], [c.low], [c.high]), fmt="o", ms=4, capsize=2, color=colour)
     ax.axvline(0, color="black", lw=0.8)
-    ax.set_yticks(range(len(names)), names, fontsize=7)
-    ax.set_ylim(len(names) - 0.5, -0.5)
+    name_rows(ax, names, fontsize=7)
 
 
 def _more(c: Comparison) -> str:
