@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 from typing import Annotated, Literal
 
@@ -148,11 +149,7 @@ def load_claims() -> list[Claim]:
 
 
 def find_claim(name: str) -> Claim:
-    """The claim of this id.
-
-    >>> find_claim("fd_table1_best_overall").sentence
-    'FD-CAM has the best insertion minus deletion of the eight methods.'
-    """
+    """The claim of this id; ValueError where there is none."""
     claims = {c.id: c for c in load_claims()}
     if name not in claims:
         raise ValueError(unknown("claim", name, claims))
@@ -171,8 +168,7 @@ def _load(path: str, _changed: int) -> tuple[Claim, ...]:
             wrong = error.errors()[0]
             where = ".".join(map(str, wrong["loc"])) or "it"
             raise ValueError(f"{path}: claim {entry.get('id')!r}, {where}: {wrong['msg']}.") from error
-    names = [c.id for c in claims]
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise ValueError(f"{path}: the id {twice[0]} is used twice.")
+    for name, count in Counter(claim.id for claim in claims).items():
+        if count > 1:
+            raise ValueError(f"{path}: the id {name} is used twice.")
     return tuple(claims)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import combinations, product
 from math import exp, log
 
 import numpy as np
@@ -55,8 +55,7 @@ class Run:
         """How far ``method`` is better: paired where the result holds it, else of two independent means."""
         turn = better(metric)
         for sign, key in ((turn, (method, other, metric)), (-turn, (other, method, metric))):
-            if key in self.differences:
-                d = self.differences[key]
+            if d := self.differences.get(key):
                 low, high = (None, None) if d["low"] is None else sorted((sign * d["low"], sign * d["high"]))
                 return Comparison(method, other, metric, sign * d["mean"], low, high, d["n"])
         a, b = self.mean(method, metric), self.mean(other, metric)
@@ -74,24 +73,24 @@ class Run:
         return None if d is None or d["low"] is None else ((d["high"] - d["low"]) / 2) ** 2
 
 
+def full_runs(results: Mapping[str, Mapping], key: str) -> list[Mapping]:
+    """The full runs of a notebook's result; none where there is no result."""
+    return [run for run in results.get(key, {"runs": []})["runs"] if run["mode"] == "full"]
+
+
 def comparisons(claim: Claim, run: Run) -> list[Comparison]:
     """All that the claim needs of a run, with margins and the paper's own values.
 
     Raises:
         NotThere: the run lacks one of them.
     """
-    found = [c for test in claim.test for c in _KINDS[test.kind](test, run, claim)]
-    near = nearest(claim, run)
-    cell = f"{paper_data(run.data)} {run.model} "
-    return [
-        replace(
-            c,
-            margin=claim.margin.get(c.metric) if c.reference is not None and c.bound == 0 else None,
-            printed=c.printed if c.printed is not None else _printed(c, near),
-            cell=cell + c.metric,
-        )
-        for c in found
-    ]
+    near, needed = nearest(claim, run), []
+    for c in (c for test in claim.test for c in _KINDS[test.kind](test, run, claim)):
+        margin = claim.margin.get(c.metric) if c.reference is not None and c.bound == 0 else None
+        printed = c.printed if c.printed is not None else _printed(c, near)
+        cell = f"{paper_data(run.data)} {run.model} {c.metric}"
+        needed.append(replace(c, margin=margin, printed=printed, cell=cell))
+    return needed
 
 
 def correlation(claim: Claim, run: Run, found: Sequence[Comparison]) -> np.ndarray:
@@ -99,25 +98,19 @@ def correlation(claim: Claim, run: Run, found: Sequence[Comparison]) -> np.ndarr
 
     Where a variance is missing two comparisons that share a method have 0.5, as for equal variances.
     """
-    size = len(found)
-    matrix = np.eye(size)
-    for i, j in product(range(size), repeat=2):
-        a, b = found[i], found[j]
-        if j < i and a.metric == b.metric and a.reference is not None and b.reference is not None:
-            matrix[i, j] = matrix[j, i] = a.sign * b.sign * _correlated(run, a, b)
+    matrix = np.eye(len(found))
+    for (i, a), (j, b) in combinations(enumerate(found), 2):
+        if a.metric == b.metric and a.reference is not None and b.reference is not None:
+            matrix[i, j] = matrix[j, i] = a.sign * b.sign * _correlated(run, b, a)
     return matrix
 
 
 def nearest(claim: Claim, run: Run) -> list[dict[tuple[str, str], float]]:
     """The paper's printed values by method and metric: those on the run's data and network first."""
-    parts = []
-    for table in claim.tables:
-        frame = published(claim.paper, table)
-        parts.append(frame[frame.metric.isin(DIRECTION)])
-    if not parts:
+    if not claim.tables:
         return []
-    frame = pd.concat(parts)
-    frame = frame[(frame.data == "") | frame.data.map(claim.is_about)]
+    frame = pd.concat([published(claim.paper, table) for table in claim.tables])
+    frame = frame[frame.metric.isin(DIRECTION) & ((frame.data == "") | frame.data.map(claim.is_about))]
     groups = {key: {(r.method, r.metric): float(r.number) for r in g.itertuples()}
               for key, g in frame.groupby(["model", "data"], sort=False)}  # fmt: skip
     order = sorted(groups, key=lambda key: (key[1] != paper_data(run.data), key[0] != run.model))
@@ -129,8 +122,7 @@ def printed_run(claim: Claim, model: str = "", data: str = "") -> Run | None:
     values = nearest(claim, Run(model, data))
     if not values:
         return None
-    row = {"n": claim.n or 1}
-    means = {k: {"mean": v, "low": v, "high": v, **row} for k, v in values[0].items()}
+    means = {k: {"mean": v, "low": v, "high": v, "n": claim.n or 1} for k, v in values[0].items()}
     return Run(model, data, means=means)
 
 
@@ -165,15 +157,14 @@ def _above(test: Test, run: Run, claim: Claim) -> list[Comparison]:
 
 
 def _level(test: Test, run: Run, claim: Claim) -> list[Comparison]:
-    found = []
-    for metric, method in product(test.metrics, test.methods):
-        row = run.mean(method, metric)
-        one = Comparison(method, None, metric, row["mean"], row["low"], row["high"], row["n"])
-        if test.at_least is not None:
-            found.append(replace(one, bound=test.at_least))
-        if test.at_most is not None:
-            found.append(replace(one, bound=test.at_most, sign=-1))
-    return found
+    bounds = [(bound, sign) for bound, sign in ((test.at_least, 1), (test.at_most, -1)) if bound is not None]
+    levels = [_mean(run, method, metric) for metric, method in product(test.metrics, test.methods)]
+    return [replace(level, bound=bound, sign=sign) for level in levels for bound, sign in bounds]
+
+
+def _mean(run: Run, method: str, metric: str) -> Comparison:
+    row = run.mean(method, metric)
+    return Comparison(method, None, metric, row["mean"], row["low"], row["high"], row["n"])
 
 
 def _close(test: Test, run: Run, claim: Claim) -> list[Comparison]:
@@ -186,29 +177,25 @@ def _ratio(test: Test, run: Run, claim: Claim) -> list[Comparison]:
     found = []
     for metric, a, b in product(test.metrics, test.methods, test.others):
         fast, slow = run.mean(a, metric), run.mean(b, metric)
-        value, n = slow["mean"] / fast["mean"], min(fast["n"], slow["n"])
-        one = Comparison(f"{b} / {a}", None, metric, value, None, None, n, bound=test.times)
+        value, n, low, high = slow["mean"] / fast["mean"], min(fast["n"], slow["n"]), None, None
         if fast["low"] is not None and slow["low"] is not None:
             # relative half-widths add in squares: the two are timed apart
             reach = np.hypot(*(log(max(r["high"] / r["mean"], r["mean"] / max(r["low"], 1e-12))) for r in (fast, slow)))
-            one = replace(one, low=value * exp(-reach), high=value * exp(reach))
-        found.append(one)
+            low, high = value * exp(-reach), value * exp(reach)
+        found.append(Comparison(f"{b} / {a}", None, metric, value, low, high, n, bound=test.times))
     return found
 
 
 def _as_printed(test: Test, run: Run, claim: Claim) -> list[Comparison]:
     table = printed_run(claim, run.model, run.data)
-    named = set(published(claim.paper, claim.tables[0]).model)
-    if run.model not in named:
+    if run.model not in set(published(claim.paper, claim.tables[0]).model):
         raise NotThere(f"a network that the paper does not print ({run.model})")
     found = []
     for metric, method in product(test.metrics, test.methods):
         text = table.mean(test.printed_as or method, metric)["mean"]
-        value = test.misprints.get(f"{text:g}", text)
-        row = run.mean(method, metric)
-        one = Comparison(method, None, metric, row["mean"], row["low"], row["high"], row["n"], printed=value)
-        found.append(replace(one, bound=value - test.within - _TOLERANCE))
-        found.append(replace(one, bound=value + test.within + _TOLERANCE, sign=-1))
+        value, reach = test.misprints.get(f"{text:g}", text), test.within + _TOLERANCE
+        mean = replace(_mean(run, method, metric), printed=value)
+        found += [replace(mean, bound=value - reach), replace(mean, bound=value + reach, sign=-1)]
     return found
 
 

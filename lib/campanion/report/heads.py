@@ -21,9 +21,9 @@ from campanion import paths
 from campanion.report import sentences
 from campanion.report.papers import PAPERS
 from campanion.report.rule import OPEN, SAME
-from campanion.report.scoreboard import elsewhere
+from campanion.report.scoreboard import OWN_WORDS, elsewhere
 from campanion.report.sentences import answer
-from campanion.report.verdicts import NOT_RUN, Verdict, verdicts
+from campanion.report.verdicts import Verdict, verdicts
 from campanion.results.store import load_results
 
 ANSWER = ("<!-- answer:begin -->", "<!-- answer:end -->")
@@ -33,10 +33,7 @@ GPU = 1000  # forward passes of VGG16 a second that the hours on a GPU suppose; 
 
 
 def block(key: str, results: Mapping[str, Mapping]) -> str:
-    """The head of a notebook as Markdown: its answer, and the box that says how to get the paper's own numbers.
-
-    >>> block("21_fd_table1_faithfulness", load_results())
-    """
+    """The head of a notebook as Markdown: its answer, and the box that says how to get the paper's own numbers."""
     lines = [f"> **Answer.** {answer(key, results)}"]
     setting = settings().get(key)
     if setting is not None:
@@ -49,29 +46,30 @@ def table(results: Mapping[str, Mapping]) -> str:
     """The notebooks with their answers as a Markdown table."""
     lines = ["| notebook | answer |", "|---|---|"]
     for path in _notebooks():
-        title = "".join(_cells(path)[0]["source"]).splitlines()[0].removeprefix("# ")
+        first = json.loads(path.read_text(encoding="utf-8"))["cells"][0]
+        title = "".join(first["source"]).splitlines()[0].removeprefix("# ")
         lines.append(f"| [{path.stem[:2]}](notebooks/{path.name}) {title} | {answer(path.stem, results)} |")
     return "\n".join(lines)
 
 
 def found(results: Mapping[str, Mapping]) -> str:
     """What was found of each paper, as a Markdown table of three rows."""
-    every, papers = verdicts(results), {title.partition(":")[0]: paper for paper, title in PAPERS.items()}
-    tallies = {name: _tally([v for v in every if v.claim.paper == papers[name]]) for name in papers}
-    rows = [f"| **{name}** | {text} | {tallies[name]} |" for name, text in sentences.found(results).items()]
+    papers = {title.partition(":")[0]: paper for paper, title in PAPERS.items()}
+    every = verdicts(results)
+    rows = [
+        f"| **{name}** | {text} | {_tally([v for v in every if v.claim.paper == papers[name]])} |"
+        for name, text in sentences.found(results).items()
+    ]
     return "\n".join(["| paper | what we found | its claims |", "|---|---|---|", *rows])
 
 
 def update(write: bool) -> list[str]:
-    """Renew heads and table; returns the names of the files that were out of step.
-
-    Args:
-        write: False only looks.
+    """The names of the files whose heads and tables are out of step; renewed where ``write`` is set.
 
     Raises:
         ValueError: the README lacks its marks.
     """
-    results, stale = load_results(paths.root() / "data" / "results"), []
+    results, stale = _results(), []
     for path in _notebooks():
         text = path.read_text(encoding="utf-8")
         notebook = json.loads(text)
@@ -105,18 +103,14 @@ def settings() -> dict[str, dict]:
 def _tally(each: Sequence[Verdict]) -> str:
     """``19. The paper's own setting: 18 not run. Other networks: 1 carries over, 5 do not, 11 cannot tell.``."""
     ours = sum(v.word == "not reproduced" and v.claim.bound_from == "ours" for v in each)
+    own, others = Counter(v.word for v in each), Counter(map(elsewhere, each))
     bound = f"not reproduced ({ours} by a bound of ours)" if ours else "not reproduced"
-    own = {"reproduced": "reproduced", "not reproduced": bound, SAME: SAME, OPEN: OPEN, NOT_RUN: NOT_RUN}
-    carried = Counter(map(elsewhere, each))
-    others = {
-        "carries over": "carries over" if carried["carries over"] == 1 else "carry over",
-        "does not carry over": "does not" if carried["does not carry over"] == 1 else "do not",
-        SAME: SAME,
-        OPEN: OPEN,
-    }
-    counts = ((Counter(v.word for v in each), own), (carried, others))
-    here, there = (", ".join(f"{n[k]} {word}" for k, word in words.items() if n[k]) for n, words in counts)
-    return f"{len(each)}. The paper's own setting: {here}. Other networks: {there}."
+    carry = "carries over" if others["carries over"] == 1 else "carry over"
+    do_not = "does not" if others["does not carry over"] == 1 else "do not"
+    parts = [f"{own[w]} {bound if w == 'not reproduced' else w}" for w in OWN_WORDS if own[w]]
+    shown = {"carries over": carry, "does not carry over": do_not, SAME: SAME, OPEN: OPEN}
+    rest = [f"{others[word]} {text}" for word, text in shown.items() if others[word]]
+    return f"{len(each)}. The paper's own setting: {', '.join(parts)}. Other networks: {', '.join(rest)}."
 
 
 def _hours(setting: Mapping) -> str:
@@ -161,30 +155,28 @@ def _notebooks() -> list[Path]:
     return sorted((paths.root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
-def _cells(path: Path) -> list[dict]:
-    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+def _results() -> dict[str, dict]:
+    return load_results(paths.root() / "data" / "results")
 
 
 def closing() -> str:
     """What a run ends with: what was found of each paper, in the committed results, and where the rest is."""
-    told = sentences.found(load_results(paths.root() / "data" / "results"))
-    lines = ["", "What the committed results say (generated scenes answer no claim):"]
-    for paper, said in told.items():
-        lines.append(
-            textwrap.fill(f"{paper}: {said.replace('*', '')}", 110, initial_indent="  ", subsequent_indent="    ")
-        )
-    lines += [
+    indent = {"initial_indent": "  ", "subsequent_indent": "    "}
+    return "\n".join([
+        "",
+        "What the committed results say (generated scenes answer no claim):",
+        *(textwrap.fill(f"{paper}: {text.replace('*', '')}", 110, **indent)
+          for paper, text in sentences.found(_results()).items()),
         "",
         "`python -m campanion answers` has the answer of each notebook, `python -m campanion scoreboard` each claim.",
         "Read on: notebooks/00_start_here.ipynb, notebooks/98_findings.ipynb, notebooks/99_scoreboard.ipynb.",
-    ]
-    return "\n".join(lines)
+    ])  # fmt: skip
 
 
 def run(write: bool, check: bool) -> int:
     """Print the answers, renew the files, or say which are out of step and return 1."""
     if not (write or check):
-        results = load_results(paths.root() / "data" / "results")
+        results = _results()
         print("\n".join(f"{path.stem[:2]}  {answer(path.stem, results)}" for path in _notebooks()))
         return 0
     stale = update(write)

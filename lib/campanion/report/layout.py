@@ -25,11 +25,8 @@ _SIGNS = {"b": "**", "i": "*", "": ""}
 class Sheet:
     """A table with a caption, one or several blocks of rows, and a foot: HTML in a notebook, text in a terminal.
 
-    Attributes:
-        caption: over the table.
-        blocks: heads (the first is that of the rows' names) and rows of cells; a cell is a text, or a text and "b"
-            (the best: bold) or "i" (the second: italic).
-        foot: lines below, once.
+    A block is its heads (the first is that of the rows' names) and rows of cells; a cell is a text, or a text and "b"
+    (the best: bold) or "i" (the second: italic).
     """
 
     caption: str
@@ -58,29 +55,20 @@ class Sheet:
 
 
 def in_order(runs: Sequence[Mapping], models: Sequence[str]) -> list[Mapping]:
-    """Runs in the order of ``models`` (``NAME@DATA``, without data ImageNet's validation part), others behind them.
-
-    >>> [run["model"] for run in in_order(result["runs"], ["voc_vgg16@voc2007", "resnet18"])]
-    """
+    """Runs in the order of ``models`` (``NAME@DATA``, without data ImageNet's validation part), others behind them."""
     place = {_full(name): i for i, name in enumerate(models)}
     return sorted(runs, key=lambda run: place.get(f"{run['model']}@{run['data']}", len(place)))
 
 
 def not_run(runs: Sequence[Mapping], models: Sequence[str]) -> str:
     """``"Not run here: VGG16 of VOC on VOC2007."`` for those of ``models`` that have no run; "" where all have one."""
-    there = {f"{run['model']}@{run['data']}" for run in runs}
-    lacking = [name for name in map(_full, models) if name not in there]
-    if not lacking or any(run["mode"] == "quick" for run in runs):
-        return ""
-    return f"Not run here: {', '.join(where(*name.split('@')) for name in lacking)}."
+    present = {f"{run['model']}@{run['data']}" for run in runs}
+    missing = [where(*name.split("@")) for name in map(_full, models) if name not in present]
+    return "" if not missing or any(run["mode"] == "quick" for run in runs) else f"Not run here: {', '.join(missing)}."
 
 
 def method_name(name: str) -> str:
-    """A method of a result as a page names it; :func:`campanion.cams.methods.label` and what results name beside it.
-
-    >>> method_name("shap_cam_10"), method_name("xgrad_cam:lift"), method_name("b=0.5"), method_name("fd_cam")
-    ('SHAP-CAM, 10 orderings', 'XGrad-CAM (eq. 10)', 'b = 0.5', 'FD-CAM')
-    """
+    """A method of a result as a page names it: ``SHAP-CAM, 10 orderings``, ``XGrad-CAM (eq. 10)``, ``b = 0.5``."""
     if name == "xgrad_cam:lift":
         return "XGrad-CAM (eq. 10)"
     count = name.removeprefix("shap_cam_")
@@ -109,7 +97,6 @@ def as_printed(
         runs: of a result, in the order of the blocks.
         notes: what is unlike the paper's setting, printed once below.
         methods: rows to show; None shows those that the paper prints.
-        reference: such as ``"fd_cam"``.
         titles: names of rows, by method, where they are not to be the printed ones.
         stands: which of our networks stands for which printed one: ``{"resnet110": "resnet20"}``.
 
@@ -118,15 +105,13 @@ def as_printed(
     blocks: dict[str, list[tuple[Mapping, pd.DataFrame]]] = {}
     foot = list(notes)
     for run in runs:
-        frame, own = beside(paper, table, run, stands)
+        frame, remarks = beside(paper, table, run, stands)
         blocks.setdefault(run["model"], []).append((run, frame))
-        foot += own
+        foot += remarks
     foot += [provenance.line(run["provenance"]) for run in runs]
-    return Sheet(
-        f"{title(paper, table)}: paper / ours \u00b1 half of the 95 % interval",
-        [_block(model, pairs, methods, reference, titles or {}) for model, pairs in blocks.items()],
-        list(dict.fromkeys(foot)),
-    )
+    tables = [_block(model, pairs, methods, reference, titles or {}) for model, pairs in blocks.items()]
+    caption = f"{title(paper, table)}: paper / ours \u00b1 half of the 95 % interval"
+    return Sheet(caption, tables, list(dict.fromkeys(foot)))
 
 
 def means(
@@ -147,14 +132,18 @@ def means(
     """
     blocks = []
     for run in runs:
-        found = {(r["method"], r["metric"]): r for r in run["rows"] if r["metric"] in columns and r["n"]}
-        there = [metric for metric in columns if any(m == metric for _, m in found)]
-        shown = [m for m in names or dict.fromkeys(m for m, _ in found) if any((m, k) in found for k in there)]
-        most = {m: max(found[m, k]["n"] for k in there if (m, k) in found) for m in shown}
-        heads = [where(run["model"], run["data"]), "N", *(columns[metric][0] for metric in there)]
-        cells = [[mean(found.get((m, k)), columns[k][1], (factors or {}).get(k, 1)) for k in there] for m in shown]
-        named = [(names or {}).get(m) or method_name(m) for m in shown]
-        blocks.append((heads, [[n, f"{most[m]:,}", *row] for n, m, row in zip(named, shown, cells, strict=True)]))
+        rows: dict[str, dict[str, Mapping]] = {}
+        for row in run["rows"]:
+            if row["metric"] in columns and row["n"]:
+                rows.setdefault(row["method"], {})[row["metric"]] = row
+        metrics = [metric for metric in columns if any(metric in values for values in rows.values())]
+        cells = []
+        for method in names or rows:
+            if values := rows.get(method):
+                named = (names or {}).get(method) or method_name(method)
+                numbers = [mean(values.get(m), columns[m][1], (factors or {}).get(m, 1)) for m in metrics]
+                cells.append([named, f"{max(row['n'] for row in values.values()):,}", *numbers])
+        blocks.append(([where(run["model"], run["data"]), "N", *(columns[m][0] for m in metrics)], cells))
     return Sheet(caption, blocks)
 
 
@@ -171,31 +160,31 @@ def differences(
 ) -> Sheet:
     """``method`` minus each other method on the same images, with 95 % intervals; a column per run.
 
-    Args:
-        others: rows to show, in their order; None shows all that were compared.
-        title: of the metric, where it is none of the papers'.
+    ``others`` are the rows to show, by default all that were compared; ``title`` names a metric that is none of the
+    papers'.
 
     >>> differences(result["runs"], "overall", "fd_cam")
     """
-    found = [difference_rows(run, metric, method) for run in runs]
-    names = [n for n in (others or dict.fromkeys(n for each in found for n in each)) if any(n in f for f in found)]
-    largest = max((abs(row["mean"]) for each in found for row in each.values()), default=0.0)
+    columns = [difference_rows(run, metric, method) for run in runs]
+    compared = dict.fromkeys(name for column in columns for name in column)
+    largest = max((abs(row["mean"]) for column in columns for row in column.values()), default=0.0)
     digits = 2 if largest >= 1 else 4
     heads = [f"{method_name(method)} minus", *(where(run["model"], run["data"]) for run in runs)]
-    rows = [[method_name(name), *(_difference(each.get(name), digits) for each in found)] for name in names]
+    rows = [[method_name(name), *(_difference(column.get(name), digits) for column in columns)]
+            for name in others or compared if name in compared]  # fmt: skip
     named = title or f"{TITLES[metric]} ({DIRECTION[metric]} is better)"
     return Sheet(f"{named}: paired differences, 95 % interval, N", [(heads, rows)])
 
 
 def difference_rows(run: Mapping, metric: str, method: str) -> dict[str, dict]:
     """``mean``, ``low``, ``high`` and ``n`` of ``method`` minus each other method, by the other's name."""
-    found = {}
+    rows = {}
     for d in run["differences"]:
         if d["metric"] == metric and method in (d["method"], d["reference"]) and d["low"] is not None:
-            sign, other = (1, d["reference"]) if d["method"] == method else (-1, d["method"])
+            sign, reference = (1, d["reference"]) if d["method"] == method else (-1, d["method"])
             low, high = sorted((sign * d["low"] + 0.0, sign * d["high"] + 0.0))
-            found[other] = {"mean": sign * d["mean"] + 0.0, "low": low, "high": high, "n": d["n"]}
-    return found
+            rows[reference] = {"mean": sign * d["mean"] + 0.0, "low": low, "high": high, "n": d["n"]}
+    return rows
 
 
 def _full(name: str) -> str:
@@ -221,10 +210,10 @@ def _block(
             most = part["n"].max()
             if pd.isna(most):
                 continue
-            told = part.dropna(subset=["low"])
-            exact = len(told) and (told["low"] == told["high"]).all()  # parameters are no mean over images
-            said = f"{TITLES[metric]} {ARROWS[DIRECTION[metric]]}, {networks.data(run['data'])}"
-            heads.append(said if exact else f"{said}, N = {int(most):,}")
+            known = part.dropna(subset=["low"])
+            exact = len(known) and (known["low"] == known["high"]).all()  # parameters are no mean over images
+            head = f"{TITLES[metric]} {ARROWS[DIRECTION[metric]]}, {networks.data(run['data'])}"
+            heads.append(head if exact else f"{head}, N = {int(most):,}")
             columns.append(_column(run, metric, part.set_index("method"), most, reference))
     return heads, [
         [titles.get(method, text), *(column.get(method, "-") for column in columns)] for method, text in names
@@ -237,11 +226,11 @@ def _column(
     """The cells of one metric, by method."""
     whole = part[part["n"] == most]["ours"].astype(float) * better(metric)
     rank = whole.rank(ascending=False, method="min")
-    there = difference_rows(run, metric, reference) if reference else {}
+    shared = difference_rows(run, metric, reference) if reference else {}
     cells: dict[str, str | tuple[str, str]] = {}
     for method, row in part.iterrows():
-        digits = max(len(str(row["paper"]).partition(".")[2]), 1) if not pd.isna(row["paper"]) else 2
         printed = "-" if pd.isna(row["paper"]) else row["paper"]
+        digits = 2 if printed == "-" else max(len(printed.partition(".")[2]), 1)
         if pd.isna(row["ours"]):
             cells[method] = f"{printed} / -"
             continue
@@ -250,18 +239,17 @@ def _column(
         text = f"{printed} / {row['ours']:.{digits}f}{half}"
         if row["n"] < most:
             text += f" (N = {int(row['n']):,}"
-            same = there.get(method)
+            same = shared.get(method)
             text += f"; {method_name(reference)} there {row['ours'] + same['mean']:.{digits}f})" if same else ")"
         cells[method] = (text, {1.0: "b", 2.0: "i"}.get(rank.get(method), ""))
     return cells
 
 
-def _difference(found: Mapping | None, digits: int) -> tuple[str, str]:
-    if found is None:
+def _difference(row: Mapping | None, digits: int) -> tuple[str, str]:
+    if row is None:
         return "-", ""
-    sure = "b" if found["low"] > 0 or found["high"] < 0 else ""
-    text = f"{found['mean']:+.{digits}f} [{found['low']:+.{digits}f}, {found['high']:+.{digits}f}], {found['n']:,}"
-    return text, sure
+    mean, low, high = (f"{row[key]:+.{digits}f}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}], {row['n']:,}", "b" if row["low"] > 0 or row["high"] < 0 else ""
 
 
 def _html(cell: str | tuple[str, str], column: int) -> str:

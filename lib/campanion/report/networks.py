@@ -39,9 +39,6 @@ def head(model: str) -> str:
 
     Networks that are not listed and whose name begins with ``vgg`` have hidden layers; the other CNN families of
     torchvision, and what was trained here on small images, end in a mean over positions and one linear layer.
-
-    >>> head("squeezenet1_1")
-    'nearly linear'
     """
     if model in NETWORKS:
         return NETWORKS[model][1]
@@ -49,11 +46,7 @@ def head(model: str) -> str:
 
 
 def name(model: str) -> str:
-    """The network's name as one prints it.
-
-    >>> name("resnet50"), name("cifar10_resnet20_lfi-paper_lr0.1_seed0_e3")
-    ('ResNet-50', 'ResNet-20, LFI-CAM (paper)')
-    """
+    """The network's name as one prints it: ``ResNet-50``; of a training run ``ResNet-20, LFI-CAM (paper)``."""
     if model in NETWORKS:
         return NETWORKS[model][0]
     parts = model.split("_")
@@ -61,8 +54,8 @@ def name(model: str) -> str:
         kind = parts[2].replace("lfi-", "LFI-CAM (") + ")" if parts[2].startswith("lfi-") else parts[2].upper()
         return f"{name(parts[1])}, {kind}"
     for start, printed in _FAMILIES.items():
-        if model.startswith(start) and model[len(start) :].isdigit():
-            return f"{printed}{model[len(start) :]}"
+        if (size := model.removeprefix(start)).isdigit():
+            return f"{printed}{size}"
     return model
 
 
@@ -90,18 +83,10 @@ _DATA = MappingProxyType(
 
 
 def data(name: str) -> str:
-    """The data set's name as one prints it.
-
-    >>> data("imagenet-val")
-    'ImageNet'
-    """
+    """The data set's name as one prints it: ``ImageNet``."""
     return _DATA.get(name, name)
 
 
 def where(model: str, dataset: str) -> str:
-    """Networks (joined by *and*) and their data as one prints them.
-
-    >>> where("voc_vgg16", "voc2007")
-    'VGG16 of VOC on VOC2007'
-    """
+    """Networks (joined by *and*) and their data as one prints them: ``VGG16 of VOC on VOC2007``."""
     return f"{' and '.join(map(name, model.split(' and ')))} on {data(dataset)}"

@@ -58,15 +58,10 @@ def published(paper: str, table: str) -> pd.DataFrame:
 
 
 def title(paper: str, table: str) -> str:
-    """The table's name as the paper has it.
-
-    >>> title("fd", "table4")
-    'FD-CAM Table IV'
-    """
+    """The table's name as the paper has it: ``FD-CAM Table IV``."""
     words = table.replace("supplement_", "supplement ").replace("fig", "Fig. ").replace("table", "Table ")
-    if paper == "fd":
-        for number, roman in (("4", "IV"), ("3", "III"), ("2", "II"), ("1", "I")):
-            words = words.replace(f"Table {number}", f"Table {roman}")
+    if paper == "fd" and "Table" in words:
+        words = f"Table {('I', 'II', 'III', 'IV')[int(words[-1]) - 1]}"
     return f"{PAPERS[paper].partition(':')[0]} {words}"
 
 

@@ -64,7 +64,7 @@ class Comparison:
     def errors(self) -> tuple[float, float]:
         """Standard errors downwards and upwards of the excess: the interval of skewed differences is not symmetric."""
         quantile = _quantile((1 + LEVEL) / 2, self.freedom)
-        down, up = ((max(w, 1e-300)) / quantile for w in (self.value - self.low, self.high - self.value))
+        down, up = (max(width, 1e-300) / quantile for width in (self.value - self.low, self.high - self.value))
         return (down, up) if self.sign > 0 else (up, down)
 
     @property
@@ -91,9 +91,7 @@ class Comparison:
         """One-sided p value of 'the quantity does not lie below its bound'."""
         if self.low is None or self.tied:
             return 1.0
-        if self.exact:
-            return 1.0 - self.p_holds
-        return _above(-self.excess / self.errors[1], self.freedom)
+        return 1.0 - self.p_holds if self.exact else _above(-self.excess / self.errors[1], self.freedom)
 
     @property
     def inside(self) -> bool:
@@ -108,9 +106,7 @@ class Comparison:
     @property
     def as_printed(self) -> bool | None:
         """Whether the 95 % interval holds the printed value; None where there is none to compare."""
-        if self.printed is None or self.low is None:
-            return None
-        return self.low <= self.printed <= self.high
+        return None if None in (self.printed, self.low) else self.low <= self.printed <= self.high
 
     @property
     def holds(self) -> bool:
@@ -133,8 +129,8 @@ class Judgement:
     @property
     def deciding(self) -> Comparison:
         """The weakest where the claim holds, else the strongest against it."""
-        open_first = [c for c in self.comparisons if not (c.holds or c.inside)] or list(self.comparisons)
-        return min(open_first, key=lambda c: (c.p_against, -c.p_holds, c.excess))
+        candidates = [c for c in self.comparisons if not (c.holds or c.inside)] or self.comparisons
+        return min(candidates, key=lambda c: (c.p_against, -c.p_holds, c.excess))
 
     @property
     def tied(self) -> bool:
@@ -143,15 +139,7 @@ class Judgement:
 
 
 def judge(comparisons: Sequence[Comparison], alpha: float = AGAINST_ALPHA) -> Judgement:
-    """The verdict over all needed comparisons.
-
-    Args:
-        comparisons: at least one.
-        alpha: for the contradiction of the whole claim.
-
-    >>> judge([Comparison("a", "b", "iic", 1.0, 0.5, 1.5, 100)]).word
-    'holds'
-    """
+    """The verdict over all needed comparisons; ``alpha`` is for the contradiction of the whole claim."""
     return Judgement(_word(comparisons, alpha), tuple(comparisons))
 
 
@@ -161,48 +149,30 @@ def judge_cells(comparisons: Sequence[Comparison]) -> Judgement:
     Holds where more than half of the cells hold; contradicted where so many are contradicted (Bonferroni over the cells
     that could still be lost, so 5 % for the claim) that no majority is left.
     """
-    cells: dict[str, list[Comparison]] = {}
-    for comparison in comparisons:
-        cells.setdefault(comparison.cell, []).append(comparison)
+    cells = [[c for c in comparisons if c.cell == cell] for cell in dict.fromkeys(c.cell for c in comparisons)]
     lost = -(-len(cells) // 2)  # so many lost cells leave no majority
-    words = [_word(c, AGAINST_ALPHA) for c in cells.values()]
-    against = sum(_word(c, AGAINST_ALPHA / (len(cells) - lost + 1)) == AGAINST for c in cells.values())
-    if words.count(HOLDS) > len(cells) / 2:
-        word = HOLDS
-    elif words.count(HOLDS) + words.count(SAME) > len(cells) / 2:
-        word = SAME
-    else:
-        word = AGAINST if against >= lost else OPEN
+    words = [_word(cell, AGAINST_ALPHA) for cell in cells]
+    against = sum(_word(cell, AGAINST_ALPHA / (len(cells) - lost + 1)) == AGAINST for cell in cells)
+    word = AGAINST if against >= lost else OPEN
+    if words.count(HOLDS) + words.count(SAME) > len(cells) / 2:
+        word = HOLDS if words.count(HOLDS) > len(cells) / 2 else SAME
     return Judgement(word, tuple(comparisons))
 
 
 def power(
     comparisons: Sequence[Comparison], correlation: np.ndarray, n: int | None = None, cells: bool = False
 ) -> float | None:
-    """Probability that the claim holds if the printed values are true, at the N of the comparisons or at another.
+    """Probability that the claim holds if the printed values are true; None where no comparison has a printed value.
 
-    The standardised comparisons are drawn from a normal distribution with their correlation.
-
-    Args:
-        comparisons: those without a printed value or an interval are left out.
-        correlation: of all of them, ``[C, C]``.
-        n: images of another experiment, such as the paper's own; None takes those of each comparison.
-        cells: ask for more than half of the cells, as :func:`judge_cells` does, and not for all comparisons.
-
-    Returns:
-        None where no comparison has a printed value.
+    The standardised comparisons are drawn from a normal distribution with their ``correlation`` [C, C], at ``n`` images
+    where given, else at their own. ``cells`` asks for more than half of the cells, as :func:`judge_cells` does.
     """
     known = [i for i, c in enumerate(comparisons) if c.printed is not None and c.low is not None and not c.exact]
     if not known:
         return None
     chosen = [comparisons[i] for i in known]
-    shift = np.array(
-        [
-            c.sign * (c.printed - c.bound) / c.errors[0] * (1.0 if n is None else (n / c.n) ** 0.5)
-            - _quantile(1 - ALPHA, c.freedom)
-            for c in chosen
-        ]
-    )
+    effects = [c.sign * (c.printed - c.bound) / c.errors[0] * ((n or c.n) / c.n) ** 0.5 for c in chosen]
+    shift = np.array(effects) - [_quantile(1 - ALPHA, c.freedom) for c in chosen]
     values, vectors = np.linalg.eigh(correlation[np.ix_(known, known)])
     root = vectors * np.sqrt(np.clip(values, 0, None))  # rounded variances may leave it slightly indefinite
     drawn = np.random.default_rng(0).standard_normal((_DRAWS, len(known))) @ root.T
@@ -219,11 +189,11 @@ def _word(comparisons: Sequence[Comparison], alpha: float) -> str:
         return HOLDS
     if all(c.holds or c.inside for c in comparisons):
         return SAME
-    # Holm's first step: the others follow from it
-    open_ones = [c for c in comparisons if not c.inside]
-    caution = [1.0 if c.exact or c.freedom < inf else min(1.0, c.n / MANY) for c in open_ones]  # of few images
-    below = any(c.p_against * len(comparisons) <= alpha * s for c, s in zip(open_ones, caution, strict=True))
-    return AGAINST if below else OPEN
+    for c in comparisons:  # Holm's first step: the others follow from it
+        caution = 1.0 if c.exact or c.freedom < inf else min(1.0, c.n / MANY)  # of few images
+        if not c.inside and c.p_against * len(comparisons) <= alpha * caution:
+            return AGAINST
+    return OPEN
 
 
 def _above(z: float, freedom: float) -> float:

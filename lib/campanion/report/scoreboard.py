@@ -18,7 +18,7 @@ from campanion.report.verdicts import BY_EYE, GROUPS, NOT_RUN, OWN, Answer, Verd
 from campanion.results import load_results
 
 SIGNS = {HOLDS: "✓", AGAINST: "✗", SAME: "≈", OPEN: "?", NOT_RUN: ""}
-_OWN_WORDS = ("reproduced", "not reproduced", SAME, OPEN, NOT_RUN)
+OWN_WORDS = ("reproduced", "not reproduced", SAME, OPEN, NOT_RUN)
 _ELSEWHERE = ("carries over", "does not carry over")
 COLUMNS = ("claim", "paper", "place", "sentence", "own", "elsewhere", "notebook", "group", "model", "data", "answer",
            "holds", "decided_by", "printed", "measured", "as_printed", "n", "power", "bound_from")  # fmt: skip
@@ -42,22 +42,14 @@ def _committed(_stamp: tuple, notebook: str | None) -> tuple[Verdict, ...]:
 
 
 def frame(found: Iterable[Verdict] | None = None) -> pd.DataFrame:
-    """One row per claim and network that answers it; a claim that none answers has one row.
-
-    Args:
-        found: verdicts; None takes those of the committed results.
-
-    >>> frame().groupby("own").claim.nunique()
-    """
-    rows = [row for v in (committed() if found is None else found) for row in _rows(v)]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    """One row per claim and network that answers it, by default of the committed results; a claim that none answers
+    has one row."""
+    found = committed() if found is None else found
+    return pd.DataFrame([row for v in found for row in _rows(v)], columns=list(COLUMNS))
 
 
 def of_notebook(key: str) -> View:
-    """The claims that a notebook is about, with their answers from the committed results.
-
-    >>> of_notebook("21_fd_table1_faithfulness")
-    """
+    """The claims that a notebook is about, with their answers from the committed results."""
     return View(committed(key))
 
 
@@ -75,20 +67,18 @@ def sentence(verdict: Verdict) -> str:
 
 def counts(found: Sequence[Verdict]) -> list[tuple[str, ...]]:
     """How many claims of each paper have each word: a row of heads, one per paper, and the sum."""
-    heads = ("", "claims", *_OWN_WORDS[:4], "not run there", *_ELSEWHERE, "shown only")
-    papers = {title.partition(":")[0]: [v for v in found if v.claim.paper == paper] for paper, title in PAPERS.items()}
-    lines = []
-    for name, each in {**papers, "all": found}.items():
-        own, others = Counter(v.word for v in each), Counter(map(elsewhere, each))
-        numbers = [len(each), *(own[w] for w in _OWN_WORDS), *(others[w] for w in _ELSEWHERE), own[BY_EYE]]
+    lines = [("", "claims", *OWN_WORDS[:4], "not run there", *_ELSEWHERE, "shown only")]
+    papers = {_paper(paper): [v for v in found if v.claim.paper == paper] for paper in PAPERS}
+    for name, part in {**papers, "all": found}.items():
+        own, others = Counter(v.word for v in part), Counter(map(elsewhere, part))
+        numbers = [len(part), *(own[w] for w in OWN_WORDS), *(others[w] for w in _ELSEWHERE), own[BY_EYE]]
         lines.append((name, *(str(n) if n else "" for n in numbers)))
-    return [heads, *lines]
+    return lines
 
 
 def elsewhere(verdict: Verdict) -> str:
     """One word for all other networks; linear ones, where methods nearly coincide, speak only where they are alone."""
-    heard = [g.word for k, g in verdict.groups.items() if k != OWN and g.judgement is not None]
-    return heard[0] if heard else NOT_RUN
+    return next((g.word for k, g in verdict.groups.items() if k != OWN and g.judgement is not None), NOT_RUN)
 
 
 def plain(found: Sequence[Verdict]) -> str:
@@ -101,7 +91,7 @@ def plain(found: Sequence[Verdict]) -> str:
     for v in found:
         if v.answers:
             others = [f"{GROUPS[k]}: {g.word}" for k, g in v.groups.items() if k != OWN and g.judgement]
-            lines.append(f"  {v.claim.place.split(';')[-1].strip()}: {v.claim.sentence} {'; '.join([v.word, *others])}")
+            lines.append(f"  {_place(v)}: {v.claim.sentence} {'; '.join([v.word, *others])}")
     return "\n".join(lines)
 
 
@@ -130,17 +120,13 @@ def table(found: Sequence[Verdict]) -> str:
     return f"<table>{_CAPTION}{_header(_HEADS)}{''.join(body)}</table>"
 
 
-def site_table(found: Sequence[Verdict], notebooks: str = "notebooks") -> str:
-    """The same as one row per claim and network, to be sorted and filtered on the site.
-
-    Args:
-        found: the verdicts.
-        notebooks: folder of the notebooks' pages, for links to ``notebooks/KEY.html``.
-    """
+def site_table(found: Sequence[Verdict]) -> str:
+    """The same as one row per claim and network, to be sorted and filtered on the site, with links to the pages of the
+    notebooks, ``notebooks/KEY.html``."""
     body = []
     for v in found:
-        where = f"{PAPERS[v.claim.paper].partition(':')[0]}, {_place(v)}"
-        link = f'<a href="{notebooks}/{v.claim.notebook}.html">{escape(where)}</a>'
+        where = f"{_paper(v.claim.paper)}, {_place(v)}"
+        link = f'<a href="notebooks/{v.claim.notebook}.html">{escape(where)}</a>'
         for cells in [_cells(a) for a in v.answers] or [("", v.word if v.word == BY_EYE else NOT_RUN, *[""] * 6)]:
             network, answer, decided, printed, ours, inside, n, chance = cells
             ours_bound = " (The bound is ours.)" if v.claim.bound_from == "ours" else ""
@@ -158,9 +144,9 @@ def _rows(verdict: Verdict) -> list[tuple]:
     rows = []
     for a in verdict.answers:
         d = a.judgement.deciding
-        told = (words.asked(d), words.printed(d), words.measured(d), d.as_printed, d.n, a.power)
+        numbers = (words.asked(d), words.printed(d), words.measured(d), d.as_printed, d.n, a.power)
         holds = f"{a.judgement.holding} of {len(a.judgement.comparisons)}"
-        rows.append((*head, a.group, a.model, a.data, a.judgement.word, holds, *told, c.bound_from))
+        rows.append((*head, a.group, a.model, a.data, a.judgement.word, holds, *numbers, c.bound_from))
     return rows
 
 
@@ -170,29 +156,30 @@ def _cells(answer: Answer) -> tuple[str, ...]:
     own = " (the paper's own)" if answer.group == OWN else ""
     same = "; these coincide here" if d.tied else ""
     inside = {True: "yes", False: "no", None: ""}[d.as_printed]
-    found = (f"{SIGNS[j.word]} {j.word}{counted}", words.asked(d) + same, words.printed(d), words.measured(d))
-    return (networks.where(answer.model, answer.data) + own, *found, inside, f"{d.n:,}", words.chance(answer.power))
+    decided = (f"{SIGNS[j.word]} {j.word}{counted}", words.asked(d) + same, words.printed(d), words.measured(d))
+    return (networks.where(answer.model, answer.data) + own, *decided, inside, f"{d.n:,}", words.chance(answer.power))
 
 
 def _rests_on(group: object) -> str:
     """What the word of a group rests on: its networks, N, the deciding number, the power where it cannot tell."""
     if group.judgement is None:
         return ""
-    heard = [a for a in group.answers if a.judgement is not None]
     d = group.judgement.deciding
     if group.pooled:
         low, high = group.predicted
-        names = f"mean over {d.n} networks"
-        ahead = (
-            "" if low != low else f", one more network: {words.interval((low + high) / 2, low, high).split(' ', 1)[1]}"
-        )
+        names, basis = f"mean over {d.n} networks", ""
+        if low == low:
+            basis = f", one more network: {words.interval((low + high) / 2, low, high).split(' ', 1)[1]}"
     else:
-        names = "; ".join(networks.where(a.model, a.data) for a in heard)
-        ahead = "" if d.exact else f", N = {d.n:,}"
-    told = f"{words.asked(d)} {words.measured(d)}"
+        names = "; ".join(networks.where(a.model, a.data) for a in group.answers if a.judgement is not None)
+        basis = "" if d.exact else f", N = {d.n:,}"
     power = words.chance(group.power)
     seen = f"; the printed difference would have been seen with {power}" * bool(power and group.judgement.word == OPEN)
-    return f" ({names}; {told}{ahead}{seen})"
+    return f" ({names}; {words.asked(d)} {words.measured(d)}{basis}{seen})"
+
+
+def _paper(paper: str) -> str:
+    return PAPERS[paper].partition(":")[0]
 
 
 def _place(verdict: Verdict) -> str:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from campanion.report import networks, words
-from campanion.report.figures import PALETTE, STYLE
+from campanion.report.figures import PALETTE, bars, name_rows, styled
 from campanion.report.papers import PAPERS
 from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME, Judgement
 from campanion.report.scoreboard import SIGNS
@@ -29,17 +28,13 @@ _OWN_CELL, _ACROSS_CELL = ("own", ""), ("across", "")
 _ROW, _CELL, _LABEL = 0.4, 0.64, 4.4  # inches: height of a claim, width of a network, width of the sentences
 
 
+@styled
 def strip(found: Sequence[Verdict], title: str = "Which claims hold, and on which networks?") -> Figure:
     """A row per claim, a cell per network: first the paper's own setting, then networks grouped by their heads.
 
     Colour and sign say the answer, the number how many comparisons hold or, where one cannot tell, the power: the
-    chance that the printed differences would have been seen at this N. Claims without any answer are left out.
-
-    Args:
-        found: verdicts, of one paper or several; each paper has a panel.
-
-    Raises:
-        ValueError: no claim has an answer.
+    chance that the printed differences would have been seen at this N. Each paper has a panel, without the claims that
+    have no answer; ValueError where none has one.
     """
     panels = [(p, [v for v in found if v.claim.paper == p and v.answers]) for p in PAPERS]
     panels = [(p, rows) for p, rows in panels if rows]
@@ -48,53 +43,46 @@ def strip(found: Sequence[Verdict], title: str = "Which claims hold, and on whic
     columns = [_columns(rows) for _, rows in panels]
     width = _LABEL + _CELL * max(map(len, columns))
     heights = [_ROW * len(rows) + 1.55 for _, rows in panels]
-    with mpl.rc_context(STYLE):
-        fig, axes = plt.subplots(len(panels), 1, figsize=(width, sum(heights) + 0.5), height_ratios=heights,
-                                 squeeze=False)  # fmt: skip
-        for ax, (paper, rows), names in zip(axes[:, 0], panels, columns, strict=True):
-            _panel(ax, rows, names, max(map(len, columns)))
-            ax.set_title(
-                f"{PAPERS[paper].partition(':')[0]}: {words.counted(len(rows), 'claim')}",
-                loc="left",
-                fontsize=10,
-                pad=68,
-            )
-        more = {HOLDS: " (2/5: of so many comparisons)", OPEN: " (9 %: the power)"}
-        handles = [Patch(color=COLOURS[w], label=f"{SIGNS[w]} {w}{more.get(w, '')}") for w in _ORDER]
-        fig.legend(handles=handles, loc="outside lower center", ncols=4 if width > 10 else 2, fontsize=9)
-        fig.suptitle(title, fontsize=12)
+    size = (width, sum(heights) + 0.5)
+    fig, axes = plt.subplots(len(panels), 1, figsize=size, height_ratios=heights, squeeze=False)
+    for ax, (paper, rows), names in zip(axes[:, 0], panels, columns, strict=True):
+        _panel(ax, rows, names, max(map(len, columns)))
+        ax.set_title(
+            f"{PAPERS[paper].partition(':')[0]}: {words.counted(len(rows), 'claim')}",
+            loc="left",
+            fontsize=10,
+            pad=68,
+        )
+    more = {HOLDS: " (2/5: of so many comparisons)", OPEN: " (9 %: the power)"}
+    handles = [Patch(color=COLOURS[w], label=f"{SIGNS[w]} {w}{more.get(w, '')}") for w in _ORDER]
+    fig.legend(handles=handles, loc="outside lower center", ncols=4 if width > 10 else 2, fontsize=9)
+    fig.suptitle(title, fontsize=12)
     return fig
 
 
-def forest(found: Sequence[Verdict], width: float = 7.16) -> Figure:
+@styled
+def forest(found: Sequence[Verdict]) -> Figure:
     """The deciding number of every network, claim by claim: towards the claim is to the right.
 
     A filled mark with its 95 % interval is ours, a ring the paper's printed value, the line the bound that the claim
-    needs (0 for a difference), the shaded band the margin within which a difference does not matter.
-
-    Args:
-        found: verdicts, such as those of one table.
-        width: of the figure in inches.
-
-    Raises:
-        ValueError: no claim has an answer with an interval.
+    needs (0 for a difference), the shaded band the margin within which a difference does not matter. ValueError where
+    no claim has an answer with an interval.
     """
     rows = [(v, [a for a in v.answers if a.judgement.deciding.low is not None]) for v in found]
     rows = [(v, a) for v, a in rows if a]
     if not rows:
         raise ValueError("No claim has an answer with an interval in these results: there is nothing to draw.")
     heights = [0.3 * len(a) + 0.75 for _, a in rows]
-    with mpl.rc_context(STYLE):
-        fig, axes = plt.subplots(len(rows), 1, figsize=(width, sum(heights) + 0.3), height_ratios=heights,
-                                 squeeze=False)  # fmt: skip
-        for ax, (v, answers) in zip(axes[:, 0], rows, strict=True):
-            _forest(ax, v, answers)
-        marks = [
-            mpl.lines.Line2D([], [], color="black", marker="o", lw=1, ms=4, label="ours, 95 % interval"),
-            mpl.lines.Line2D([], [], color="black", marker="o", mfc="none", ls="", ms=8, label="printed in the paper"),
-            Patch(color="0.9", label="margin: a difference that does not matter"),
-        ]
-        fig.legend(handles=marks, loc="outside lower center", ncols=3, fontsize=7)
+    size = (7.16, sum(heights) + 0.3)
+    fig, axes = plt.subplots(len(rows), 1, figsize=size, height_ratios=heights, squeeze=False)
+    for ax, (v, answers) in zip(axes[:, 0], rows, strict=True):
+        _forest(ax, v, answers)
+    marks = [
+        mpl.lines.Line2D([], [], color="black", marker="o", lw=1, ms=4, label="ours, 95 % interval"),
+        mpl.lines.Line2D([], [], color="black", marker="o", mfc="none", ls="", ms=8, label="printed in the paper"),
+        Patch(color="0.9", label="margin: a difference that does not matter"),
+    ]
+    fig.legend(handles=marks, loc="outside lower center", ncols=3, fontsize=7)
     return fig
 
 
@@ -118,21 +106,19 @@ def _cells(verdict: Verdict) -> dict[tuple[str, str], tuple[Judgement, float | N
 
 
 def _panel(ax: Axes, found: Sequence[Verdict], columns: list[tuple[str, str, str]], most: int) -> None:
-    colours, texts = np.full((len(found), len(columns)), np.nan), np.full((len(found), len(columns)), "", object)
+    words_shown = np.full((len(found), len(columns)), np.nan)  # places in COLOURS
     for i, v in enumerate(found):
         cells = _cells(v)
         for j, (_, *key) in enumerate(columns):
             if tuple(key) in cells:
                 judgement, power = cells[tuple(key)]
-                colours[i, j], texts[i, j] = _ORDER.index(judgement.word), _text(judgement, power)
-    shown = pd.DataFrame(colours)
-    palette = mpl.colors.ListedColormap(list(COLOURS.values()))
-    empty = mpl.colors.ListedColormap(["0.96"])
-    ax.pcolormesh(np.zeros_like(colours), cmap=empty, edgecolors="white", lw=1.5)  # not run
-    sns.heatmap(shown, ax=ax, cmap=palette, vmin=-0.5, vmax=3.5, cbar=False, linewidths=1.5, linecolor="white")
-    for (i, j), text in np.ndenumerate(texts):
-        dark = not np.isnan(colours[i, j]) and _ORDER[int(colours[i, j])] in _LIGHT
-        ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=8, color="black" if dark else "white")
+                words_shown[i, j] = _ORDER.index(judgement.word)
+                look = {"ha": "center", "va": "center", "color": "black" if judgement.word in _LIGHT else "white"}
+                ax.text(j + 0.5, i + 0.5, _text(judgement, power), fontsize=8, **look)
+    palette, empty = (mpl.colors.ListedColormap(names) for names in (list(COLOURS.values()), ["0.96"]))
+    ax.pcolormesh(np.zeros_like(words_shown), cmap=empty, edgecolors="white", lw=1.5)  # not run
+    look = {"cbar": False, "linewidths": 1.5, "linecolor": "white"}
+    sns.heatmap(words_shown, ax=ax, cmap=palette, vmin=-0.5, vmax=3.5, **look)
     labels = [textwrap.fill(v.claim.sentence, 66, break_on_hyphens=False) for v in found]
     ax.set_yticks(np.arange(len(found)) + 0.5, labels, rotation=0, fontsize=8.2)
     for label in ax.get_yticklabels():
@@ -159,40 +145,31 @@ def _text(judgement: Judgement, power: float | None) -> str:
 
 
 def _forest(ax: Axes, verdict: Verdict, answers: Sequence[Answer]) -> None:
-    bounds: Mapping[float, None] = dict.fromkeys(a.judgement.deciding.bound for a in answers)
-    for bound in bounds:
+    deciding, judged = [a.judgement.deciding for a in answers], [a.judgement.word for a in answers]
+    for bound in dict.fromkeys(d.bound for d in deciding):
         ax.axvline(bound, color="black", lw=0.8)
-    margins = {a.judgement.deciding.margin for a in answers} - {None}
+    margins = {d.margin for d in deciding} - {None}
     if len(margins) == 1:
-        (margin,) = margins
-        ax.axvspan(-margin, margin, color="0.9", zorder=0)
-    for i, a in enumerate(answers):
-        d = a.judgement.deciding
-        colour = COLOURS[a.judgement.word] if a.judgement.word != OPEN else "0.45"
-        ax.errorbar(
-            d.value, i, xerr=[[d.value - d.low], [d.high - d.value]], fmt="o", ms=4, lw=1, capsize=2, color=colour
-        )
+        ax.axvspan(-max(margins), max(margins), color="0.9", zorder=0)
+    names = []
+    for i, (a, d, word) in enumerate(zip(answers, deciding, judged, strict=True)):
+        look = {"fmt": "o", "ms": 4, "lw": 1, "capsize": 2, "color": COLOURS[word] if word != OPEN else "0.45"}
+        ax.errorbar(d.value, i, xerr=bars([d.value], [d.low], [d.high]), **look)
         if d.printed is not None:
             ax.plot(d.printed, i, "o", mfc="none", ms=8, color="black", mew=0.8)
-    labels = [
-        f"{SIGNS[a.judgement.word]} {_where(verdict, a)} (N = {a.judgement.deciding.n:,})\n"
-        + words.asked(a.judgement.deciding).partition(": ")[2]
-        for a in answers
-    ]
-    ax.set_yticks(range(len(answers)), labels, fontsize=5.8)
-    ax.set_ylim(len(answers) - 0.5, -0.5)
+        names.append(f"{SIGNS[word]} {_where(verdict, a)} (N = {d.n:,})\n{words.asked(d).partition(': ')[2]}")
+    name_rows(ax, names, fontsize=5.8)
     ax.tick_params(axis="x", labelsize=6.5)
-    times = all(" / " in a.judgement.deciding.method for a in answers)  # of two methods: from 1 to many thousands
+    times = all(" / " in d.method for d in deciding)  # of two methods: from 1 to many thousands
     if times:
         ax.set_xscale("log")
     else:
         ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
         ax.ticklabel_format(axis="x", useOffset=False)
-    titles = dict.fromkeys(TITLES[a.judgement.deciding.metric] for a in answers)
-    metrics = "Seconds of the slower over seconds of the faster" if times else ", ".join(titles)
-    ax.set_title(
-        f"{textwrap.fill(verdict.claim.sentence, 66, break_on_hyphens=False)}\n{metrics}", fontsize=6.5, loc="left"
-    )
+    titles = ", ".join(dict.fromkeys(TITLES[d.metric] for d in deciding))
+    metrics = "Seconds of the slower over seconds of the faster" if times else titles
+    sentence = textwrap.fill(verdict.claim.sentence, 66, break_on_hyphens=False)
+    ax.set_title(f"{sentence}\n{metrics}", fontsize=6.5, loc="left")
 
 
 def _where(verdict: Verdict, answer: Answer) -> str:

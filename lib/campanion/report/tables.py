@@ -17,26 +17,17 @@ def beside(
     paper: str, table: str, run: Mapping, stands: Mapping[str, str] | None = None
 ) -> tuple[pd.DataFrame, list[str]]:
     """A printed table's numbers and a run's means of them: one row per printed number, then our methods that the table
-    does not print.
+    does not print; and sentences on the data set beside it and on misprints.
 
-    Args:
-        paper, table: as for :func:`campanion.report.papers.published`.
-        run: of a result. On data that the table does not have it stands beside the first data set that it has.
-        stands: which of our networks stands for which printed one: ``{"resnet110": "resnet20"}``.
-
-    Returns:
-        ``label, method, metric, paper`` (as printed), ``ours, low, high, n`` (missing where the run has no such row),
-        and sentences on the data set beside it and on misprints.
+    A run on data that the table does not have stands beside the first data set that it has. ``stands``: which of our
+    networks stands for which printed one, ``{"resnet110": "resnet20"}``.
 
     Raises:
         ValueError: the table prints several networks and the run's stands for none of them.
-
-    >>> frame, notes = beside("fd", "table1", load_result("21_fd_table1_faithfulness")["runs"][0])
     """
     printed = published(paper, table)
     printed = printed[printed["metric"].isin(DIRECTION)]
-    there = list(dict.fromkeys(printed["data"]))
-    data = paper_data(run["data"]) if paper_data(run["data"]) in there else there[0]
+    data = paper_data(run["data"]) if paper_data(run["data"]) in set(printed["data"]) else printed["data"].iloc[0]
     printed = printed[printed["data"] == data]
     if printed["model"].nunique() > 1:
         names = printed["model"].replace(dict(stands or {}))

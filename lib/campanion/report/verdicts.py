@@ -7,7 +7,7 @@ for networks with hidden layers after the explained layer apart from linear and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy import stats
 
 from campanion.report import networks
 from campanion.report.claims import Claim, Fit, load_claims
-from campanion.report.evidence import NotThere, Run, comparisons, correlation
+from campanion.report.evidence import NotThere, Run, comparisons, correlation, full_runs
 from campanion.report.papers import paper_data
 from campanion.report.rule import AGAINST, HOLDS, LEVEL, Comparison, Judgement, judge, judge_cells, power
 from campanion.results.statistics import LEAST, random_effects
@@ -90,16 +90,9 @@ class Verdict:
 
 
 def verdict(claim: Claim, results: Mapping[str, Mapping]) -> Verdict:
-    """Answer a claim from results.
+    """Answer a claim from the result files by notebook (:func:`campanion.results.load_results`).
 
     Runs of mode ``quick`` answer nothing, nor do runs on data that the claim is not about.
-
-    Args:
-        claim: from :func:`campanion.report.claims.load_claims`.
-        results: result files by notebook, from :func:`campanion.results.load_results`.
-
-    >>> verdict(find_claim("fd_table1_best_overall"), {}).word
-    'not run'
     """
     runs = runs_of(claim, results)
     answers = _across(claim, runs) if claim.kind == "across" else [_answer(claim, run) for run in runs]
@@ -114,14 +107,13 @@ def verdicts(results: Mapping[str, Mapping], notebook: str | None = None) -> lis
 
 def runs_of(claim: Claim, results: Mapping[str, Mapping]) -> list[Run]:
     """The runs that a claim is about: those of its results joined by network and data, or by data alone."""
-    found: dict[tuple[str, str], list[Mapping]] = {}
-    for source in claim.sources:
-        for run in results.get(source, {"runs": []})["runs"]:
-            own_seeds = claim.seeds is None or (run.get("extra") or {}).get("seeds") == "own"
-            if run["mode"] == "full" and claim.is_about(run["data"]) and own_seeds:
-                key = "" if claim.join == "data" else run["model"]
-                found.setdefault((key, run["data"]), []).append(run)
-    runs = [Run.of(*each) for each in found.values()]
+    joined: dict[tuple[str, str], list[Mapping]] = {}
+    for run in (run for source in claim.sources for run in full_runs(results, source)):
+        own_seeds = claim.seeds is None or (run.get("extra") or {}).get("seeds") == "own"
+        if claim.is_about(run["data"]) and own_seeds:
+            key = "" if claim.join == "data" else run["model"]
+            joined.setdefault((key, run["data"]), []).append(run)
+    runs = [Run.of(*parts) for parts in joined.values()]
     return [r for r in runs if not claim.heads or networks.head(r.model) in claim.heads]
 
 
@@ -134,8 +126,8 @@ def group_of(claim: Claim, run: Run) -> str:
     return HIDDEN if networks.head(run.model) == networks.HIDDEN else LINEAR
 
 
-def _judge(claim: Claim) -> Callable[[Sequence[Comparison]], Judgement]:
-    return judge_cells if claim.kind == "most_cells" else judge
+def _judge(claim: Claim, needed: Sequence[Comparison]) -> Judgement:
+    return judge_cells(needed) if claim.kind == "most_cells" else judge(needed)
 
 
 def _answer(claim: Claim, run: Run) -> Answer:
@@ -145,7 +137,7 @@ def _answer(claim: Claim, run: Run) -> Answer:
     except NotThere as missing:
         return Answer(run.model, run.data, group, None, f"the result has {missing}")
     chance = power(needed, correlation(claim, run, needed), cells=claim.kind == "most_cells")
-    return Answer(run.model, run.data, group, _judge(claim)(needed), power=chance)
+    return Answer(run.model, run.data, group, _judge(claim, needed), power=chance)
 
 
 def _across(claim: Claim, runs: Sequence[Run]) -> list[Answer]:
@@ -155,32 +147,32 @@ def _across(claim: Claim, runs: Sequence[Run]) -> list[Answer]:
     def fits(fit: Fit, run: Run) -> bool:
         return paper_data(run.data) in fit.data or run.data in fit.data or networks.head(run.model) in fit.heads
 
-    held = [r for r in runs if (test.method, test.metric) in r.means]
-    pairs = [(a, b) for a in held if fits(test.higher, a) for b in held if fits(test.lower, b)]
+    measured = [r for r in runs if (test.method, test.metric) in r.means]
+    pairs = [(a, b) for a in measured if fits(test.higher, a) for b in measured if fits(test.lower, b)]
     if not pairs:
         return []
-    found = []
+    differences = []
     for pair in pairs:
-        rows = {f"{networks.name(r.model)} on {networks.data(r.data)}": r.means[test.method, test.metric] for r in pair}
-        joined = Run("", "", means={(name, test.metric): row for name, row in rows.items()})
-        found.append(joined.difference(*rows, test.metric))
-    named = ", ".join(dict.fromkeys(r.model for pair in pairs for r in pair))
-    return [Answer(named, ", ".join(dict.fromkeys(r.data for p in pairs for r in p)), OTHER, judge(found))]
+        rows = {networks.where(r.model, r.data): r.means[test.method, test.metric] for r in pair}
+        both = Run("", "", means={(name, test.metric): row for name, row in rows.items()})
+        differences.append(both.difference(*rows, test.metric))
+    models, data = (", ".join(dict.fromkeys(getattr(r, key) for p in pairs for r in p)) for key in ("model", "data"))
+    return [Answer(models, data, OTHER, judge(differences))]
 
 
 def _together(claim: Claim, group: str, answers: list[Answer]) -> GroupAnswer:
     """One answer of a group: over all comparisons of its networks, or over their means where there are enough."""
-    heard = [a for a in answers if a.judgement is not None]
-    telling = [a for a in heard if not a.judgement.tied] or heard  # networks on which methods coincide have no say
+    judged = [a for a in answers if a.judgement is not None]
+    telling = [a for a in judged if not a.judgement.tied] or judged  # networks on which methods coincide have no say
     if not telling:
         return GroupAnswer(group, tuple(answers), None)
     known = {_unit(claim, a) for a in telling if all(c.low is not None for c in a.judgement.comparisons)}
     if group == OWN or len(known) < LEAST:
-        every = [c for a in telling for c in a.judgement.comparisons]
+        judgement = _judge(claim, [c for a in telling for c in a.judgement.comparisons])
         chances = [a.power for a in telling if a.power is not None]
-        return GroupAnswer(group, tuple(answers), _judge(claim)(every), power=min(chances, default=None))
+        return GroupAnswer(group, tuple(answers), judgement, power=min(chances, default=None))
     pooled, predicted = _pooled(claim, [a for a in telling if _unit(claim, a) in known])
-    judgement = _judge(claim)(pooled)
+    judgement = _judge(claim, pooled)
     return GroupAnswer(group, tuple(answers), judgement, True, predicted[pooled.index(judgement.deciding)])
 
 

@@ -19,11 +19,7 @@ _NAMES = {
 
 
 def method(name: str) -> str:
-    """A method, or a row that stands for none, as one prints it.
-
-    >>> method("xgrad_cam:lift"), method("shap_cam_100")
-    ('XGrad-CAM', 'SHAP-CAM (100 orderings)')
-    """
+    """A method, or a row that stands for none, as one prints it: ``XGrad-CAM``, ``SHAP-CAM (100 orderings)``."""
     first, _, rest = name.partition(" ")
     if rest in ("lfi_cam", "mean_features"):
         return f"{method(first)}{', map' if rest == 'lfi_cam' else ', mean of the features'}"
@@ -38,22 +34,14 @@ def counted(number: int | str, noun: str) -> str:
 
 
 def number(value: float, decimals: int, sign: bool = False) -> str:
-    """A number without a minus before zero.
-
-    >>> number(-0.00004, 3)
-    '0.000'
-    """
+    """A number without a minus before zero."""
     rounded = round(value, decimals) + 0.0
     return f"{rounded:{'+' if sign and rounded else ''}.{decimals}f}"
 
 
 def decimals(half_width: float, least: int = 0) -> int:
     """How many decimals a number deserves whose interval is so wide: one significant digit of the half-width, two if
-    the first is a 1.
-
-    >>> decimals(0.006), decimals(1.9)
-    (3, 1)
-    """
+    the first is a 1."""
     if half_width <= 0:
         return _MOST
     power = floor(log10(half_width))
@@ -61,11 +49,7 @@ def decimals(half_width: float, least: int = 0) -> int:
 
 
 def interval(value: float, low: float | None, high: float | None, metric: str = "", sign: bool = False) -> str:
-    """A number with its 95 % interval.
-
-    >>> interval(-0.01117, -0.01718, -0.005419)
-    '-0.011 [-0.017, -0.005]'
-    """
+    """A number with its 95 % interval: ``-0.011 [-0.017, -0.005]``."""
     least = 1 if "(%)" in TITLES.get(metric, "") else 3 if limits(metric)[1] == 1 else 0
     if low is None or high is None or low != low:
         return f"{number(value, max(least, 2), sign)} (no interval)"
@@ -77,10 +61,9 @@ def interval(value: float, low: float | None, high: float | None, metric: str = 
 
 def measured(c: Comparison) -> str:
     """The value of a comparison with its interval, which stays where the metric can be."""
-    if c.method.count(" / "):
-        return f"{number(c.value, 0 if c.value >= 20 else 1)} times" + (
-            "" if c.low is None else f" [{number(c.low, 0)}, {number(c.high, 0)}]"
-        )
+    if " / " in c.method:
+        ends = "" if c.low is None else f" [{number(c.low, 0)}, {number(c.high, 0)}]"
+        return f"{number(c.value, 0 if c.value >= 20 else 1)} times{ends}"
     if c.reference is not None or c.low is None:
         return interval(c.value, c.low, c.high, c.metric, sign=c.reference is not None)
     least, most = (-1.0, 1.0) if c.method.startswith("rank") else limits(c.metric)
@@ -109,11 +92,7 @@ def asked(c: Comparison) -> str:
 
 
 def chance(power: float | None) -> str:
-    """A power as text: ``31 %``, ``below 1 %``, or empty where the paper prints no difference.
-
-    >>> chance(0.004)
-    'below 1 %'
-    """
+    """A power as text: ``31 %``, ``below 1 %``, or empty where the paper prints no difference."""
     if power is None:
         return ""
     return "below 1 %" if power < 0.005 else "above 99 %" if power > 0.995 else f"{100 * power:.0f} %"
