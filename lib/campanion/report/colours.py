@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -55,8 +56,8 @@ def network(model: str, data: str = "") -> dict[str, str]:
 
 
 def method(name: str) -> str:
-    """The colour of a method, with or without options: ``xgrad_cam:lift``, ``shap_cam_100``."""
-    base = "shap_cam" if name.startswith("shap_cam") else name.partition(":")[0]
+    """The colour of a method, whatever follows its name: ``xgrad_cam:lift``, ``shap_cam_100``."""
+    base = "shap_cam" if name.startswith("shap_cam") else re.split("[:,]", name)[0]
     return METHODS.get(base, "#777777")
 
 
