@@ -52,7 +52,7 @@ def share(wildcards):
 wildcard_constraints:
     key=r"\d\d_\w+",
     cell=r"[\w.\-]+",
-    made=r"scenes_(vgg|resnet|lfi|lfi_nofin|abn)|voc_(mlp|linear)",
+    made=r"scenes_(vgg|resnet|lfi|lfi_nofin|abn)|vqa_scenes|voc_(mlp|linear)",
 
 
 rule all:
@@ -63,7 +63,10 @@ rule all:
 
 
 # The checkpoints are committed: they are asked for as `ancient`, since the files of a fresh clone have no order in time.
+# The network that answers questions starts from the trunk of a scene network.
 rule checkpoint:
+    input:
+        ancient(lambda wildcards: SCENES[1:2] if wildcards.made == "vqa_scenes" and not os.path.exists(SCENES[2]) else []),
     output:
         "data/checkpoints/{made}.safetensors",
     log:
@@ -73,20 +76,6 @@ rule checkpoint:
         "{wildcards.made}: training, log in {log}"
     shell:
         "{sys.executable:q} -m campanion train {wildcards.made} > {log:q} 2>&1"
-
-
-rule vqa_checkpoint: # it starts from a scene network's trunk
-    input:
-        ancient(lambda wildcards: [] if os.path.exists(SCENES[2]) else SCENES[1]),
-    output:
-        "data/checkpoints/vqa_scenes.safetensors",
-    log:
-        "logs/checkpoints/vqa_scenes.txt",
-    threads: lambda wildcards: os.cpu_count() or 1
-    message:
-        "vqa_scenes: training, log in {log}"
-    shell:
-        "{sys.executable:q} -m campanion train vqa_scenes > {log:q} 2>&1"
 
 
 # One training run of LFI-CAM's grid: it goes on where it was stopped. Several share the machine's cores, or one GPU.

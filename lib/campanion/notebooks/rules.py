@@ -86,16 +86,14 @@ def _contents(notebook) -> Iterator[str]:
     for number, cell in enumerate(notebook.cells, start=1):
         outputs = cell.get("outputs", [])
         text = "\n".join([cell.source, *map(_text, outputs)])
-        if _ABSOLUTE.search(text) or str(paths.root()) in text:
-            yield f"cell {number} holds an absolute path"
-        if cell.cell_type == "code" and _INSTALL.search(cell.source):
-            yield f"cell {number} installs packages; requirements.txt does that"
-        if any(out.output_type == "error" for out in outputs):
-            yield f"cell {number} stores an error"
-        if any(out.get("name") == "stderr" for out in outputs):
-            yield f"cell {number} stores a warning or other text of stderr"
-        if any(_BAR.search(_text(out)) for out in outputs):
-            yield f"cell {number} stores a progress bar"
+        faults = {
+            "holds an absolute path": _ABSOLUTE.search(text) or str(paths.root()) in text,
+            "installs packages; requirements.txt does that": cell.cell_type == "code" and _INSTALL.search(cell.source),
+            "stores an error": any(out.output_type == "error" for out in outputs),
+            "stores a warning or other text of stderr": any(out.get("name") == "stderr" for out in outputs),
+            "stores a progress bar": any(_BAR.search(_text(out)) for out in outputs),
+        }
+        yield from (f"cell {number} {fault}" for fault, is_so in faults.items() if is_so)
 
 
 def _text(output) -> str:
