@@ -17,7 +17,7 @@ import pytest
 from campanion import METHODS
 from campanion.notebooks import keys
 from campanion.report.scoreboard import committed, frame
-from campanion.report.sentences import answer, found
+from campanion.report.sentences import answer, summaries
 from campanion.results import load_results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,7 +131,7 @@ def test_the_front_page_shows_every_notebook_with_its_answer_and_leads_to_the_ma
         assert all((site / image["src"]).is_file() for image in card.select("img"))
     assert len(page.select(".cards.notebooks img")) > 25
     told = [card.get_text() for card in page.select(".cards.found .card")]
-    assert told == [name + text.replace("*", "") for name, text in found(results).items()]
+    assert told == [name + text.replace("*", "") for name, text in summaries(results).items()]
     assert page.select_one("a[href='maps.html']")
     assert "VGG16 of VOC" in (site / "maps.html").read_text("utf-8")
 

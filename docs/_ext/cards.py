@@ -10,7 +10,7 @@ from pathlib import Path
 
 from campanion import paths
 from campanion.notebooks import find, keys
-from campanion.report.sentences import answer, found
+from campanion.report.sentences import answer, summaries
 from campanion.results import load_results
 from docutils import nodes
 from PIL import Image
@@ -48,7 +48,7 @@ def _notebooks(results: Mapping[str, Mapping]) -> Iterator[str]:
 
 
 def _found(results: Mapping[str, Mapping]) -> Iterator[str]:
-    for paper, text in found(results).items():
+    for paper, text in summaries(results).items():
         said = re.sub("[*](.+?)[*]", r"<i>\1</i>", escape(text))
         yield f'<div class="card"><b>{paper}</b><span>{said}</span></div>'
 

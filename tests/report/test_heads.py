@@ -13,10 +13,11 @@ from campanion import paths
 from campanion.__main__ import campanion
 from campanion.notebooks import find, keys
 from campanion.report import heads
-from campanion.report.answers import WORDS, joined, run_name, said, span
+from campanion.report.answers import WORDS, claim_answer, joined, run_name, span
 from campanion.report.claims import find_claim
-from campanion.report.scoreboard import committed
+from campanion.report.scoreboard import committed, elsewhere
 from campanion.report.sentences import answer
+from campanion.report.words import counted
 from campanion.results.store import load_results
 from campanion.training.grid import cells
 
@@ -39,24 +40,26 @@ def against(*pairs):
 
 
 def test_the_answer_has_the_words_of_the_verdict():
-    assert said(BEST, result(*against())) == (
+    assert claim_answer(BEST, result(*against())) == (
         "Yes on ResNet-18 + hidden layers (VOC2007). VGG16 on ImageNet, the paper's own setting, was not run."
     )
     behind = ("layer_cam", -0.0123, -0.02, -0.005)
-    text = said(BEST, result(*against(behind, ("grad_cam", 0.01, -0.01, 0.03))))
+    text = claim_answer(BEST, result(*against(behind, ("grad_cam", 0.01, -0.01, 0.03))))
     assert text.startswith("No on ResNet-18 + hidden layers (VOC2007): Layer-CAM is better by 0.012.")
-    text = said(BEST, result(*against(("grad_cam", 0.01, -0.01, 0.03)), models=["vgg16"], data="imagenet-val"))
+    text = claim_answer(BEST, result(*against(("grad_cam", 0.01, -0.01, 0.03)), models=["vgg16"], data="imagenet-val"))
     assert text == "Cannot tell on VGG16 (ImageNet): 6 of 7 comparisons hold."
     same = against(*[(m, 0.0, -0.001, 0.001) for m in find_claim(BEST).test[0].others])
-    assert said(BEST, result(*same)).startswith("No difference to speak of on ResNet-18 + hidden layers (VOC2007).")
-    assert said(BEST, {}) == "Not run. VGG16 on ImageNet, the paper's own setting, was not run."
-    both = said(BEST, result(*against(behind), models=["voc_mlp", "resnet18"]))
+    assert claim_answer(BEST, result(*same)).startswith(
+        "No difference to speak of on ResNet-18 + hidden layers (VOC2007)."
+    )
+    assert claim_answer(BEST, {}) == "Not run. VGG16 on ImageNet, the paper's own setting, was not run."
+    both = claim_answer(BEST, result(*against(behind), models=["voc_mlp", "resnet18"]))
     assert both.startswith("No on ResNet-18 + hidden layers (VOC2007) and ResNet-18 (VOC2007): Layer-CAM is better by")
 
 
 @pytest.mark.parametrize("verdict", committed(), ids=lambda v: v.claim.id)
 def test_the_answer_of_every_claim_agrees_with_its_board(verdict):
-    text = said(verdict.claim.id, load_results(paths.root() / "data" / "results"))
+    text = claim_answer(verdict.claim.id, load_results(paths.root() / "data" / "results"))
     for one in verdict.answers:
         sentence = next(part for part in text.split(". ") if run_name(one.model, one.data) in part)
         assert sentence.startswith(WORDS[one.word])
@@ -136,3 +139,12 @@ def test_a_run_ends_with_what_was_found_in_few_lines():
     assert len(lines) < 27  # with what the workflow itself prints, below 30
     assert max(map(len, lines)) <= 120
     assert all(f"  {paper}: " in heads.closing() for paper in ("LIFT-CAM", "FD-CAM", "LFI-CAM"))
+
+
+def test_one_thing_is_singular():
+    assert [counted(n, "claim") for n in (0, 1, "1", 10)] == ["0 claims", "1 claim", "1 claim", "10 claims"]
+    carried = [v for v in committed() if elsewhere(v) == "carries over"]
+    assert "Other networks: 1 carries over." in heads._tally(carried[:1])
+    assert "Other networks: 2 carry over." in heads._tally(carried[:2])
+    readme = (paths.root() / "README.md").read_text(encoding="utf-8")
+    assert not re.search(r"\b1 (carry over|do not|claims|orderings)\b", readme)

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from campanion.report import comparisons, method_figures
+from campanion.report import colours, comparisons, method_figures
 from campanion.report.grid_figures import thresholds_figure
 from campanion.report.papers import published
 from campanion.results import load_result
@@ -72,6 +72,30 @@ def test_the_bias_is_drawn_for_every_network_and_rule():
     assert ticks[:2] == ["0", "0.1"]
     assert ticks[-1] == "Grad-CAM"
     assert len(fig.axes[0].containers) == 2 * len(runs)
+
+
+def test_a_network_has_one_colour_and_mark_in_every_figure():
+    runs = load_result("24_fd_bias")["runs"]
+    figures = [comparisons.bias_figure(order, {"ad": "drop"}) for order in (runs, runs[::-1])]
+    figures += [comparisons.means_figure(order, {"ad": "drop"}, ["b=0.5"]) for order in (runs, runs[1:])]
+    looks = {}
+    for fig in figures:
+        for mark in fig.legends[0].legend_handles:
+            name = mark.get_label().split(",")[0]
+            looks.setdefault(name, set()).add((mark.get_color(), mark.get_marker()))
+    assert len(looks) == len(runs)
+    assert all(len(look) == 1 for look in looks.values())
+    assert len(set.union(*looks.values())) == len(runs), "two networks look alike"
+
+
+def test_forms_of_a_method_share_its_colour_and_not_its_line():
+    looks = colours.lines(["xgrad_cam", "xgrad_cam:lift", "shap_cam_10", "fd_cam"])
+    plain, form = looks["xgrad_cam"], looks["xgrad_cam:lift"]
+    assert plain["color"] == form["color"]
+    assert plain["ls"] != form["ls"]
+    assert looks["shap_cam_10"]["color"] == colours.METHODS["shap_cam"]
+    for palette in (colours.METHODS, colours.ATTENTION, colours.NETWORKS):
+        assert len(set(palette.values())) == len(palette)
 
 
 def test_classes_and_spreads_have_a_panel_per_run(runs):

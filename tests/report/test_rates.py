@@ -33,7 +33,7 @@ def test_what_is_printed_is_held_where_the_power_says_so_and_its_opposite_is_con
     run = next(r for r in simulated.runs_of(find_claim(of.claim), simulated._results()) if r.model == "resnet18")
     claim = find_claim(of.claim)
     needed = comparisons(claim, run)
-    said = 100 * simulated.power(needed, simulated.correlation(claim, run, needed))
+    said = 100 * simulated.power(needed, simulated.correlation(run, needed))
     seen = simulated.rates(of, 1.0, 500, DRAWS)[HOLDS]
     assert seen == pytest.approx(said, abs=8)
     assert simulated.rates(of, -1.0, 500, DRAWS)[AGAINST] == 100

@@ -132,10 +132,10 @@ def test_the_correlation_of_comparisons_comes_from_the_variances_of_all_pairs():
         differences.append({"method": m, "reference": o, "metric": "overall", "mean": d.mean(), "low": d.mean() - half,
                             "high": d.mean() + half, "n": len(d)})  # fmt: skip
     r = Run.of({**run(), "differences": differences})
-    matrix = correlation(CLAIM, r, comparisons(CLAIM, r))
+    matrix = correlation(r, comparisons(CLAIM, r))
     assert matrix[0, 1] == pytest.approx(np.corrcoef(a - b, a - c)[0, 1], abs=1e-6)
     r = Run.of({**run(), "differences": differences[:2]})
-    assert correlation(CLAIM, r, comparisons(CLAIM, r))[0, 1] == 0.5
+    assert correlation(r, comparisons(CLAIM, r))[0, 1] == 0.5
 
 
 def test_the_power_stands_beside_what_one_cannot_tell():

@@ -32,12 +32,8 @@ SHOWN = 900  # pixels of the longer side of the copy that is drawn
 
 @dataclass(frozen=True)
 class Answer:
-    """What one method says of one class.
-
-    Attributes:
-        map: [H, W] in 0..1 at the network's input size; zeros where the method found nothing (``degenerate``).
-        weights: [K] of the channels; None for methods that have none.
-        seconds: wall time, without the shared forward pass.
+    """What one method says of one class: ``map`` [H, W] in 0..1 at the input's size, zeros where the method found
+    nothing (``degenerate``), the channels' ``weights`` [K] if it has any, ``seconds`` without the shared forward pass.
     """
 
     method: str
@@ -167,13 +163,8 @@ def search(names: Sequence[str], chances: Tensor, query: str = "", limit: int = 
 
 
 def find_class(names: Sequence[str], wanted: str) -> int:
-    """Index of the class that ``wanted`` names: a number, a whole name, or a part that only one name has.
-
-    Of two classes of one name (ImageNet's cranes) it is the first.
-
-    Raises:
-        ValueError: none or several fit; the sentence lists them.
-    """
+    """Index of the class that ``wanted`` names: a number, a whole name, the first of two (ImageNet's cranes), or a part
+    that only one name has; ValueError where none or several fit."""
     text = wanted.strip().lower()
     lower = [name.lower() for name in names]
     if text in lower:

@@ -34,14 +34,7 @@ def explain_files(
 ) -> Iterator[tuple[Source, str, str]]:
     """Explain images one after another; an image that cannot be explained does not stop the others.
 
-    Args:
-        model: the network called ``request.model``.
-        folder: where the files go.
-        force: replace files of the same image.
-
-    Yields:
-        The source; what is to be said about it, a warning or the reason why nothing was written; the report, empty
-        where nothing was.
+    Yields the source; a warning or the reason why nothing was written; the report, empty where nothing was.
 
     Raises:
         ValueError: no such class or layer.
@@ -155,12 +148,8 @@ def save(
     model: str | None = None,
     **look: object,
 ) -> list[Path]:
-    """Write what a bench answers as ``<image>_<model>_<class>`` in ``folder``, over what is there; see :func:`write`.
-
-    Args:
-        model: its name, by default ``bench.model.weights["name"]``.
-        look: of :class:`~campanion.explorer.request.Look`.
-    """
+    """Write what a bench answers as ``<image>_<model>_<class>`` in ``folder``, over what is there; see :func:`write`,
+    and for ``look`` :class:`~campanion.explorer.request.Look`."""
     folder, target = writable(folder), bench.predicted if target is None else target
     model = model or str(getattr(bench.model, "weights", {}).get("name", "network"))
     request = Request(model, tuple(methods), None, bench.layer, Look(**look))

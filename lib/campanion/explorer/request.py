@@ -98,11 +98,8 @@ class Source:
 
 
 def sources(given: Sequence[str]) -> list[Source]:
-    """The images that paths, folders and ``-`` (standard input) name, each once; of a folder those directly in it.
-
-    Raises:
-        MissingData: a folder without an image file.
-    """
+    """The images that paths, folders and ``-`` (standard input) name, each once; of a folder those directly in it, and
+    MissingData where it has none."""
     found: dict[str, Source] = {}
     for word in given:
         if word == "-":

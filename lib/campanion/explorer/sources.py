@@ -25,10 +25,8 @@ MOST_FILES = 500  # of a folder that are listed
 
 
 def pictures(folder: str | Path | None = None) -> dict[str, Callable[[], Image.Image]]:
-    """Functions that open an image, by the image's name: scenes, photographs, then the files of ``folder``.
-
-    Args:
-        folder: its image files are listed by name, the first :data:`MOST_FILES` of them, none of its subfolders.
+    """Functions that open an image, by the image's name: scenes, photographs, then the files of ``folder`` by name, the
+    first :data:`MOST_FILES` of them.
 
     Raises:
         MissingData: there is no such folder.
@@ -54,12 +52,8 @@ def pictures(folder: str | Path | None = None) -> dict[str, Callable[[], Image.I
 
 @lru_cache(maxsize=2)  # going back and forth between two networks loads none; more would fill the memory
 def network(name: str) -> nn.Module:
-    """:func:`campanion.load_model`, except that nothing is downloaded: a click should not fetch 500 MB.
-
-    Raises:
-        MissingData: its weights are not here; the sentence says how to get them.
-        ValueError: unknown name.
-    """
+    """:func:`campanion.load_model`, except that nothing is downloaded, for a click should not fetch 500 MB: MissingData
+    says how to get weights that are not here."""
     if name in MODELS and not name.startswith("scenes_"):
         root = paths.data_dir()
         if find_entry(f"weights/{name}").find(root) is None:

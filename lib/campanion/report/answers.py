@@ -18,11 +18,8 @@ from campanion.results.measures import TITLES
 WORDS = {AGAINST: "No", HOLDS: "Yes", SAME: "No difference to speak of", OPEN: "Cannot tell"}
 
 
-def said(claim: str, results: Mapping[str, Mapping]) -> str:
-    """The answer to a claim, network by network, and whether the paper's own network was among them.
-
-    >>> said("lift_table2_best", load_results())
-    """
+def claim_answer(claim: str, results: Mapping[str, Mapping]) -> str:
+    """The answer to a claim, network by network, and whether the paper's own network was among them."""
     result = verdict(find_claim(claim), results)
     judgements = [(run_name(a.model, a.data), a.judgement) for a in result.answers]
     return (decided(judgements) or "Not run.") + absent(result, results)
@@ -93,13 +90,13 @@ def span(values: Sequence[float], digits: int = 0) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _against(listed: Sequence[Judgement]) -> str:
+def _against(judgements: Sequence[Judgement]) -> str:
     """What decides against: the methods that are better, and by how much; for a level, what was measured."""
-    several = len({c.metric for j in listed for c in j.comparisons}) > 1
+    several = len({c.metric for j in judgements for c in j.comparisons}) > 1
     gaps: dict[tuple[str, str], list[float]] = {}
-    for d in (j.deciding for j in listed):
+    for d in (j.deciding for j in judgements):
         if d.reference is None or d.bound or " / " in d.method:
-            return f": {_metric(d.metric)} {span([j.deciding.value for j in listed], _places(d.metric))}"
+            return f": {_metric(d.metric)} {span([j.deciding.value for j in judgements], _places(d.metric))}"
         gaps.setdefault((d.reference, d.metric), []).append(-d.excess)
     parts = []
     for (reference, metric), values in gaps.items():
@@ -108,9 +105,9 @@ def _against(listed: Sequence[Judgement]) -> str:
     return f": {joined(parts)}"
 
 
-def _open(listed: Sequence[Judgement]) -> str:
-    totals = [len(j.comparisons) for j in listed]
-    return f": {span([j.holding for j in listed])} of {span(totals)} comparisons hold" if max(totals) > 1 else ""
+def _open(judgements: Sequence[Judgement]) -> str:
+    totals = [len(j.comparisons) for j in judgements]
+    return f": {span([j.holding for j in judgements])} of {span(totals)} comparisons hold" if max(totals) > 1 else ""
 
 
 _BECAUSE = {AGAINST: _against, OPEN: _open}

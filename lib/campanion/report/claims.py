@@ -139,11 +139,7 @@ class Claim(Model):
 
 
 def load_claims() -> list[Claim]:
-    """The claims of ``claims.yml``, checked.
-
-    Raises:
-        ValueError: a claim has a wrong field, kind of test, paper or metric; the sentence names the claim.
-    """
+    """The claims of ``claims.yml``; ValueError names the one that has a wrong field, kind of test, paper or metric."""
     path = paths.papers_dir() / "claims.yml"
     return list(_load(str(path), path.stat().st_mtime_ns))
 

@@ -29,10 +29,8 @@ def differences_figure(
     printed: tuple[str, str] | None = None,
     width: float = WIDTH,
 ) -> Figure:
-    """``method`` minus each of ``others`` on the same images: a panel per metric, a mark with 95 % interval per run.
-
-    Args:
-        printed: paper and table whose own differences (of the first run's data set, or the table's first) are rings.
+    """``method`` minus each of ``others`` on the same images: a panel per metric, a mark with 95 % interval per run;
+    the differences of a ``printed`` table (on the first run's data set, or the table's first) are rings.
 
     >>> differences_figure(result["runs"], ["insertion", "deletion"], "fd_cam", FD_METHODS, ("fd", "table1"))
     """
@@ -64,9 +62,8 @@ def means_figure(
     methods: Sequence[str] | Mapping[str, str],
     chance: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Means with 95 % intervals: a panel per metric (its key in the rows: its title), a line per method (and its name).
-
-    ``chance`` is, by metric, the value of a method without any idea, drawn as a line.
+    """Means with 95 % intervals: a panel per metric (and its title), a line per method (and its name); ``chance`` is,
+    by metric, the value of a method without any idea.
 
     >>> means_figure(result["runs"], {"grid_energy": "energy in the half asked about (%)"}, METHODS)
     """
@@ -83,12 +80,8 @@ def means_figure(
 
 @styled
 def curves_figure(runs: Sequence[Mapping], reference: str, highlight: str) -> Figure:
-    """Mean insertion and deletion curves less those of ``reference``: above 0 the class stays likelier.
-
-    Args:
-        runs: with ``extra["insertion_curve"]`` and ``extra["deletion_curve"]``; methods with fewer images are left out.
-        highlight: the method of the thick line.
-    """
+    """Mean insertion and deletion curves (``extra["insertion_curve"]``) less those of ``reference``: above 0 the class
+    stays likelier. Methods with fewer images are left out."""
     fig, axes = plt.subplots(len(runs), 2, figsize=(WIDTH, 1.9 * len(runs) + 0.6), sharex=True, squeeze=False)
     for line, run in zip(axes, runs, strict=True):
         n = {row["method"]: row["n"] for row in run["rows"]}
@@ -136,10 +129,8 @@ def spread_figure(runs: Sequence[Mapping], rows: Sequence[pd.DataFrame], methods
 def convergence_figure(rows: Mapping[str, pd.DataFrame], enough: float) -> Figure:
     """1 - cosine with reference Shapley values by the number of orderings: median and middle 90 % of the images.
 
-    Args:
-        rows: by a panel's title; columns image, estimator, orderings and cosine. The estimator ``split_half`` compares
-            the two halves of the reference and is a star.
-        enough: the cosine of the dotted line.
+    ``rows`` by a panel's title: image, estimator, orderings, cosine. The estimator ``split_half`` compares the two
+    halves of the reference.
     """
     fig, axes = plt.subplots(1, len(rows), figsize=(WIDTH, 2.6), sharex=True, sharey=True, squeeze=False)
     for ax, (title, images) in zip(axes[0], rows.items(), strict=True):
@@ -165,10 +156,8 @@ def convergence_figure(rows: Mapping[str, pd.DataFrame], enough: float) -> Figur
 
 @styled
 def bias_figure(runs: Sequence[Mapping], metrics: Mapping[str, str]) -> Figure:
-    """FD-CAM over its bias b: a panel per metric (its key in the rows: its title), a line per network.
-
-    Beside the fixed b stand the two that follow the image, and Grad-CAM; ``runs`` are those of ``24_fd_bias``.
-    """
+    """FD-CAM over its bias b (``24_fd_bias``): a panel per metric (and its title), a line per network; beside the fixed
+    b stand the two that follow the image, and Grad-CAM."""
     names = list(dict.fromkeys(r["method"] for r in runs[0]["rows"]))
     fixed = [n for n in names if n.startswith("b=") and n[2:].replace(".", "").isdigit()]
     ends = [n.replace("b=", "b follows:\n") if n.startswith("b=") else method_name(n) for n in names if n not in fixed]

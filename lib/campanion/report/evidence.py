@@ -79,11 +79,7 @@ def full_runs(results: Mapping[str, Mapping], key: str) -> list[Mapping]:
 
 
 def comparisons(claim: Claim, run: Run) -> list[Comparison]:
-    """All that the claim needs of a run, with margins and the paper's own values.
-
-    Raises:
-        NotThere: the run lacks one of them.
-    """
+    """All that the claim needs of a run, with margins and the paper's own values; NotThere where the run lacks one."""
     near, needed = nearest(claim, run), []
     for c in (c for test in claim.test for c in _KINDS[test.kind](test, run, claim)):
         margin = claim.margin.get(c.metric) if c.reference is not None and c.bound == 0 else None
@@ -93,13 +89,13 @@ def comparisons(claim: Claim, run: Run) -> list[Comparison]:
     return needed
 
 
-def correlation(claim: Claim, run: Run, found: Sequence[Comparison]) -> np.ndarray:
+def correlation(run: Run, needed: Sequence[Comparison]) -> np.ndarray:
     """Correlation of the comparisons: from the variances of all differences of one metric, 0 between metrics.
 
     Where a variance is missing two comparisons that share a method have 0.5, as for equal variances.
     """
-    matrix = np.eye(len(found))
-    for (i, a), (j, b) in combinations(enumerate(found), 2):
+    matrix = np.eye(len(needed))
+    for (i, a), (j, b) in combinations(enumerate(needed), 2):
         if a.metric == b.metric and a.reference is not None and b.reference is not None:
             matrix[i, j] = matrix[j, i] = a.sign * b.sign * _correlated(run, b, a)
     return matrix
@@ -128,12 +124,11 @@ def printed_run(claim: Claim, model: str = "", data: str = "") -> Run | None:
 
 def _printed(comparison: Comparison, near: Iterable[Mapping[tuple[str, str], float]]) -> float | None:
     for values in near:
-        own = values.get((comparison.method, comparison.metric))
-        if comparison.reference is None and own is not None:
-            return own
-        other = values.get((comparison.reference, comparison.metric))
-        if own is not None and other is not None:
-            return round(better(comparison.metric) * (own - other), 10)
+        first, second = (values.get((name, comparison.metric)) for name in (comparison.method, comparison.reference))
+        if comparison.reference is None and first is not None:
+            return first
+        if first is not None and second is not None:
+            return round(better(comparison.metric) * (first - second), 10)
     return None
 
 
@@ -145,10 +140,8 @@ def _correlated(run: Run, x: Comparison, y: Comparison) -> float:
         shared = len({x.method, x.reference} & {y.method, y.reference})
         sign = 1 if x.method == y.method or x.reference == y.reference else -1
         return 0.5 * sign * (shared > 0)
-    ad, bc, ac, bd, own, others = parts
-    if own * others == 0:
-        return 0.0
-    return float(np.clip((ad + bc - ac - bd) / 2 / (own * others) ** 0.5, -1, 1))
+    ad, bc, ac, bd, ab, cd = parts
+    return 0.0 if ab * cd == 0 else float(np.clip((ad + bc - ac - bd) / 2 / (ab * cd) ** 0.5, -1, 1))
 
 
 def _above(test: Test, run: Run, claim: Claim) -> list[Comparison]:

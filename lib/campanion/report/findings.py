@@ -48,12 +48,12 @@ def bold_cells(results: Mapping[str, Mapping]) -> Finding:
         "fd_table1_best_overall": "FD-CAM has the best insertion minus deletion",
     }
     rows = []
-    for name, said in names.items():
+    for name, sentence in names.items():
         claim = find_claim(name)
         for run, needed in _answering(claim, results):
             if not any(c.tied for c in needed):
-                chance = power(needed, correlation(claim, run, needed), n=claim.n, cells=claim.kind == "most_cells")
-                rows.append((f"{said} (N = {claim.n:,})", run.model, run.data, 100 * chance))
+                chance = power(needed, correlation(run, needed), n=claim.n, cells=claim.kind == "most_cells")
+                rows.append((f"{sentence} (N = {claim.n:,})", run.model, run.data, 100 * chance))
     frame = pd.DataFrame(rows, columns=["claim", "model", "data", "power"])
     claims = list(dict.fromkeys(frame.claim))
     fig, ax = plt.subplots(figsize=(WIDTH, 3.2))
@@ -64,8 +64,8 @@ def bold_cells(results: Mapping[str, Mapping]) -> Finding:
     ax.axvline(80, color="0.6", lw=0.8, ls=":")
     ax.set(xlabel="power at the paper's own N (%)", xlim=(-2, 102))
     legend_below(fig, ncols=3, fontsize=6)
-    own = frame[frame.model.map(networks.head) == networks.HIDDEN]
-    spans = {name: f"{span(own[own.claim.str.startswith(said)].power)} %" for name, said in names.items()}
+    hidden = frame[frame.model.map(networks.head) == networks.HIDDEN]
+    spans = {name: f"{span(hidden[hidden.claim.str.startswith(text)].power)} %" for name, text in names.items()}
     text = (
         "A bold number says that a method was best on the images of the paper, not that it would be on others. With "
         "the variances of our networks with hidden layers and the paper's own number of images, differences exactly "
@@ -122,10 +122,10 @@ def fin(results: Mapping[str, Mapping]) -> Finding:
     _differences(axes[1], [maps], ["map over plain mean\nof the features"])
     axes[1].set_xlabel("insertion - deletion")
     shared = words.interval(overlap["mean"], overlap["low"], overlap["high"], "iou")
-    said = "; over ".join(f"{words.method(c.reference)}, {words.measured(c)} points" for c in error)
+    gains = "; over ".join(f"{words.method(c.reference)}, {words.measured(c)} points" for c in error)
     text = (
         f"LFI-CAM's contribution is to *learn* the importance of the features. On {networks.data(run.data)} a trained "
-        f"FIN gains, over {said} (above 0: the trained one errs less; one training has no interval; N = "
+        f"FIN gains, over {gains} (above 0: the trained one errs less; one training has no interval; N = "
         f"{error[0].n:,} images). Its map and the plain mean of the same feature maps overlap by **{shared} %**, and "
         f"their insertion minus deletion differs by {words.measured(maps)}. The design explains it: a softmax over N "
         "pooled values stays near 1/N."
@@ -234,12 +234,12 @@ def closer_is_better(results: Mapping[str, Mapping]) -> Finding:
     fig.supxlabel("cosine with the SHAP values", fontsize=9)
     sns.move_legend(axes[0, -1], "upper left", bbox_to_anchor=(1, 1), title=None, fontsize=6)
     spans = {m: span([c.value for c in correlations if c.metric == m], 2) for m in claim.test[0].metrics}
-    said = ", ".join(f"{values} for {TITLES[m].partition(' (')[0].lower()}" for m, values in spans.items())
+    ranges = ", ".join(f"{values} for {TITLES[m].partition(' (')[0].lower()}" for m, values in spans.items())
     above, below = sum(c.low > 0 for c in correlations), sum(c.high < 0 for c in correlations)
     best = (frame.loc[frame.groupby("network")["drop"].idxmin()].method == words.method("score_cam")).sum()
     text = (
         "LIFT-CAM's section 4.1 concludes that maps are the better the closer their weights are to the SHAP values. "
-        f"Over the six methods of Table 3 the rank correlation of closeness with a better value is {said} (1: as "
+        f"Over the six methods of Table 3 the rank correlation of closeness with a better value is {ranges} (1: as "
         f"claimed). Six methods decide little: {above} of {len(correlations)} intervals lie above 0, {below} below. "
         f"Score-CAM, the farthest, has the lowest average drop (it favours broad maps) on {best} of {len(names)} runs."
     )

@@ -27,12 +27,8 @@ _COLUMNS = {"method": "method", "generation": "generation", "lr": "lr", "seed": 
 
 
 def printed_differences(table: str, data: str) -> pd.DataFrame:
-    """Differences of the top-1 errors that LFI-CAM's paper prints for a data set, in points.
-
-    Returns:
-        Columns ``model, method, reference, mean``; every pair that is printed, as ABN - plain, LFI-CAM - plain and
-        LFI-CAM - ABN.
-    """
+    """Differences of the top-1 errors that LFI-CAM's paper prints for a data set, in points: model, method, reference,
+    and mean of every pair that is printed, as ABN - plain, LFI-CAM - plain and LFI-CAM - ABN."""
     printed = published("lfi", table)
     printed = printed[(printed.metric == "top1_error") & (printed.data == paper_data(data))]
     rows = []

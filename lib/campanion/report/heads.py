@@ -52,13 +52,13 @@ def table(results: Mapping[str, Mapping]) -> str:
     return "\n".join(lines)
 
 
-def found(results: Mapping[str, Mapping]) -> str:
+def summary(results: Mapping[str, Mapping]) -> str:
     """What was found of each paper, as a Markdown table of three rows."""
     papers = {title.partition(":")[0]: paper for paper, title in PAPERS.items()}
     every = verdicts(results)
     rows = [
         f"| **{name}** | {text} | {_tally([v for v in every if v.claim.paper == papers[name]])} |"
-        for name, text in sentences.found(results).items()
+        for name, text in sentences.summaries(results).items()
     ]
     return "\n".join(["| paper | what we found | its claims |", "|---|---|---|", *rows])
 
@@ -86,7 +86,7 @@ def update(write: bool) -> list[str]:
     for marks in (FOUND, TABLE):
         if not all(mark in old for mark in marks):
             raise ValueError(f"README.md needs the lines {marks[0]} and {marks[1]}: put them where the table goes.")
-    new = _between(_between(old, FOUND, found(results)), TABLE, table(results))
+    new = _between(_between(old, FOUND, summary(results)), TABLE, table(results))
     if new != old:
         stale.append("README.md")
         if write:
@@ -100,17 +100,17 @@ def settings() -> dict[str, dict]:
     return yaml.safe_load((paths.papers_dir() / "own_settings.yml").read_text(encoding="utf-8"))
 
 
-def _tally(each: Sequence[Verdict]) -> str:
+def _tally(board: Sequence[Verdict]) -> str:
     """``19. The paper's own setting: 18 not run. Other networks: 1 carries over, 5 do not, 11 cannot tell.``."""
-    ours = sum(v.word == "not reproduced" and v.claim.bound_from == "ours" for v in each)
-    own, others = Counter(v.word for v in each), Counter(map(elsewhere, each))
+    ours = sum(v.word == "not reproduced" and v.claim.bound_from == "ours" for v in board)
+    own, others = Counter(v.word for v in board), Counter(map(elsewhere, board))
     bound = f"not reproduced ({ours} by a bound of ours)" if ours else "not reproduced"
     carry = "carries over" if others["carries over"] == 1 else "carry over"
     do_not = "does not" if others["does not carry over"] == 1 else "do not"
     parts = [f"{own[w]} {bound if w == 'not reproduced' else w}" for w in OWN_WORDS if own[w]]
     shown = {"carries over": carry, "does not carry over": do_not, SAME: SAME, OPEN: OPEN}
     rest = [f"{others[word]} {text}" for word, text in shown.items() if others[word]]
-    return f"{len(each)}. The paper's own setting: {', '.join(parts)}. Other networks: {', '.join(rest)}."
+    return f"{len(board)}. The paper's own setting: {', '.join(parts)}. Other networks: {', '.join(rest)}."
 
 
 def _hours(setting: Mapping) -> str:
@@ -166,7 +166,7 @@ def closing() -> str:
         "",
         "What the committed results say (generated scenes answer no claim):",
         *(textwrap.fill(f"{paper}: {text.replace('*', '')}", 110, **indent)
-          for paper, text in sentences.found(_results()).items()),
+          for paper, text in sentences.summaries(_results()).items()),
         "",
         "`python -m campanion answers` has the answer of each notebook, `python -m campanion scoreboard` each claim.",
         "Read on: notebooks/00_start_here.ipynb, notebooks/98_findings.ipynb, notebooks/99_scoreboard.ipynb.",

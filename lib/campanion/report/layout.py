@@ -158,10 +158,8 @@ def mean(row: Mapping | None, digits: int, factor: float = 1) -> str:
 def differences(
     runs: Sequence[Mapping], metric: str, method: str, others: Sequence[str] | None = None, title: str | None = None
 ) -> Sheet:
-    """``method`` minus each other method on the same images, with 95 % intervals; a column per run.
-
-    ``others`` are the rows to show, by default all that were compared; ``title`` names a metric that is none of the
-    papers'.
+    """``method`` minus each of ``others`` (all that were compared) on the same images, with 95 % intervals; a column
+    per run. ``title`` names a metric that is none of the papers'.
 
     >>> differences(result["runs"], "overall", "fd_cam")
     """

@@ -35,12 +35,8 @@ def image_grid(
 ) -> Figure:
     """Titled images in rows: FD-CAM's Fig. 3, LIFT-CAM's Fig. 1 and 2, LFI-CAM's equations.
 
-    Args:
-        rows: of a title and what stands below it: an image (RGB); a text; a map [h, w], in colours from 0 to its
-            largest value (from minus to plus that, where one of the row has negative values); or an image and a map
-            over it.
-        names: of the rows, at their left.
-        cmap: of rows without negative values.
+    Below a title stands an image (RGB); a text; a map [h, w], in colours from 0 to its largest value (from minus to
+    plus that, where one of the row has negative values); or an image and a map over it. ``names`` are the rows'.
     """
     columns = max(map(len, rows))
     first = next(shown for _, shown in rows[0] if not isinstance(shown, str))

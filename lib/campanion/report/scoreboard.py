@@ -41,11 +41,11 @@ def _committed(_stamp: tuple, notebook: str | None) -> tuple[Verdict, ...]:
     return tuple(verdicts(load_results(paths.root() / "data" / "results"), notebook))
 
 
-def frame(found: Iterable[Verdict] | None = None) -> pd.DataFrame:
+def frame(board: Iterable[Verdict] | None = None) -> pd.DataFrame:
     """One row per claim and network that answers it, by default of the committed results; a claim that none answers
     has one row."""
-    found = committed() if found is None else found
-    return pd.DataFrame([row for v in found for row in _rows(v)], columns=list(COLUMNS))
+    board = committed() if board is None else board
+    return pd.DataFrame([row for v in board for row in _rows(v)], columns=list(COLUMNS))
 
 
 def of_notebook(key: str) -> View:
@@ -65,11 +65,11 @@ def sentence(verdict: Verdict) -> str:
     return " ".join(parts)
 
 
-def counts(found: Sequence[Verdict]) -> list[tuple[str, ...]]:
+def counts(board: Sequence[Verdict]) -> list[tuple[str, ...]]:
     """How many claims of each paper have each word: a row of heads, one per paper, and the sum."""
     lines = [("", "claims", *OWN_WORDS[:4], "not run there", *_ELSEWHERE, "shown only")]
-    papers = {_paper(paper): [v for v in found if v.claim.paper == paper] for paper in PAPERS}
-    for name, part in {**papers, "all": found}.items():
+    papers = {_paper(paper): [v for v in board if v.claim.paper == paper] for paper in PAPERS}
+    for name, part in {**papers, "all": board}.items():
         own, others = Counter(v.word for v in part), Counter(map(elsewhere, part))
         numbers = [len(part), *(own[w] for w in OWN_WORDS), *(others[w] for w in _ELSEWHERE), own[BY_EYE]]
         lines.append((name, *(str(n) if n else "" for n in numbers)))
@@ -81,14 +81,14 @@ def elsewhere(verdict: Verdict) -> str:
     return next((g.word for k, g in verdict.groups.items() if k != OWN and g.judgement is not None), NOT_RUN)
 
 
-def plain(found: Sequence[Verdict]) -> str:
+def plain(board: Sequence[Verdict]) -> str:
     """The scoreboard for a terminal: a line per claim that has an answer."""
-    counts = Counter(v.word for v in found)
+    counts = Counter(v.word for v in board)
     lines = [
-        f"{words.counted(len(found), 'claim')}; {GROUPS[OWN]}: "
+        f"{words.counted(len(board), 'claim')}; {GROUPS[OWN]}: "
         + ", ".join(f"{n} {word}" for word, n in counts.items())
     ]
-    for v in found:
+    for v in board:
         if v.answers:
             others = [f"{GROUPS[k]}: {g.word}" for k, g in v.groups.items() if k != OWN and g.judgement]
             lines.append(f"  {_place(v)}: {v.claim.sentence} {'; '.join([v.word, *others])}")
@@ -108,10 +108,10 @@ class View:
         return table(self.found)
 
 
-def table(found: Sequence[Verdict]) -> str:
+def table(board: Sequence[Verdict]) -> str:
     """What each answer rests on, as one accessible HTML table: a heading per claim, a row per network."""
     body = []
-    for v in found:
+    for v in board:
         rows = [_cells(a) for a in v.answers] or [("", NOT_RUN, *[""] * 6)]
         said = f"{escape(_place(v))}: {escape(v.claim.sentence)}<br><i>{escape(sentence(v))}</i>"
         body.append(f'<tbody><tr><th scope="rowgroup" colspan="{len(_HEADS)}" style="text-align:left">{said}</th></tr>')
@@ -120,11 +120,11 @@ def table(found: Sequence[Verdict]) -> str:
     return f"<table>{_CAPTION}{_header(_HEADS)}{''.join(body)}</table>"
 
 
-def site_table(found: Sequence[Verdict]) -> str:
+def site_table(board: Sequence[Verdict]) -> str:
     """The same as one row per claim and network, to be sorted and filtered on the site, with links to the pages of the
     notebooks, ``notebooks/KEY.html``."""
     body = []
-    for v in found:
+    for v in board:
         where = f"{_paper(v.claim.paper)}, {_place(v)}"
         link = f'<a href="notebooks/{v.claim.notebook}.html">{escape(where)}</a>'
         for cells in [_cells(a) for a in v.answers] or [("", v.word if v.word == BY_EYE else NOT_RUN, *[""] * 6)]:
@@ -144,7 +144,7 @@ def _rows(verdict: Verdict) -> list[tuple]:
     rows = []
     for a in verdict.answers:
         d = a.judgement.deciding
-        numbers = (words.asked(d), words.printed(d), words.measured(d), d.as_printed, d.n, a.power)
+        numbers = (words.quantity(d), words.printed(d), words.measured(d), d.as_printed, d.n, a.power)
         holds = f"{a.judgement.holding} of {len(a.judgement.comparisons)}"
         rows.append((*head, a.group, a.model, a.data, a.judgement.word, holds, *numbers, c.bound_from))
     return rows
@@ -156,7 +156,7 @@ def _cells(answer: Answer) -> tuple[str, ...]:
     own = " (the paper's own)" if answer.group == OWN else ""
     same = "; these coincide here" if d.tied else ""
     inside = {True: "yes", False: "no", None: ""}[d.as_printed]
-    decided = (f"{SIGNS[j.word]} {j.word}{counted}", words.asked(d) + same, words.printed(d), words.measured(d))
+    decided = (f"{SIGNS[j.word]} {j.word}{counted}", words.quantity(d) + same, words.printed(d), words.measured(d))
     return (networks.where(answer.model, answer.data) + own, *decided, inside, f"{d.n:,}", words.chance(answer.power))
 
 
@@ -175,7 +175,7 @@ def _rests_on(group: object) -> str:
         basis = "" if d.exact else f", N = {d.n:,}"
     power = words.chance(group.power)
     seen = f"; the printed difference would have been seen with {power}" * bool(power and group.judgement.word == OPEN)
-    return f" ({names}; {words.asked(d)} {words.measured(d)}{basis}{seen})"
+    return f" ({names}; {words.quantity(d)} {words.measured(d)}{basis}{seen})"
 
 
 def _paper(paper: str) -> str:

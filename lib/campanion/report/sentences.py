@@ -12,7 +12,7 @@ import yaml
 
 from campanion import paths
 from campanion.report import networks
-from campanion.report.answers import difference, joined, run_name, said, span, tallied, value
+from campanion.report.answers import claim_answer, difference, joined, run_name, span, tallied, value
 from campanion.report.claims import find_claim
 from campanion.report.evidence import full_runs
 from campanion.report.layout import difference_rows
@@ -33,17 +33,11 @@ def questions() -> dict[str, dict]:
 
 
 def answer(key: str, results: Results) -> str:
-    """The answer of the notebook ``key`` in one or a few sentences.
-
-    Raises:
-        KeyError: no sentence is made for that notebook.
-
-    >>> answer("21_fd_table1_faithfulness", load_results())
-    """
+    """The answer of the notebook ``key`` in one or a few sentences; KeyError where none is made for it."""
     if key in questions()["plain"]:
         return questions()["plain"][key]
-    asked = questions()["notebooks"].get(key, {})
-    parts = [f"{question} {said(claim, results)}" for claim, question in asked.items()]
+    claims = questions()["notebooks"].get(key, {})
+    parts = [f"{question} {claim_answer(claim, results)}" for claim, question in claims.items()]
     if key in SENTENCES:
         parts.append(SENTENCES[key](results))
     if not parts:
@@ -51,7 +45,7 @@ def answer(key: str, results: Results) -> str:
     return _once(" ".join(filter(None, parts)))
 
 
-def found(results: Results) -> dict[str, str]:
+def summaries(results: Results) -> dict[str, str]:
     """What was found of each paper, in a few sentences, by the paper's name."""
     texts = {
         paper: " ".join(f"*{question}* {tallied(claim, results)}" for claim, question in claims.items())
@@ -78,8 +72,9 @@ def _sizes(results: Results) -> str:
     counted = {r["model"]: r for r in full_runs(results, "13_lfi_table3_imagenet_size") if r["data"] == "imagenet"}
     same = [abs(value(counted[row.model], row.method, "parameters") - row.number) < 0.006
             for row in printed.itertuples() if row.model in counted]  # fmt: skip
-    one = verdict(find_claim("lfi_one_network"), results).groups[OWN].judgement
-    mixed = "" if one is None or one.word == HOLDS else " The table mixes versions of the LFI-CAM network."
+    judgement = verdict(find_claim("lfi_one_network"), results).groups[OWN].judgement
+    same_network = judgement is None or judgement.word == HOLDS
+    mixed = "" if same_network else " The table mixes versions of the LFI-CAM network."
     return f"{sum(same)} of {len(same)} printed sizes are the counted ones.{mixed} ImageNet was not trained."
 
 
@@ -90,49 +85,50 @@ def _stability(results: Results) -> str:
         if {"lfi_cam", "abn"} <= {r["method"] for r in run["rows"] if r["metric"] == "iou"}:
             lfi, abn = (value(run, kind, "iou") for kind in ("lfi_cam", "abn"))
             parts.append(f"{lfi:.0f} % (LFI-CAM) and {abn:.0f} % (ABN) on {run_name(run['model'], run['data'])}")
-    more = said("lfi_fig6_above_abn", results)
-    told, printed = "; ".join(parts), published("lfi", "fig6").set_index("method")["number"]
-    paper = f"paper {printed['lfi_cam']:.0f} and {printed['abn']:.0f} %"
-    return f"Do LFI-CAM's maps overlap more than ABN's over learning rates? {more} IoU: {told}; {paper}."
+    printed = published("lfi", "fig6").set_index("method")["number"]
+    parts.append(f"paper {printed['lfi_cam']:.0f} and {printed['abn']:.0f} %")
+    more = claim_answer("lfi_fig6_above_abn", results)
+    return f"Do LFI-CAM's maps overlap more than ABN's over learning rates? {more} IoU: {'; '.join(parts)}."
 
 
 @says("20_fd_fig1_fig6_discriminability")
 def _gaps(results: Results) -> str:
-    told = []
+    parts = []
     for run in full_runs(results, "20_fd_fig1_fig6_discriminability"):
         gap = difference_rows(run, "gap", "fd_cam")["grad_cam"]
-        told.append(f"{interval(gap['mean'], gap['low'], gap['high'], sign=True)} on {networks.name(run['model'])}")
-    return f"Energy on its own class's object less that on the other's, beside Grad-CAM: {joined(told)} points."
+        parts.append(f"{interval(gap['mean'], gap['low'], gap['high'], sign=True)} on {networks.name(run['model'])}")
+    return f"Energy on its own class's object less that on the other's, beside Grad-CAM: {joined(parts)} points."
 
 
 @says("22_fd_table2_pointing_game")
 def _pointing(results: Results) -> str:
-    listed = full_runs(results, "22_fd_table2_pointing_game")
-    text = f"Has FD-CAM the best pointing accuracy of seven? {said('fd_table2_best_pointing', results)}"
-    centre = [value(r, "centre point", "pointing_accuracy") for r in listed]
+    runs = full_runs(results, "22_fd_table2_pointing_game")
+    text = f"Has FD-CAM the best pointing accuracy of seven? {claim_answer('fd_table2_best_pointing', results)}"
+    centre = [value(r, "centre point", "pointing_accuracy") for r in runs]
     fd = [f"{value(r, 'fd_cam', 'pointing_accuracy'):.1f} % on {networks.name(r['model'])}"
-          for r in listed if r["model"] in ("vgg16", "voc_vgg16")]  # fmt: skip
-    own = f" FD-CAM points right in {joined(fd)}." if fd else ""
-    return f"{text}{own} The centre of the image alone scores {span(centre, 1)} %."
+          for r in runs if r["model"] in ("vgg16", "voc_vgg16")]  # fmt: skip
+    right = f" FD-CAM points right in {joined(fd)}." if fd else ""
+    return f"{text}{right} The centre of the image alone scores {span(centre, 1)} %."
 
 
 @says("23_fd_table3_grouped_switching")
 def _switching(results: Results) -> str:
-    told = []
+    parts = []
     for run in full_runs(results, "23_fd_table3_grouped_switching"):
         groups = difference(run, "fd_cam_g_off", "fd_cam_ng_off", "overall")
         switch_on = difference(run, "fd_cam", "fd_cam_g_off", "overall")
-        told.append(f"{groups} and {switch_on} on {networks.name(run['model'])}")
-    return f"What each adds to insertion - deletion: {'; '.join(told)}."
+        parts.append(f"{groups} and {switch_on} on {networks.name(run['model'])}")
+    return f"What each adds to insertion - deletion: {'; '.join(parts)}."
 
 
 @says("25_fd_fig3_channel_groups")
 def _groups(results: Results) -> str:
-    listed = full_runs(results, "25_fd_fig3_channel_groups")
+    runs = full_runs(results, "25_fd_fig3_channel_groups")
     row = "fd_cam:percentile=5,percentile_of=channel"
-    inside, outside = ([value(r, row, metric) for r in listed] for metric in ("within", "between"))
+    inside, outside = ([value(r, row, metric) for r in runs] for metric in ("within", "between"))
+    similar = claim_answer("fd_fig3_similar_channels", results)
     return (
-        f"Are the channels of a group highly similar? {said('fd_fig3_similar_channels', results)} Channels outside "
+        f"Are the channels of a group highly similar? {similar} Channels outside "
         f"of a group have {span(outside, 2)}, so groups are alike ({span(inside, 2)}) but no twins."
     )
 
@@ -152,10 +148,10 @@ def _idea(results: Results) -> str:
     cosines: dict[str, list[float]] = {}
     for run in full_runs(results, "32_lift_table2_shap_similarity"):
         cosines.setdefault(networks.head(run["model"]), []).append(value(run, "lift_cam", "shap_cosine"))
-    told = [f"{span(values, 3)} ({head})" for head, values in cosines.items()]
+    spans = [f"{span(values, 3)} ({head})" for head, values in cosines.items()]
     return (
-        f"Does one backward pass give the Shapley values? Their cosine with LIFT-CAM's weights is {joined(told)}. "
-        f"Do the weights add up to the score? {said('lift_eq8_local_accuracy', results)}"
+        f"Does one backward pass give the Shapley values? Their cosine with LIFT-CAM's weights is {joined(spans)}. "
+        f"Do the weights add up to the score? {claim_answer('lift_eq8_local_accuracy', results)}"
     )
 
 
@@ -169,27 +165,28 @@ def _speed(results: Results) -> str:
             if ours is not None and library != "campanion":
                 ratios.setdefault(library, []).append(theirs["cpu"]["median"] / ours["cpu"]["median"])
     names = {"authors": "FD-CAM's algorithm step by step"}
-    told = [f"{median(each):.1f} times ({names.get(library, library)})" for library, each in ratios.items()]
-    return f"Other code takes, in the middle of all methods and networks, {joined(told)} our time on a CPU."
+    times = [f"{median(values):.1f} times ({names.get(library, library)})" for library, values in ratios.items()]
+    return f"Other code takes, in the middle of all methods and networks, {joined(times)} our time on a CPU."
 
 
 @says("42_beyond_sanity_checks")
 def _sanity(results: Results) -> str:
-    listed = full_runs(results, "42_beyond_sanity_checks")
-    names = dict.fromkeys(r["method"] for run in listed for r in run["rows"] if r["metric"] == "rank_output")
-    stay = {m: [value(run, m, "rank_output") for run in listed] for m in names}
-    kept = [f"{method(m)} ({span(v, 2)})" for m, v in stay.items() if min(v) > 0.7]
-    moved = [method(m) for m, v in stay.items() if max(v) < 0.5]
+    correlations: dict[str, list[float]] = {}
+    for row in (row for run in full_runs(results, "42_beyond_sanity_checks") for row in run["rows"]):
+        if row["metric"] == "rank_output":
+            correlations.setdefault(row["method"], []).append(row["mean"])
+    insensitive = [f"{method(m)} ({span(v, 2)})" for m, v in correlations.items() if min(v) > 0.7]
+    sensitive = [method(m) for m, v in correlations.items() if max(v) < 0.5]
     return (
         "With a re-initialised output layer these maps keep their rank correlation above 0.7: "
-        f"{joined(kept) or 'none'}; these fall below 0.5: {joined(moved) or 'none'}."
+        f"{joined(insensitive) or 'none'}; these fall below 0.5: {joined(sensitive) or 'none'}."
     )
 
 
 def _once(text: str) -> str:
     """A sentence that several claims add (the network that was not run) stands once, at the end."""
-    said = {match[1]: match[0] for match in sorted(_NOT_RUN.finditer(text), key=lambda match: match[2] is not None)}
-    return _NOT_RUN.sub("", text) + "".join(said.values())
+    matches = sorted(_NOT_RUN.finditer(text), key=lambda match: match[2] is not None)
+    return _NOT_RUN.sub("", text) + "".join({match[1]: match[0] for match in matches}.values())
 
 
 _NOT_RUN = re.compile(r" ([A-Z][^.,]* on [^.]+?), the paper's own setting, was not run( in full)?\.")

@@ -29,14 +29,14 @@ _ROW, _CELL, _LABEL = 0.4, 0.64, 4.4  # inches: height of a claim, width of a ne
 
 
 @styled
-def strip(found: Sequence[Verdict], title: str = "Which claims hold, and on which networks?") -> Figure:
+def strip(board: Sequence[Verdict], title: str = "Which claims hold, and on which networks?") -> Figure:
     """A row per claim, a cell per network: first the paper's own setting, then networks grouped by their heads.
 
     Colour and sign say the answer, the number how many comparisons hold or, where one cannot tell, the power: the
     chance that the printed differences would have been seen at this N. Each paper has a panel, without the claims that
     have no answer; ValueError where none has one.
     """
-    panels = [(p, [v for v in found if v.claim.paper == p and v.answers]) for p in PAPERS]
+    panels = [(p, [v for v in board if v.claim.paper == p and v.answers]) for p in PAPERS]
     panels = [(p, rows) for p, rows in panels if rows]
     if not panels:
         raise ValueError("No claim has an answer in these results: compute some with `./reproduce.sh full`.")
@@ -61,14 +61,14 @@ def strip(found: Sequence[Verdict], title: str = "Which claims hold, and on whic
 
 
 @styled
-def forest(found: Sequence[Verdict]) -> Figure:
+def forest(board: Sequence[Verdict]) -> Figure:
     """The deciding number of every network, claim by claim: towards the claim is to the right.
 
     A filled mark with its 95 % interval is ours, a ring the paper's printed value, the line the bound that the claim
     needs (0 for a difference), the shaded band the margin within which a difference does not matter. ValueError where
     no claim has an answer with an interval.
     """
-    rows = [(v, [a for a in v.answers if a.judgement.deciding.low is not None]) for v in found]
+    rows = [(v, [a for a in v.answers if a.judgement.deciding.low is not None]) for v in board]
     rows = [(v, a) for v, a in rows if a]
     if not rows:
         raise ValueError("No claim has an answer with an interval in these results: there is nothing to draw.")
@@ -86,14 +86,14 @@ def forest(found: Sequence[Verdict]) -> Figure:
     return fig
 
 
-def _columns(found: Sequence[Verdict]) -> list[tuple[str, str, str]]:
+def _columns(board: Sequence[Verdict]) -> list[tuple[str, str, str]]:
     """Heading, network, data: the paper's own setting first, then by kind of head, comparisons of networks last."""
     heads = {networks.HIDDEN: "hidden layers", networks.NEARLY: "nearly linear", networks.LINEAR: "linear"}
     order = {name: i for i, name in enumerate(heads)}
-    shown = {k for v in found for k in _cells(v)} - {_OWN_CELL, _ACROSS_CELL}
+    shown = {k for v in board for k in _cells(v)} - {_OWN_CELL, _ACROSS_CELL}
     listed = sorted((order[networks.head(model.split(" and ")[0])], model, data) for model, data in shown)
     columns = [("", *_OWN_CELL), *((list(heads.values())[h], m, d) for h, m, d in listed)]
-    return columns + [("compared", *_ACROSS_CELL)] * any(v.claim.kind == "across" for v in found)
+    return columns + [("compared", *_ACROSS_CELL)] * any(v.claim.kind == "across" for v in board)
 
 
 def _cells(verdict: Verdict) -> dict[tuple[str, str], tuple[Judgement, float | None]]:
@@ -105,9 +105,9 @@ def _cells(verdict: Verdict) -> dict[tuple[str, str], tuple[Judgement, float | N
     return cells | {(a.model, a.data): (a.judgement, a.power) for a in verdict.answers if a.group != OWN}
 
 
-def _panel(ax: Axes, found: Sequence[Verdict], columns: list[tuple[str, str, str]], most: int) -> None:
-    words_shown = np.full((len(found), len(columns)), np.nan)  # places in COLOURS
-    for i, v in enumerate(found):
+def _panel(ax: Axes, board: Sequence[Verdict], columns: list[tuple[str, str, str]], most: int) -> None:
+    words_shown = np.full((len(board), len(columns)), np.nan)  # places in COLOURS
+    for i, v in enumerate(board):
         cells = _cells(v)
         for j, (_, *key) in enumerate(columns):
             if tuple(key) in cells:
@@ -119,8 +119,8 @@ def _panel(ax: Axes, found: Sequence[Verdict], columns: list[tuple[str, str, str
     ax.pcolormesh(np.zeros_like(words_shown), cmap=empty, edgecolors="white", lw=1.5)  # not run
     look = {"cbar": False, "linewidths": 1.5, "linecolor": "white"}
     sns.heatmap(words_shown, ax=ax, cmap=palette, vmin=-0.5, vmax=3.5, **look)
-    labels = [textwrap.fill(v.claim.sentence, 66, break_on_hyphens=False) for v in found]
-    ax.set_yticks(np.arange(len(found)) + 0.5, labels, rotation=0, fontsize=8.2)
+    labels = [textwrap.fill(v.claim.sentence, 66, break_on_hyphens=False) for v in board]
+    ax.set_yticks(np.arange(len(board)) + 0.5, labels, rotation=0, fontsize=8.2)
     for label in ax.get_yticklabels():
         label.set_fontsize(8.2 if label.get_text().count("\n") < 2 else 6)
     named = {_OWN_CELL: "paper's\nown setting", _ACROSS_CELL: "networks\ncompared"}
@@ -133,8 +133,8 @@ def _panel(ax: Axes, found: Sequence[Verdict], columns: list[tuple[str, str, str
     for j, (head, *_) in enumerate(columns):
         if j and head != columns[j - 1][0]:
             ax.axvline(j, color="black", lw=1)
-            if found[0].claim.paper != "lfi":  # its networks are told apart by their training, not by their heads
-                ax.text(j + 0.05, len(found) + 0.12, f"{head} →", fontsize=8, va="top")
+            if board[0].claim.paper != "lfi":  # its networks are told apart by their training, not by their heads
+                ax.text(j + 0.05, len(board) + 0.12, f"{head} →", fontsize=8, va="top")
 
 
 def _text(judgement: Judgement, power: float | None) -> str:
@@ -157,7 +157,7 @@ def _forest(ax: Axes, verdict: Verdict, answers: Sequence[Answer]) -> None:
         ax.errorbar(d.value, i, xerr=bars([d.value], [d.low], [d.high]), **look)
         if d.printed is not None:
             ax.plot(d.printed, i, "o", mfc="none", ms=8, color="black", mew=0.8)
-        names.append(f"{SIGNS[word]} {_where(verdict, a)} (N = {d.n:,})\n{words.asked(d).partition(': ')[2]}")
+        names.append(f"{SIGNS[word]} {_where(verdict, a)} (N = {d.n:,})\n{words.quantity(d).partition(': ')[2]}")
     name_rows(ax, names, fontsize=5.8)
     ax.tick_params(axis="x", labelsize=6.5)
     times = all(" / " in d.method for d in deciding)  # of two methods: from 1 to many thousands

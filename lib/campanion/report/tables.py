@@ -20,10 +20,8 @@ def beside(
     does not print; and sentences on the data set beside it and on misprints.
 
     A run on data that the table does not have stands beside the first data set that it has. ``stands``: which of our
-    networks stands for which printed one, ``{"resnet110": "resnet20"}``.
-
-    Raises:
-        ValueError: the table prints several networks and the run's stands for none of them.
+    networks stands for which printed one, ``{"resnet110": "resnet20"}``; ValueError where the table prints several and
+    the run's stands for none of them.
     """
     printed = published(paper, table)
     printed = printed[printed["metric"].isin(DIRECTION)]

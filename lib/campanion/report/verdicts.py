@@ -136,7 +136,7 @@ def _answer(claim: Claim, run: Run) -> Answer:
         needed = comparisons(claim, run)
     except NotThere as missing:
         return Answer(run.model, run.data, group, None, f"the result has {missing}")
-    chance = power(needed, correlation(claim, run, needed), cells=claim.kind == "most_cells")
+    chance = power(needed, correlation(run, needed), cells=claim.kind == "most_cells")
     return Answer(run.model, run.data, group, _judge(claim, needed), power=chance)
 
 
@@ -193,15 +193,15 @@ def _pooled(claim: Claim, answers: Iterable[Answer]) -> tuple[list[Comparison], 
         first = next(iter(units.values()))[0]
         effects = random_effects(*zip(*map(_mean, units.values()), strict=True))
         low, high, n = effects["low"], effects["high"], int(effects["n"])
-        if all(c.exact for each in units.values() for c in each):
+        if all(c.exact for comparisons in units.values() for c in comparisons):
             low = high = effects["mean"] = first.value  # sizes: a mean over networks says nothing
         pooled.append(replace(first, value=effects["mean"], low=low, high=high, n=n, freedom=n - 1, cell=first.metric))
         predicted.append((effects["predicted_low"], effects["predicted_high"]))
     return pooled, predicted
 
 
-def _mean(each: Sequence[Comparison]) -> tuple[float, float]:
+def _mean(comparisons: Sequence[Comparison]) -> tuple[float, float]:
     """Value and standard error of one network: the mean over its data sets, of which the images are others."""
     quantile = stats.norm.ppf((1 + LEVEL) / 2)
-    errors = [(c.high - c.low) / 2 / quantile for c in each]
-    return float(np.mean([c.value for c in each])), float(np.sum(np.square(errors)) ** 0.5 / len(each))
+    errors = [(c.high - c.low) / 2 / quantile for c in comparisons]
+    return float(np.mean([c.value for c in comparisons])), float(np.sum(np.square(errors)) ** 0.5 / len(errors))

@@ -78,7 +78,7 @@ def printed(c: Comparison) -> str:
     return f"+{text}" if c.reference is not None and c.printed > 0 else text
 
 
-def asked(c: Comparison) -> str:
+def quantity(c: Comparison) -> str:
     """What is compared: ``Insertion AUC: FD-CAM - Grad-CAM``; differences are turned, above 0 is as claimed."""
     if " / " in c.method:
         slow, fast = c.method.split(" / ")
