@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from campanion.report.papers import paper_data
+
 HIDDEN, NEARLY, LINEAR = "hidden", "nearly linear", "linear"
 HEADS = (HIDDEN, NEARLY, LINEAR)
 
@@ -67,10 +69,8 @@ def short(model: str) -> str:
 _DATA = MappingProxyType(
     {
         "imagenet": "ImageNet",
-        "imagenet-val": "ImageNet",
         "voc2007": "VOC2007",
         "coco": "COCO",
-        "coco-voc": "COCO",
         "imagenette": "Imagenette",
         "imagenette96": "Imagenette",
         "cifar10": "CIFAR-10",
@@ -84,7 +84,7 @@ _DATA = MappingProxyType(
 
 def data(name: str) -> str:
     """The data set's name as one prints it: ``ImageNet``."""
-    return _DATA.get(name, name)
+    return _DATA.get(paper_data(name), name)
 
 
 def where(model: str, dataset: str) -> str:

@@ -192,4 +192,5 @@ def _cell(text: str) -> str:
 
 
 def _header(heads: Sequence[str]) -> str:
-    return f"<thead><tr>{''.join(f'<th scope={chr(34)}col{chr(34)}>{escape(h)}</th>' for h in heads)}</tr></thead>"
+    cells = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    return f"<thead><tr>{cells}</tr></thead>"
