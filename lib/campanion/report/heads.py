@@ -18,8 +18,7 @@ from pathlib import Path
 import yaml
 
 from campanion import paths
-from campanion.report import sentences
-from campanion.report.papers import PAPERS
+from campanion.report import papers, sentences
 from campanion.report.rule import OPEN, SAME
 from campanion.report.scoreboard import OWN_WORDS, elsewhere
 from campanion.report.sentences import answer
@@ -54,11 +53,10 @@ def table(results: Mapping[str, Mapping]) -> str:
 
 def summary(results: Mapping[str, Mapping]) -> str:
     """What was found of each paper, as a Markdown table of three rows."""
-    papers = {title.partition(":")[0]: paper for paper, title in PAPERS.items()}
-    every = verdicts(results)
+    board = verdicts(results)
     rows = [
-        f"| **{name}** | {text} | {_tally([v for v in every if v.claim.paper == papers[name]])} |"
-        for name, text in sentences.summaries(results).items()
+        f"| **{paper}** | {text} | {_tally([v for v in board if papers.name(v.claim.paper) == paper])} |"
+        for paper, text in sentences.summaries(results).items()
     ]
     return "\n".join(["| paper | what we found | its claims |", "|---|---|---|", *rows])
 

@@ -143,10 +143,7 @@ def group_sizes_figure(runs: Sequence[Mapping], percentiles: Sequence[float], ru
 
 @styled
 def pipeline_figure(
-    image: object,
-    channels: Sequence[tuple[int, object, object, Mapping[str, float]]],
-    map: object,
-    caption: str,
+    image: object, channels: Sequence[tuple[int, object, object, Mapping[str, float]]], map: object, caption: str
 ) -> Figure:
     """FD-CAM's Fig. 2, from left to right: image, channels, their groups, the numbers of each, the weighted sum.
 

@@ -57,12 +57,17 @@ def published(paper: str, table: str) -> pd.DataFrame:
     return _read(str(path), path.stat().st_mtime_ns).copy()
 
 
+def name(paper: str) -> str:
+    """The method that a paper is about: ``LFI-CAM``."""
+    return PAPERS[paper].partition(":")[0]
+
+
 def title(paper: str, table: str) -> str:
     """The table's name as the paper has it: ``FD-CAM Table IV``."""
     words = table.replace("supplement_", "supplement ").replace("fig", "Fig. ").replace("table", "Table ")
     if paper == "fd" and "Table" in words:
         words = f"Table {('I', 'II', 'III', 'IV')[int(words[-1]) - 1]}"
-    return f"{PAPERS[paper].partition(':')[0]} {words}"
+    return f"{name(paper)} {words}"
 
 
 def paper_data(name: str) -> str:

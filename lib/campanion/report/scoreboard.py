@@ -11,8 +11,7 @@ from html import escape
 import pandas as pd
 
 from campanion import paths
-from campanion.report import networks, words
-from campanion.report.papers import PAPERS
+from campanion.report import networks, papers, words
 from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME
 from campanion.report.verdicts import BY_EYE, GROUPS, NOT_RUN, OWN, Answer, Verdict, verdicts
 from campanion.results import load_results
@@ -68,8 +67,8 @@ def sentence(verdict: Verdict) -> str:
 def counts(board: Sequence[Verdict]) -> list[tuple[str, ...]]:
     """How many claims of each paper have each word: a row of heads, one per paper, and the sum."""
     lines = [("", "claims", *OWN_WORDS[:4], "not run there", *_ELSEWHERE, "shown only")]
-    papers = {_paper(paper): [v for v in board if v.claim.paper == paper] for paper in PAPERS}
-    for name, part in {**papers, "all": board}.items():
+    parts = {papers.name(paper): [v for v in board if v.claim.paper == paper] for paper in papers.PAPERS}
+    for name, part in {**parts, "all": board}.items():
         own, others = Counter(v.word for v in part), Counter(map(elsewhere, part))
         numbers = [len(part), *(own[w] for w in OWN_WORDS), *(others[w] for w in _ELSEWHERE), own[BY_EYE]]
         lines.append((name, *(str(n) if n else "" for n in numbers)))
@@ -125,7 +124,7 @@ def site_table(board: Sequence[Verdict]) -> str:
     notebooks, ``notebooks/KEY.html``."""
     body = []
     for v in board:
-        where = f"{_paper(v.claim.paper)}, {_place(v)}"
+        where = f"{papers.name(v.claim.paper)}, {_place(v)}"
         link = f'<a href="notebooks/{v.claim.notebook}.html">{escape(where)}</a>'
         for cells in [_cells(a) for a in v.answers] or [("", v.word if v.word == BY_EYE else NOT_RUN, *[""] * 6)]:
             network, answer, decided, printed, ours, inside, n, chance = cells
@@ -176,10 +175,6 @@ def _rests_on(group: object) -> str:
     power = words.chance(group.power)
     seen = f"; the printed difference would have been seen with {power}" * bool(power and group.judgement.word == OPEN)
     return f" ({names}; {words.quantity(d)} {words.measured(d)}{basis}{seen})"
-
-
-def _paper(paper: str) -> str:
-    return PAPERS[paper].partition(":")[0]
 
 
 def _place(verdict: Verdict) -> str:

@@ -41,7 +41,7 @@ def answer(key: str, results: Results) -> str:
     if key in SENTENCES:
         parts.append(SENTENCES[key](results))
     if not parts:
-        raise KeyError(f"No answer is made for the notebook {key!r}: add it to campanion.report.sentences.")
+        raise KeyError(f"No answer is made for the notebook {key!r}: add its question to data/papers/questions.yml.")
     return _once(" ".join(filter(None, parts)))
 
 

@@ -13,9 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from campanion.report import networks, words
+from campanion.report import networks, papers, words
 from campanion.report.figures import PALETTE, bars, name_rows, styled
-from campanion.report.papers import PAPERS
 from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME, Judgement
 from campanion.report.scoreboard import SIGNS
 from campanion.report.verdicts import OWN, Answer, Verdict
@@ -36,7 +35,7 @@ def strip(board: Sequence[Verdict], title: str = "Which claims hold, and on whic
     chance that the printed differences would have been seen at this N. Each paper has a panel, without the claims that
     have no answer; ValueError where none has one.
     """
-    panels = [(p, [v for v in board if v.claim.paper == p and v.answers]) for p in PAPERS]
+    panels = [(p, [v for v in board if v.claim.paper == p and v.answers]) for p in papers.PAPERS]
     panels = [(p, rows) for p, rows in panels if rows]
     if not panels:
         raise ValueError("No claim has an answer in these results: compute some with `./reproduce.sh full`.")
@@ -47,12 +46,7 @@ def strip(board: Sequence[Verdict], title: str = "Which claims hold, and on whic
     fig, axes = plt.subplots(len(panels), 1, figsize=size, height_ratios=heights, squeeze=False)
     for ax, (paper, rows), names in zip(axes[:, 0], panels, columns, strict=True):
         _panel(ax, rows, names, max(map(len, columns)))
-        ax.set_title(
-            f"{PAPERS[paper].partition(':')[0]}: {words.counted(len(rows), 'claim')}",
-            loc="left",
-            fontsize=10,
-            pad=68,
-        )
+        ax.set_title(f"{papers.name(paper)}: {words.counted(len(rows), 'claim')}", loc="left", fontsize=10, pad=68)
     more = {HOLDS: " (2/5: of so many comparisons)", OPEN: " (9 %: the power)"}
     handles = [Patch(color=COLOURS[w], label=f"{SIGNS[w]} {w}{more.get(w, '')}") for w in _ORDER]
     fig.legend(handles=handles, loc="outside lower center", ncols=4 if width > 10 else 2, fontsize=9)
