@@ -9,14 +9,10 @@ from campanion.models.network import Backbone, Network, initialise
 
 
 class AttentionBranch(nn.Module):
-    """A last stage that does not stride, then 1x1 convolutions to one map per class, to one map, and to logits.
+    """A last stage that does not stride, then convolutions without bias to one map per class, one map, and logits.
 
-    No convolution has a bias.
-
-    Args:
-        stage: from the backbone's early maps to ``channels`` (:meth:`campanion.models.network.Backbone.branch_stage`).
-        channels: of the stage's output.
-        num_classes: C.
+    ``stage`` leads from the backbone's early maps to ``channels`` maps
+    (:meth:`campanion.models.network.Backbone.branch_stage`).
     """
 
     def __init__(self, stage: nn.Module, channels: int, num_classes: int) -> None:

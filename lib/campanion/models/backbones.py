@@ -26,13 +26,15 @@ from torchvision.ops import SqueezeExcitation
 
 from campanion.models.network import Backbone, initialise
 
+REDUCTION = 16  # of the channels, in squeeze and excitation
+
 
 class SEBasicBlock(BasicBlock):
     """torchvision's BasicBlock with squeeze and excitation before the sum (Hu et al., CVPR 2018, fig. 3)."""
 
-    def __init__(self, inplanes: int, planes: int, *args: object, reduction: int = 16, **more: object) -> None:
-        super().__init__(inplanes, planes, *args, **more)
-        self.se = SqueezeExcitation(planes, max(1, planes // reduction))
+    def __init__(self, inplanes: int, planes: int, *args: object, **options: object) -> None:
+        super().__init__(inplanes, planes, *args, **options)
+        self.se = SqueezeExcitation(planes, max(1, planes // REDUCTION))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [B, planes, h, w]."""
@@ -44,10 +46,10 @@ class SEBasicBlock(BasicBlock):
 class SEBottleneck(Bottleneck):
     """torchvision's Bottleneck with squeeze and excitation before the sum (Hu et al., CVPR 2018, fig. 3)."""
 
-    def __init__(self, inplanes: int, planes: int, *args: object, reduction: int = 16, **more: object) -> None:
-        super().__init__(inplanes, planes, *args, **more)
+    def __init__(self, inplanes: int, planes: int, *args: object, **options: object) -> None:
+        super().__init__(inplanes, planes, *args, **options)
         width = planes * self.expansion
-        self.se = SqueezeExcitation(width, max(1, width // reduction))
+        self.se = SqueezeExcitation(width, max(1, width // REDUCTION))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [B, 4 planes, h, w]."""
@@ -126,26 +128,22 @@ class ResNet(Backbone):
         return nn.Sequential(first, *(self._block(out, width, **shape) for _ in range(depth - 1)))
 
     def branch_stage(self) -> nn.Sequential:
-        """See :meth:`Backbone.branch_stage`."""
         return self._stage(self.early_channels, *self._last_stage, stride=1)
 
     def early(self, images: Tensor) -> Tensor:
-        """See :meth:`Backbone.early`."""
         maps = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         for i in range(1, self._last):
             maps = getattr(self, f"layer{i}")(maps)
         return maps
 
     def late(self, maps: Tensor) -> Tensor:
-        """See :meth:`Backbone.late`."""
         return getattr(self, f"layer{self._last}")(maps)
 
     def classify(self, maps: Tensor) -> Tensor:
-        """See :meth:`Backbone.classify`."""
         return self.fc(torch.flatten(self.avgpool(maps), 1))
 
 
-class DenseNet(models.DenseNet, Backbone):
+class DenseNet(Backbone, models.DenseNet):
     """DenseNet-BC (Huang et al., CVPR 2017); parameter names are torchvision's.
 
     Args:
@@ -177,28 +175,20 @@ class DenseNet(models.DenseNet, Backbone):
         initialise(self)
 
     def branch_stage(self) -> nn.Module:
-        """See :meth:`Backbone.branch_stage`: a new last block. As in ABN's code it comes after the last pooling."""
-        block, _norm, _relu = [*self.features][-3:]
-        stage = copy.deepcopy(block)
+        # As in ABN's code, the new last block comes after the last pooling.
+        stage = copy.deepcopy(self.features[-3])
         initialise(stage)
         return stage
 
     def early(self, images: Tensor) -> Tensor:
-        """See :meth:`Backbone.early`."""
         for step in [*self.features][:-3]:
             images = step(images)
         return images
 
     def late(self, maps: Tensor) -> Tensor:
-        """See :meth:`Backbone.late`: the last dense block, batch norm and ReLU."""
         for step in [*self.features][-3:]:
             maps = step(maps)
         return maps
 
     def classify(self, maps: Tensor) -> Tensor:
-        """See :meth:`Backbone.classify`."""
         return self.classifier(torch.flatten(F.adaptive_avg_pool2d(maps, 1), 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, C]."""
-        return self.classify(self.maps(images))

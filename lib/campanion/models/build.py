@@ -16,7 +16,7 @@ and 10 classes, the other two columns networks with the ImageNet stem and 1000 c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torchvision.models.resnet import BasicBlock, Bottleneck
@@ -51,8 +51,13 @@ _CIFAR_RESNETS = {
     for depth in _CIFAR_DEPTHS
 }
 ARCHITECTURES = (*_BOTH, *_CIFAR_RESNETS, *_CIFAR_ONLY)
-STEMS = ("imagenet", "cifar")
-ATTENTIONS = (None, "abn", "lfi")
+_OPTIONS = {
+    "attention": (None, "abn", "lfi"),
+    "generation": tuple(GENERATIONS),
+    "stem": (None, "imagenet", "cifar"),
+    "block": ("auto", "basic", "bottleneck"),
+    "fin": FINS,
+}
 
 
 def build_model(
@@ -94,7 +99,9 @@ def build_model(
         >>> loss, logits = network.loss(images, targets)
         >>> explain(network, images, methods=("lfi_cam", "grad_cam"))
     """
-    stem = _check(name, attention, generation, stem, num_classes, block, fin, class_names)
+    options = {"attention": attention, "generation": generation, "stem": stem, "block": block, "fin": fin}
+    _check(name, options, num_classes, class_names)
+    stem = stem or ("imagenet" if name in _BOTH else "cifar")
     trunk = GENERATIONS[generation].trunk if attention == "lfi" else "plain"
     if stem == "cifar" and trunk != "three_stages":
         trunk = "plain"
@@ -127,28 +134,14 @@ def _backbone(name: str, stem: str, trunk: str, num_classes: int, block: str) ->
     return ResNet(bottleneck if narrow else basic, depths, (16, 32, 64), stem_width=16, **shared)
 
 
-def _check(
-    name: str,
-    attention: str | None,
-    generation: str,
-    stem: str | None,
-    num_classes: int,
-    block: str,
-    fin: str,
-    class_names: Sequence[str] | None,
-) -> str:
-    """The stem, once everything asked for is known to exist; ValueError otherwise."""
+def _check(name: str, options: Mapping[str, str | None], num_classes: int, class_names: Sequence[str] | None) -> None:
+    """ValueError where an architecture or option is unknown, or where they do not go together."""
     if name not in ARCHITECTURES:
         raise ValueError(unknown("architecture", name, ARCHITECTURES))
-    for option, value, allowed in (
-        ("attention", attention, ATTENTIONS),
-        ("generation", generation, tuple(GENERATIONS)),
-        ("stem", stem, (None, *STEMS)),
-        ("block", block, ("auto", "basic", "bottleneck")),
-        ("fin", fin, FINS),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{option} must be one of {', '.join(map(repr, allowed))}, not {value!r}.")
+    for option, value in options.items():
+        if value not in _OPTIONS[option]:
+            raise ValueError(f"{option} must be one of {', '.join(map(repr, _OPTIONS[option]))}, not {value!r}.")
+    attention, generation, stem, block, fin = options.values()
     if stem == "imagenet" and name not in _BOTH:
         raise ValueError(f"{name} is a network for small images and has the CIFAR stem only: pass stem='cifar'.")
     if block != "auto" and name not in _CIFAR_RESNETS:
@@ -161,4 +154,3 @@ def _check(
         raise ValueError(f"num_classes must be a positive integer, not {num_classes!r}.")
     if class_names is not None and len(class_names) != num_classes:
         raise ValueError(f"class_names has {len(class_names)} names for {num_classes} classes.")
-    return stem or ("imagenet" if name in _BOTH else "cifar")

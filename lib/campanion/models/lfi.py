@@ -52,36 +52,20 @@ _SMALLEST_SPAN = 1e-5
 
 @dataclass(frozen=True)
 class Generation:
-    """One column of the table in the module's head.
+    """One column of the table in the module's head."""
 
-    Attributes:
-        trunk: how the backbone differs from a plain one (:mod:`campanion.models.backbones`), ImageNet stem;
-            with the CIFAR stem only ``three_stages`` applies.
-        kernel: side of FIN's convolutions.
-        widths: FIN's four widths, in units of N.
-        relu_after: which of FIN's four batch norms (counted from 1) a ReLU follows, for the ImageNet stem.
-        relu_after_cifar: the same for the CIFAR stem.
-        softmax: over the N scores.
-        luma: gray image from the colours in 0..1, and its average over cells; else mean and aliased bilinear.
-        margin: added to max - min in s.
-        constant_channel: what s makes of a constant positive channel, 0 or 1.
-        keep_constant_map: a constant L stays as it is; else it becomes 0.
-        batch_wide: L is normalised over the batch.
-        detached: no gradient flows through L.
-    """
-
-    trunk: str
-    kernel: int
-    widths: tuple[int, int, int, int]
-    relu_after: tuple[int, ...]
+    trunk: str  # of the backbone, ImageNet stem; with the CIFAR stem only three_stages applies
+    kernel: int  # side of FIN's convolutions
+    widths: tuple[int, int, int, int]  # of FIN's convolutions, in units of N
+    relu_after: tuple[int, ...]  # which of FIN's four batch norms (from 1) a ReLU follows, ImageNet stem
     relu_after_cifar: tuple[int, ...]
-    softmax: bool = True
-    luma: bool = False
-    margin: float = 0.0
-    constant_channel: int = 0
-    keep_constant_map: bool = True
-    batch_wide: bool = False
-    detached: bool = False
+    softmax: bool = True  # over the N scores
+    luma: bool = False  # gray image from the colours in 0..1, averaged over cells; else mean and aliased bilinear
+    margin: float = 0.0  # added to max - min in s
+    constant_channel: int = 0  # what s makes of a constant positive channel
+    keep_constant_map: bool = True  # a constant L stays as it is; else it becomes 0
+    batch_wide: bool = False  # L is normalised over the batch
+    detached: bool = False  # no gradient flows through L
 
 
 GENERATIONS = {
@@ -103,19 +87,10 @@ class FIN(nn.Module):
     Args:
         channels: N, the number of feature maps.
         kernel, widths, relu_after, softmax: see :class:`Generation`.
-
-    Example:
-        >>> FIN(512)(torch.rand(2, 512, 14, 14)).sum(1)
-        tensor([1., 1.])
     """
 
     def __init__(
-        self,
-        channels: int,
-        kernel: int = 3,
-        widths: tuple[int, ...] = (1, 1, 1, 1),
-        relu_after: tuple[int, ...] = (1, 2, 3, 4),
-        softmax: bool = True,
+        self, channels: int, kernel: int, widths: tuple[int, ...], relu_after: tuple[int, ...], softmax: bool
     ) -> None:
         super().__init__()
         layers, inputs = [], channels
@@ -146,7 +121,7 @@ def unit_range(maps: Tensor, dims: tuple[int, ...], margin: float = 0.0, constan
 
 
 class LFICAM(Network):
-    """A backbone whose last feature maps F are weighed by what a Feature Importance Network thinks of them.
+    """A backbone whose last feature maps F are weighted by the scores of a Feature Importance Network.
 
     =========  =====================================================  =================================
     eq. 5      I~ = Down(rgb2gray(I))                                 gray image at the maps' size

@@ -29,7 +29,7 @@ from campanion.models.build import ARCHITECTURES, build_model
 from campanion.models.network import Network
 from campanion.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from campanion.models.small import MEAN, SIZE, STD, ImagenetteVGG, SceneResNet, SceneVGG
-from campanion.models.voc_nets import VOC_NETS, build_voc_net
+from campanion.models.voc_nets import VOC_NETS, VocNet, build_voc_net
 from campanion.models.weights import fill, find_checkpoint, find_weights, finished, read_card, read_weights, weights_of
 from campanion.paths import sha256
 
@@ -77,19 +77,20 @@ def load_model(
         >>> model = load_model("resnet50")
         >>> model.target_layer  # 'layer4'
     """
-    random = weights in (None, "random")
+    weights = "random" if weights is None else weights
     if name in VOC_NETS:
-        return _voc_model(name, "random" if random else weights, seed, device)
-    if random and name in OWN:
+        model = _voc_model(name, weights, seed)
+    elif weights == "random" and name in OWN:
         model = build_network({"network": name}, OWN[name].class_names, OWN[name].preprocess, seed)
         model.activation = "softmax"
-        return model.to(device).eval()
-    if not random and (name in OWN or name in LEARNED_SCENES or (weights == "auto" and finished(name))):
+    elif weights != "random" and (name in OWN or name in LEARNED_SCENES or (weights == "auto" and finished(name))):
         return load_trained(find_checkpoint(name, weights), device)
-    return _torchvision_model(name, "random" if random else weights, num_classes or 1000, seed, device)
+    else:
+        model = _torchvision_model(name, weights, num_classes or 1000, seed)
+    return model.to(device).eval()
 
 
-def _torchvision_model(name: str, weights: str | Path, classes: int, seed: int, device: str) -> nn.Module:
+def _torchvision_model(name: str, weights: str | Path, classes: int, seed: int) -> nn.Module:
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise ValueError(unknown("model", name, [*known, *OWN, *VOC_NETS]))
@@ -110,7 +111,7 @@ def _torchvision_model(name: str, weights: str | Path, classes: int, seed: int, 
     model.preprocess = Preprocess(299 if name == "inception_v3" else 224, IMAGENET_MEAN, IMAGENET_STD)
     model.class_names, model.target_layer, model.weights = [str(n) for n in names], layer, facts
     model.activation = "softmax"
-    return model.to(device).eval()
+    return model
 
 
 class _Relu5(nn.Module):
@@ -120,38 +121,37 @@ class _Relu5(nn.Module):
         return x.clamp_min(0)
 
 
-def _voc_model(name: str, weights: str | Path, seed: int, device: str) -> nn.Module:
+def _voc_model(name: str, weights: str | Path, seed: int) -> nn.Module:
     model, parts = _seeded(seed, lambda: build_voc_net(name)), VOC_NETS[name]
     model.preprocess = Preprocess(224, IMAGENET_MEAN, IMAGENET_STD)
     model.class_names, model.target_layer, model.activation = list(voc.CLASS_NAMES), parts.layer, "sigmoid"
     model.weights = _random(name, seed)
     if weights != "random":
         path = find_checkpoint(name, weights)
-        head, (trunk, under) = read_weights(path), find_weights(parts.trunk, "auto")
+        head, trunk = read_weights(path), _fill_trunk(model, parts)
         model.weights = {
             "name": name,
-            "origin": f"{path.name} on {under['origin']}",
+            "origin": f"{path.name} on {trunk['origin']}",
             # of both files: the head alone does not decide the logits
-            "sha256": hashlib.sha256(f"{sha256(path)} {under['sha256']}".encode()).hexdigest(),
+            "sha256": hashlib.sha256(f"{sha256(path)} {trunk['sha256']}".encode()).hexdigest(),
         }
-        fill(model, {**{k: v for k, v in trunk.items() if not k.startswith(parts.head)}, **head}, model.weights)
-    return model.to(device).eval()
+        fill(model, {k: v for k, v in model.state_dict().items() if not k.startswith(parts.head)} | head, model.weights)
+    return model
 
 
 def load_trunk(name: str, device: str = "cpu") -> nn.Module:
-    """The frozen trunk of a VOC network, with the head's parameters random; ``.weights`` are the trunk's facts.
+    """The frozen trunk of a VOC network, with the head's parameters random; ``.weights`` are the trunk's facts."""
+    model = _voc_model(name, "random", 0)
+    model.weights = _fill_trunk(model, VOC_NETS[name])
+    return model.to(device).eval()
 
-    Raises:
-        MissingData: no weights of it in the data folder.
 
-    Example:
-        >>> load_trunk("voc_vgg16").weights["origin"]  # 'vgg16_features.npz'
-    """
-    parts, model = VOC_NETS[name], _voc_model(name, "random", 0, device)
-    state, model.weights = find_weights(parts.trunk, "auto")
+def _fill_trunk(model: nn.Module, parts: VocNet) -> dict[str, object]:
+    """Give a VOC network the weights of its trunk, and return their facts."""
+    state, facts = find_weights(parts.trunk, "auto")
     head = {key: value for key, value in model.state_dict().items() if key.startswith(parts.head)}
-    fill(model, {**{k: v for k, v in state.items() if not k.startswith(parts.head)}, **head}, model.weights)
-    return model
+    fill(model, {key: value for key, value in state.items() if not key.startswith(parts.head)} | head, facts)
+    return facts
 
 
 def build_network(
@@ -159,19 +159,10 @@ def build_network(
 ) -> nn.Module:
     """A network with random weights that answers to :mod:`campanion.models.network`, in train mode.
 
-    Args:
-        spec: ``network``, a name of :data:`campanion.models.build.ARCHITECTURES`, of :data:`OWN`, or one of
-            torchvision's CNNs; ``attention``, ``generation``, ``stem``, ``block``, ``fin`` for the first kind;
-            ``options``, a dictionary for the classes of :mod:`campanion.models.small`.
-        class_names: one per class.
-        preprocess: kept as ``.preprocess``.
-        seed: of the initialisation.
-
-    Raises:
-        ValueError: unknown name, or an option that the network does not have.
-
-    Example:
-        >>> build_network({"network": "resnet20", "attention": "lfi"}, names, Preprocess(32, CIFAR_MEAN, CIFAR_STD))
+    ``spec`` holds ``network``, a name of :data:`campanion.models.build.ARCHITECTURES`, of :data:`OWN`, or one of
+    torchvision's CNNs; ``attention``, ``generation``, ``stem``, ``block``, ``fin`` for the first kind; ``options``, a
+    dictionary for the classes of :mod:`campanion.models.small`. ValueError: an unknown name, or an option that the
+    network does not have.
     """
     name, options = str(spec["network"]), dict(spec.get("options") or {})
     branch = {k: spec[k] for k in ("attention", "generation", "stem", "block", "fin") if spec.get(k) is not None}
@@ -204,36 +195,22 @@ def start_from_imagenet(network: nn.Module, name: str) -> None:
 
     Layers are matched by their names, in the network itself or in its backbone (ABN, LFI-CAM). The classifier, the
     attention branch and FIN, which torchvision's network lacks, keep their initialisation.
-
-    Args:
-        network: of :func:`build_network`.
-        name: its architecture; the weights are those that ``load_model`` finds or downloads.
-
-    Raises:
-        ValueError: torchvision has no such network, or a layer of that name has another shape (a CIFAR stem).
-        MissingData: the weights are not there.
-
-    Example:
-        >>> start_from_imagenet(build_model("resnet18", "lfi", num_classes=2), "resnet18")
     """
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise ValueError(f"There are no ImageNet weights of {name}: init='imagenet' needs a network of torchvision's.")
-    given = load_model(name)
-    body, taken = getattr(network, "backbone", network), given.state_dict()
-    own = {key: value for key, value in body.state_dict().items() if key.split(".")[0] not in ("fc", "classifier")}
-    for key in own.keys() & taken.keys():
-        if own[key].shape != taken[key].shape:
+    pretrained, body = load_model(name), getattr(network, "backbone", network)
+    shapes = {key: value.shape for key, value in body.state_dict().items()}
+    classifier = ("fc.", "classifier.")
+    shared = {k: v for k, v in pretrained.state_dict().items() if k in shapes and not k.startswith(classifier)}
+    for key, value in shared.items():
+        if value.shape != shapes[key]:
             raise ValueError(f"{key} has another shape in torchvision's {name}: init='imagenet' needs stem='imagenet'.")
-    body.load_state_dict({key: taken[key] for key in own.keys() & taken.keys()}, strict=False)
-    network.weights["origin"] += f", its layers started from {given.weights['origin']}"
+    body.load_state_dict(shared, strict=False)
+    network.weights["origin"] += f", its layers started from {pretrained.weights['origin']}"
 
 
 def load_trained(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
-    """The network of a checkpoint of ``python -m campanion train``, in eval mode, with what ``load_model`` adds.
-
-    Args:
-        path: the ``.safetensors`` file; its ``.json`` lies beside it.
-        device: where it goes.
+    """The network of a checkpoint (``.safetensors``) of ``python -m campanion train``, with what ``load_model`` adds.
 
     Raises:
         MissingData: one of the two files is not there.

@@ -50,18 +50,12 @@ class Backbone(Network):
     """A plain classifier in pieces: ``logits = classify(late(early(images)))``.
 
     An attention branch reads the maps between the pieces: ABN after ``early``, LFI-CAM after ``late``.
-
-    Attributes:
-        stem: ``"imagenet"`` or ``"cifar"``.
-        early_channels: channels of ``early``'s maps.
-        channels: K, channels of ``late``'s maps, which the classifier averages over space.
-        num_classes: C.
     """
 
-    stem: str
-    num_classes: int
-    early_channels: int
-    channels: int
+    stem: str  # "imagenet" or "cifar"
+    num_classes: int  # C
+    early_channels: int  # of the maps of early
+    channels: int  # K, of the maps of late, which the classifier averages over space
 
     def early(self, images: Tensor) -> Tensor:
         """Maps before the last stage, [B, early_channels, h', w']."""

@@ -1,8 +1,8 @@
 """The small networks that this project trained and commits: two for generated scenes, one for Imagenette.
 
-They are to the companion what a test card is to a screen: small enough for a repository, trained in minutes, and unlike
-in what matters here. The VGGs end in a head with two hidden layers (truly non-linear), where methods that agree on a
-linear head (LIFT-CAM, SHAP-CAM, Ablation-CAM) differ; ``scenes_resnet`` ends in average pooling and one linear layer.
+They are small enough for a repository, are trained in minutes, and differ in their heads: the VGGs have two hidden
+layers, where methods that agree on a linear head (LIFT-CAM, SHAP-CAM, Ablation-CAM) differ; ``scenes_resnet`` ends in
+average pooling and one linear layer.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class VGG(Network):
 class SceneVGG(VGG):
     """VGG in small: 3x3 convolutions with ReLU and max-pooling, then a classifier with two hidden layers.
 
-    With ``batch_norm`` each convolution is followed by batch norm. It is trained so (plain, it does not get off the
-    ground within minutes) and stored without: see :meth:`folded`.
+    With ``batch_norm`` each convolution is followed by batch norm. It is trained with it (without, the loss hardly
+    falls within minutes) and stored without: see :meth:`folded`.
     """
 
     def __init__(self, num_classes: int = len(CLASS_NAMES), hidden: int = 128, batch_norm: bool = False) -> None:

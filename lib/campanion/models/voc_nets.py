@@ -13,7 +13,7 @@ with nothing between them. That is a file of a thirteenth of the size, and a hea
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -24,19 +24,12 @@ from campanion.data.voc import CLASS_NAMES
 from campanion.errors import unknown
 
 
-@dataclass(frozen=True)
-class VocNet:
-    """Where a VOC network's parts come from.
+class VocNet(NamedTuple):
+    """Where a VOC network's parts come from."""
 
-    Attributes:
-        trunk: the file ``weights/NAME`` of the data folder.
-        head: what the names of the head's parameters start with; all others are the trunk's.
-        layer: the target layer.
-    """
-
-    trunk: str
-    head: str
-    layer: str
+    trunk: str  # the file weights/NAME of the data folder
+    head: str  # what the names of the head's parameters start with; all others are the trunk's
+    layer: str  # the target layer
 
 
 VOC_NETS = {
@@ -50,22 +43,10 @@ RANKS = (144, 64)
 
 
 def build_voc_net(name: str, dropout: float = 0.5) -> nn.Module:
-    """A VOC network with random weights, in train mode; :func:`campanion.load_model` brings the trained one.
+    """A network of :data:`VOC_NETS` with random weights, in train mode; :func:`campanion.load_model` has trained ones.
 
-    Args:
-        name: of :data:`VOC_NETS`.
-        dropout: share of the hidden units of ``voc_mlp`` and ``voc_vgg16`` that are dropped in training.
-
-    Returns:
-        torchvision's ResNet-18 or VGG16 (their layer names) with this project's head: logits [B, 20] of images
-        [B, 3, H, W].
-
-    Raises:
-        ValueError: unknown name.
-
-    Example:
-        >>> build_voc_net("voc_mlp").fc[0]
-        Linear(in_features=25088, out_features=128, bias=True)
+    It is torchvision's ResNet-18 or VGG16 (their layer names) with this project's head: logits [B, 20] of images
+    [B, 3, H, W]. ``dropout`` is the share of the hidden units that are dropped in training.
     """
     if name not in VOC_NETS:
         raise ValueError(unknown("model", name, VOC_NETS))
@@ -91,15 +72,8 @@ def factored(inputs: int, outputs: int, rank: int) -> nn.Sequential:
 def multiplied_out(net: nn.Module) -> VGG:
     """torchvision's own VGG16 with the function of ``voc_vgg16``: each pair of factors is one matrix of its classifier.
 
-    The trunk's parameters are shared, not copied. The logits agree to float32 rounding.
+    The trunk's parameters are shared, not copied. The logits agree to float32 rounding. ValueError: another network.
 
-    Args:
-        net: ``voc_vgg16``.
-
-    Raises:
-        ValueError: another network, which has no factors.
-
-    Example:
         >>> multiplied_out(load_model("voc_vgg16")).classifier[0]
         Linear(in_features=25088, out_features=4096, bias=True)
     """

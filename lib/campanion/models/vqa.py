@@ -40,26 +40,18 @@ _PADDING, _UNKNOWN = 0, 1
 class Design:
     """What a network is built from.
 
-    Args:
-        cnn: ``"scenes"`` (small, for generated scenes of 64 x 64 pixels) or a name that :func:`load_model` knows, whose
-            last linear layer is replaced.
-        words: the vocabulary of the questions.
-        answers: the classes.
-        joint: width of the two embeddings and their product.
-        embedding: width of the word vectors.
-        hidden: width of the LSTM's two layers.
-        classifier: width of the layer between the product and the answers.
-        dropout: in training, before each layer of the classifier.
+    ``cnn`` is ``"scenes"`` (small, for generated scenes of 64 x 64 pixels) or a name that :func:`load_model` knows,
+    whose last linear layer is replaced.
     """
 
     cnn: str
-    words: tuple[str, ...]
-    answers: tuple[str, ...]
-    joint: int = 1024
-    embedding: int = 300
-    hidden: int = 512
-    classifier: int = 1000
-    dropout: float = 0.5
+    words: tuple[str, ...]  # the vocabulary of the questions
+    answers: tuple[str, ...]  # the classes
+    joint: int = 1024  # width of the two embeddings and their product
+    embedding: int = 300  # width of the word vectors
+    hidden: int = 512  # width of the LSTM's two layers
+    classifier: int = 1000  # width of the layer between the product and the answers
+    dropout: float = 0.5  # in training, before each layer of the classifier
 
 
 class SceneEyes(nn.Module):
@@ -154,11 +146,7 @@ class VQA(nn.Module):
         self._place = {word: i for i, word in enumerate(design.words, start=2)}
 
     def encode(self, questions: Sequence[str]) -> Tensor:
-        """Indices of the words of ``questions``, padded with 0 to the longest: [N, L] on the network's device.
-
-        Raises:
-            ValueError: a question has no word.
-        """
+        """Indices [N, L] of the words of ``questions``, padded with 0; ValueError: a question has no word."""
         rows = [[self._place.get(word, _UNKNOWN) for word in words(text)] for text in questions]
         for text, row in zip(questions, rows, strict=True):
             if not row:
@@ -211,14 +199,8 @@ def with_question(model: VQA, question: str) -> FixedQuestion:
 def build_vqa(design: Design, cnn_weights: str | Path | None = "auto", seed: int = 0, device: str = "cpu") -> VQA:
     """A network with a random question encoder and classifier, in eval mode.
 
-    Args:
-        cnn_weights: of the CNN, as :func:`load_model` takes them; its last layer, and all of the scenes' CNN, are
-            random in any case.
-        seed: of the random weights.
-
-    Raises:
-        ValueError: unknown network, or one whose last layer is not linear.
-        MissingData: the CNN's weights are not there.
+    ``cnn_weights`` are the CNN's, as :func:`load_model` takes them; its last layer, and all of the scenes' CNN, are
+    random in any case.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -250,8 +232,8 @@ def load_vqa(name: str = "vqa_scenes", weights: str | Path = "auto", device: str
     """
     path = find_vqa(name) if weights == "auto" else Path(weights)
     if path is None or not path.exists():
-        lacking = path or f"{name}.safetensors among the checkpoints"
-        raise MissingData(f"There is no {lacking}: run `python -m campanion train {name}`.")
+        absent = path or f"{name}.safetensors among the checkpoints"
+        raise MissingData(f"There is no {absent}: run `python -m campanion train {name}`.")
     state = read_weights(path)
     try:
         with safe_open(path, "pt") as file:
@@ -275,9 +257,9 @@ def find_vqa(name: str) -> Path | None:
 def stored(model: VQA) -> tuple[dict[str, Tensor], dict[str, str]]:
     """What the file of a network holds: weights in half precision and its design; a torchvision trunk is left out."""
     left_out = _left_out(model)
-    kept = {key: t.detach().cpu().contiguous() for key, t in model.state_dict().items() if key not in left_out}
-    state = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in kept.items()}
-    return state, {"design": json.dumps(asdict(model.design))}
+    state = {key: t.detach().cpu().contiguous() for key, t in model.state_dict().items() if key not in left_out}
+    halves = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+    return halves, {"design": json.dumps(asdict(model.design))}
 
 
 def _left_out(model: VQA) -> set[str]:

@@ -16,12 +16,7 @@ from campanion.paths import checkpoints_dir, data_dir, out_dir, sha256
 
 
 def find_weights(name: str, weights: str | Path) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """Parameters and facts of ``CAMPANION_DATA/weights/NAME`` (``"auto"``; downloaded if need be) or of a path.
-
-    Raises:
-        MissingData: no such file; says both ways to get it.
-        ValueError: a damaged file.
-    """
+    """Parameters and facts of ``CAMPANION_DATA/weights/NAME`` (``"auto"``; downloaded if need be) or of a path."""
     folder = data_dir() / "weights"
     paths = [folder / f"{name}.npz", folder / f"{name}.safetensors"] if weights == "auto" else [Path(weights)]
     path = next((p for p in paths if p.exists()), None)
@@ -81,11 +76,7 @@ def fill(model: nn.Module, state: dict[str, Tensor], facts: dict) -> None:
 
 
 def find_checkpoint(name: str, weights: str | Path) -> Path:
-    """The checkpoint file of a network that this project trained: the committed one (``"auto"``) or a path.
-
-    Raises:
-        MissingData: it is not there; names the command that makes it.
-    """
+    """The checkpoint file of a network that this project trained: the committed one (``"auto"``) or a path."""
     path = (finished(name) or checkpoints_dir() / f"{name}.safetensors") if weights == "auto" else Path(weights)
     if not path.exists():
         raise MissingData(f"{path} is not there: run `python -m campanion train {name}`.")
@@ -107,12 +98,7 @@ def weights_of(path: str | Path) -> Path:
 
 
 def read_card(path: str | Path) -> dict:
-    """The facts beside the checkpoint ``path`` (``.safetensors``), or in the ``.json``, which may be there alone.
-
-    Raises:
-        MissingData: checkpoint or facts are not there.
-        ValueError: the facts cannot be read.
-    """
+    """The facts beside the checkpoint ``path`` (``.safetensors``), or in the ``.json``, which may be there alone."""
     weights = weights_of(path)
     facts = weights.with_suffix(".json")
     for file in (facts,) if Path(path) == facts else (weights, facts):
