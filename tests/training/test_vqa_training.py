@@ -17,8 +17,7 @@ from campanion.report.verdicts import verdict
 from campanion.results.rows import read_rows, rows_path
 from campanion.results.store import load_result, load_results
 from campanion.training import fit
-from campanion.training.vqa import RECIPES, run
-from campanion.training.vqa_pairs import Pairs, accuracy
+from campanion.training.vqa import RECIPES, Pairs, accuracy, run
 from safetensors.torch import save_file
 from torchvision.models import resnet18
 from vqa_files import official

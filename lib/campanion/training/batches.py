@@ -32,21 +32,13 @@ TRIES = 10  # crops drawn before the whole image is taken
 
 @dataclass(frozen=True)
 class Draw:
-    """One batch: which images, and what is done to each. None: nothing of the kind.
+    """One batch: which images, and what is done to each. None: nothing of the kind."""
 
-    Attributes:
-        indices: [B].
-        padding: zeros on each side before a shift, in pixels.
-        shifts: [B, 2], the crop's corner (row, column) in the padded image, 0 .. 2 ``padding``.
-        boxes: [B, 4], the crop (x0, y0, x1, y1) as fractions of the image's sides.
-        mirrored: bool [B].
-    """
-
-    indices: Tensor
-    padding: int = 0
-    shifts: Tensor | None = None
-    boxes: Tensor | None = None
-    mirrored: Tensor | None = None
+    indices: Tensor  # [B]
+    padding: int = 0  # zeros on each side before a shift, in pixels
+    shifts: Tensor | None = None  # [B, 2], the crop's corner (row, column) in the padded image, 0 .. 2 padding
+    boxes: Tensor | None = None  # [B, 4], the crop (x0, y0, x1, y1) as fractions of the image's sides
+    mirrored: Tensor | None = None  # bool [B]
 
     def part(self, index: int, of: int) -> Draw:
         """The share of process ``index``: consecutive images, the first processes take one more if need be."""
@@ -58,19 +50,10 @@ class Draw:
 def draw(
     indices: Tensor, kind: str, size: int, generator: torch.Generator, padding: float = 1 / 8, min_area: float = 0.08
 ) -> Draw:
-    """What training does to the images ``indices``.
+    """What training does to the images ``indices`` [B] of side ``size``, drawn from a generator on the CPU.
 
-    Args:
-        indices: [B].
-        kind: ``"shift_flip"``: zeros around the image, a random crop of its size (CIFAR); ``"resized_crop_flip"``:
-            a random part, enlarged (ImageNet); both mirror every other image. ``"none"``: nothing.
-        size: side of the images.
-        generator: on the CPU.
-        padding: zeros on each side for ``"shift_flip"``, as a share of the side (4 pixels of 32).
-        min_area: least area of a random part for ``"resized_crop_flip"``.
-
-    Raises:
-        ValueError: unknown kind.
+    ``"shift_flip"``: zeros around the image (``padding`` of its side), a random crop of its size (CIFAR).
+    ``"resized_crop_flip"``: a random part of at least ``min_area``, enlarged (ImageNet). Both mirror every other image.
     """
     if kind not in AUGMENTATIONS:
         raise ValueError(unknown("augmentation", kind, AUGMENTATIONS))
@@ -147,14 +130,8 @@ def read_image(image: Image.Image, size: int, box: Sequence[float] | None = None
 class StreamedImages:
     """Images of ``data`` that are decoded whenever they are needed, by worker processes, for sets beyond the memory.
 
-    A random part is cut from the image at its full resolution.
-
-    Args:
-        data: with a label for each image.
-        size: side in pixels.
-        indices: those of the images to keep, in this order; None keeps all.
-        device: where the batches go.
-        threads: that decode.
+    A random part is cut from the image at its full resolution. ``indices`` are those of the images to keep, in this
+    order (None: all); batches go to ``device``.
     """
 
     def __init__(

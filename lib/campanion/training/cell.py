@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -23,16 +23,10 @@ LEAST = 3  # finished training runs of a method that an interval needs
 
 @dataclass(frozen=True)
 class Cell:
-    """One training run of the grid.
+    """One training run of the grid."""
 
-    Attributes:
-        config: its settings, with a name.
-        tables: what uses it: ``table1``, ``table2``, ``table3``, ``fig3``, ``fig5``, ``fig6``.
-        scale: the scale that it is of.
-    """
-
-    config: Config
-    tables: tuple[str, ...]
+    config: Config  # its settings, with a name
+    tables: tuple[str, ...]  # what uses it: table1, table2, table3, fig3, fig5, fig6
     scale: str
 
     @property
@@ -64,11 +58,7 @@ class Cell:
 
     @property
     def done(self) -> bool:
-        """Is the training run finished: is its checkpoint there, or its card committed?
-
-        Raises:
-            ValueError: it is there, but was trained with other settings; names them.
-        """
+        """Is the run finished: is its checkpoint there, or its card committed? ValueError: with other settings."""
         if not (self.weights_here or (self.card.parent == paths.checkpoints_dir() and self.card.is_file())):
             return False
         if changed := difference(read_card(self.card)["settings"], self.config.settled()):
@@ -107,23 +97,22 @@ class Cell:
 
 def by_network(cells: Iterable[Cell]) -> list[list[Cell]]:
     """``cells`` in groups of one data set, size of image, network and epochs: what a run of a result is made of."""
-    groups: dict[tuple, list[Cell]] = {}
+    groups = defaultdict(list)
     for cell in cells:
-        groups.setdefault(_key(cell.config), []).append(cell)
+        groups[_key(cell.config)].append(cell)
     return list(groups.values())
 
 
 def longest(groups: Iterable[list[Cell]]) -> list[list[Cell]]:
     """Of groups that differ in their epochs alone, the longest training runs that can answer, else the shortest.
 
-    Longer ones can once three networks of each method (or as many as are asked for) are finished: an interval needs so
-    many.
+    Longer ones can once :data:`LEAST` networks of each method (or as many as the group has) are finished.
     """
     chosen: dict[tuple, list[Cell]] = {}
     for group in sorted(groups, key=lambda cells: cells[0].config.numbers.epochs):
-        asked, done = (Counter(cell.method for cell in part) for part in (group, [c for c in group if c.done]))
+        planned, done = (Counter(cell.method for cell in part) for part in (group, [c for c in group if c.done]))
         key = _key(group[0].config)[:3]
-        if key not in chosen or all(done[method] >= min(LEAST, count) for method, count in asked.items()):
+        if key not in chosen or all(done[method] >= min(LEAST, count) for method, count in planned.items()):
             chosen[key] = group
     return list(chosen.values())
 

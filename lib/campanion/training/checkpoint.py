@@ -53,11 +53,7 @@ def save_state(folder: Path, state: Mapping[str, object]) -> None:
 
 
 def load_state(folder: Path) -> dict[str, object] | None:
-    """The run's last whole state, on the CPU; None where it has none yet.
-
-    Raises:
-        ValueError: there are states, but each is damaged; says what to do.
-    """
+    """The run's last whole state, on the CPU; None where it has none yet; ValueError where each is damaged."""
     files = [folder / name for name in (STATE, PREVIOUS) if (folder / name).exists()]
     for file in files:
         content = file.read_bytes()
@@ -77,11 +73,7 @@ def write_history(folder: Path, history: Sequence[Mapping[str, object]]) -> None
 
 
 def read_history(folder: str | Path) -> pd.DataFrame:
-    """The learning curves of a run: one row per epoch.
-
-    Raises:
-        MissingData: no epoch of the run has ended.
-    """
+    """The learning curves of a run, one row per epoch; MissingData where no epoch has ended."""
     file = Path(folder) / "history.csv"
     if not file.is_file():
         raise MissingData(f"There is no {file}: no epoch of this run has ended.")
@@ -89,11 +81,7 @@ def read_history(folder: str | Path) -> pd.DataFrame:
 
 
 def open_tensorboard(folder: Path, wanted: bool | None, epoch: int) -> object | None:
-    """A TensorBoard writer that continues the log at ``epoch``; None if not wanted or (``None``) not installed.
-
-    Raises:
-        ValueError: it is wanted, but not installed.
-    """
+    """A TensorBoard writer that continues the log at ``epoch``; None if not wanted or (``None``) not installed."""
     installed = find_spec("tensorboard") is not None
     if wanted and not installed:
         raise ValueError("tensorboard=true needs TensorBoard: `pip install tensorboard`, or leave the setting out.")
@@ -116,9 +104,9 @@ class Clock:
         return {"minutes": round(wall, digits), "cpu_minutes": round(cpu, digits)}
 
 
-def halved(state: Mapping[str, Tensor], least: int = 2) -> dict[str, Tensor]:
-    """On the CPU; float16 where there are ``least`` dimensions: biases and batch norm are few, and stay float32."""
-    half = {k: t.half() if t.is_floating_point() and t.ndim >= least else t for k, t in state.items()}
+def halved(state: Mapping[str, Tensor], dimensions: int = 2) -> dict[str, Tensor]:
+    """On the CPU; float16 from so many ``dimensions`` on: biases and batch norm are few, and stay float32."""
+    half = {k: t.half() if t.is_floating_point() and t.ndim >= dimensions else t for k, t in state.items()}
     return {name: t.detach().cpu().contiguous() for name, t in half.items()}
 
 
@@ -141,22 +129,13 @@ def write_checkpoint(
     measure: Callable[[Path], Mapping[str, object]],
     about: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
-    """Write ``RUN.safetensors``, ``.json`` and ``.md``.
+    """Write ``RUN.safetensors`` (``path``), ``.json`` and ``.md``; the facts, as in the ``.json``.
 
     They are made and measured in the folder ``untested`` and then take their places, the weights last: a checkpoint
-    that can be found is whole and has its accuracy, whenever the run is killed.
-
-    Args:
-        path: of the weights.
-        state: the weights, as they are to be stored.
-        facts: what is known; ``versions``, ``commit``, ``bytes`` and ``sha256`` are added.
-        measure: gives more facts (``accuracy``) of the network as read back from the path that it is given.
-        about: metadata of the weights' file. safetensors writes several entries in random order: with one, the file
-            is the same bytes each time.
-
-    Returns:
-        The facts, as in the ``.json``.
+    that can be found is whole and has its accuracy, whenever the run is killed. ``measure`` gives more facts
+    (``accuracy``) of the network as read back from the path that it is given.
     """
+    # The metadata has one entry: safetensors writes several in random order, and the file shall be the same bytes.
     draft = path.parent / "untested" / path.name
     about = about or {"made_with": f"campanion train, {facts['name']}"}
     write_whole(draft, save(dict(state), metadata=dict(about)))

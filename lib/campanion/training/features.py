@@ -41,21 +41,14 @@ def features(
     layer: str | None = None,
     precision: str = "float32",
 ) -> list[np.ndarray]:
-    """Maps A of a layer for each view of each image: for each view float16 [N, K, h, w], read-only.
+    """Maps A of a layer (default: the target layer) for each view of the images: float16 [N, K, h, w], read-only.
 
     One file for each view in ``out/features``, named by the trunk's weights and the images, so that a stopped run
-    loses one view at the most.
-
-    Args:
-        trunk: with ``.preprocess``, ``.target_layer`` and ``.weights``.
-        data, indices, views: the images, and how each is shown (:func:`view_of`).
-        device: of the trunk.
-        layer: a dotted name (default: the trunk's target layer).
-        precision: of the forward passes, ``"float32"`` or ``"bfloat16"`` (autocast).
+    loses one view at the most. ``precision`` of the forward passes: ``"float32"`` or ``"bfloat16"`` (autocast).
     """
     ids = " ".join(data.ids[i] for i in indices)
-    other = "" if layer is None and precision == "float32" else f" {layer} {precision}"
-    key = hashlib.sha256(f"{trunk.weights['sha256']} {data.card} {ids}{other}".encode()).hexdigest()[:16]
+    options = "" if layer is None and precision == "float32" else f" {layer} {precision}"
+    key = hashlib.sha256(f"{trunk.weights['sha256']} {data.card} {ids}{options}".encode()).hexdigest()[:16]
     paths = {view: out_dir() / "features" / key / f"{view.replace(' ', '-')}.npy" for view in views}
     maps: list[np.ndarray] = []
     handle = trunk.get_submodule(layer or trunk.target_layer).register_forward_hook(

@@ -23,8 +23,8 @@ from campanion.training.schedule import learning_rate, make_optimiser, seed_of
 
 def unfinished(name: str, settings: Mapping[str, object]) -> Path:
     """The folder of a run until its checkpoint is written: runs with other ``settings`` have another."""
-    told = json.dumps(settings, sort_keys=True, default=str)
-    return out_dir() / "training" / f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return out_dir() / "training" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def fit(
@@ -37,13 +37,8 @@ def fit(
 ) -> None:
     """Train all of ``network`` that asks for gradients, in place; it ends in eval mode.
 
-    Args:
-        network: on its device.
-        loss_of: the loss of a batch of indices (in 0 .. ``count`` - 1); may draw from the generator of the epoch.
-        count: examples of an epoch.
-        recipe: epochs, batch, optimiser, learning rates.
-        seed: of the order, the draws and dropout.
-        place: folder of the state, of this run alone.
+    ``loss_of`` a batch of indices (in 0 .. ``count`` - 1) may draw from the generator of the epoch. ``seed`` is of the
+    order, the draws and dropout; ``place`` the folder of the state, of this run alone.
     """
     optimiser = make_optimiser([p for p in network.parameters() if p.requires_grad], recipe)
     batches_per_epoch = -(-count // recipe.batch)

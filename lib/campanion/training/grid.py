@@ -13,6 +13,7 @@ however many tables use it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 
 import torch
@@ -36,17 +37,11 @@ def default_scale() -> str:
 
 
 def cells(scale: str | None = None, table: str | Sequence[str] | None = None) -> list[Cell]:
-    """The cells of a scale, each once, in the order of the YAML file.
+    """The cells of a scale (:func:`default_scale`), each once, in the order of the YAML file.
 
-    Args:
-        scale: None is :func:`default_scale`.
-        table: only those that these tables or figures use.
+    ``table``: only those that this table or figure, or these, use. ValueError: unknown scale or table.
 
-    Raises:
-        ValueError: unknown scale or table.
-
-    Example:
-        >>> [cell.name for cell in cells("reduced", "table1") if not cell.done]
+    >>> [cell.name for cell in cells("reduced", "table1") if not cell.done]
     """
     grid, scale = read_grid(), scale or default_scale()
     if scale not in grid["scales"]:
@@ -55,16 +50,15 @@ def cells(scale: str | None = None, table: str | Sequence[str] | None = None) ->
     for name in wanted:
         if name not in TABLES.values():
             raise ValueError(unknown("table of the grid", name, TABLES.values()))
-    found: dict[str, Cell] = {}
+    by_name: dict[str, Cell] = {}
     part = grid["scales"][scale]
     for group in part["groups"]:
         for config in _configs({**part["settings"], **group}, scale):
-            before = found.get(config.run)
-            if before is not None and before.config != config:
+            before = by_name.get(config.run, Cell(config, (), scale))
+            if before.config != config:
                 raise ValueError(f"Two cells of scale {scale} are called {config.run}, with different settings.")
-            tables = dict.fromkeys((*(before.tables if before else ()), *group["tables"]))
-            found[config.run] = Cell(config, tuple(tables), scale)
-    return [cell for cell in found.values() if set(cell.tables) & set(wanted)]
+            by_name[config.run] = replace(before, tables=tuple(dict.fromkeys((*before.tables, *group["tables"]))))
+    return [cell for cell in by_name.values() if set(cell.tables) & set(wanted)]
 
 
 def with_stand_ins(scale: str | None = None, table: str | Sequence[str] | None = None) -> list[Cell]:
@@ -92,19 +86,14 @@ def _listed(value: object) -> list:
 
 
 def tables_of(notebooks: Iterable[str]) -> list[str]:
-    """The tables and figures whose notebooks are among ``notebooks``, by their names.
-
-    >>> tables_of(["11_lfi_table1_cifar", "20_fd_fig1_fig6_discriminability"])
-    ['table1']
-    """
+    """The tables and figures whose notebooks are among ``notebooks``: of ``["11_lfi_table1_cifar"]``, ``table1``."""
     return [TABLES[key[:2]] for key in notebooks if key[:2] in TABLES]
 
 
 def train_cells(chosen: Sequence[Cell]) -> None:
     """Train the cells that are not done, one after another; a run that was stopped resumes.
 
-    Raises:
-        MissingData: the data of one of them are not there; nothing is trained.
+    MissingData: the data of one of them are not there; nothing is trained.
     """
     from campanion.training.loop import train  # takes seconds to import
 

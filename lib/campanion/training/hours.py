@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
 
@@ -29,15 +30,9 @@ def device_kind(cell: Cell) -> str:
 
 @cache
 def multiply_adds(network: str, method: str, size: int, classes: int = 10) -> float:
-    """Multiply-adds of convolutions and matrix products for one image of a training step.
+    """Multiply-adds of convolutions and matrix products for one image, ``size`` pixels wide, of a training step.
 
     The backward pass costs twice the forward one, which is counted on tensors without storage.
-
-    Args:
-        network: of :func:`campanion.models.build_model`.
-        method: of the grid, such as ``lfi-paper``.
-        size: side of the images.
-        classes: C.
     """
     with torch.device("meta"):
         model = build_model(network, **attention_of(method), num_classes=classes)
@@ -62,13 +57,13 @@ def measured(device: str) -> dict[Kind, Speed]:
         (row["network"], row["method"], row["size"]): (float(row["images_per_s"]), "measured before")
         for row in grid["speeds"].get(device, ())
     }
-    seen: dict[Kind, list[float]] = {}
+    trained: dict[Kind, list[float]] = defaultdict(list)
     for scale in grid["scales"]:
         for cell in cells(scale) if scale != "quick" else ():
             if (history := cell.history) is not None:
-                here = history[history["device"].str.startswith("CPU") == (device == "cpu")]
-                seen.setdefault(kind_of(cell), []).extend(here["images_per_s"] / here["processes"])
-    for kind, rates in seen.items():
+                epochs = history[history["device"].str.startswith("CPU") == (device == "cpu")]
+                trained[kind_of(cell)] += [*(epochs["images_per_s"] / epochs["processes"])]
+    for kind, rates in trained.items():
         if rates:
             speeds[kind] = float(np.median(rates)), f"{len(rates)} epoch{'s' if len(rates) > 1 else ''} trained here"
     return speeds
@@ -77,18 +72,13 @@ def measured(device: str) -> dict[Kind, Speed]:
 def speed(kind: Kind, device: str, known: dict[Kind, Speed]) -> Speed:
     """Training images per second of one process, and where the number is from.
 
-    Measured on the same network, method and size; else told from all that were measured on such a device, by the
-    multiply-adds of a step; else assumed, in words that say so.
-
-    Args:
-        kind: from :func:`kind_of`.
-        device: ``"cpu"`` or ``"gpu"``.
-        known: from :func:`measured`.
+    Measured on the same network, method and size (``known``, of :func:`measured`); else estimated from all that were
+    measured on such a device, by the multiply-adds of a step; else assumed, in words that say so.
     """
     if kind in known:
         return known[kind]
     if known:
-        per_second = [rate * multiply_adds(*other) for other, (rate, _) in known.items()]
+        per_second = [rate * multiply_adds(*measured_kind) for measured_kind, (rate, _) in known.items()]
         return float(np.exp(np.mean(np.log(per_second)))) / multiply_adds(*kind), "by multiply-adds from other networks"
     assumed = read_grid()["assumed"][device]
     rate = assumed["multiply_adds_per_s"] / multiply_adds(*kind)
@@ -129,28 +119,24 @@ def listing(chosen: Sequence[Cell]) -> str:
 
 
 def assumed_hours(scale: str, table: str, gpus: int = 8) -> pd.DataFrame:
-    """Hours that a whole table would take on ``gpus`` GPUs: an estimate from the YAML file's assumption.
+    """Hours that a whole table would take on ``gpus`` GPUs, a row per run: an estimate from the YAML file's assumption.
 
-    Returns:
-        One row per training run: ``network``, ``method``, ``size``, ``epochs``, ``multiply_adds`` (10^9 of a step, per
-        image), ``gpu_hours`` and ``hours``.
+    ``multiply_adds`` are 10^9 of a step, per image.
     """
     rows = []
     for cell in cells(scale, table):
         rate, _ = speed(kind_of(cell), "gpu", {})
         epochs = cell.config.numbers.epochs
-        own = epochs * read_grid()["pictures"][cell.config.data] / rate / 3600
-        cost = multiply_adds(*kind_of(cell)) / 1e9
-        rows.append((*kind_of(cell), epochs, cost, own, own / gpus))
+        gpu_hours = epochs * read_grid()["pictures"][cell.config.data] / rate / 3600
+        rows.append((*kind_of(cell), epochs, multiply_adds(*kind_of(cell)) / 1e9, gpu_hours, gpu_hours / gpus))
     return pd.DataFrame(rows, columns=["network", "method", "size", "epochs", "multiply_adds", "gpu_hours", "hours"])
 
 
 def not_run_here(scale: str, table: str, networks: Sequence[str]) -> pd.DataFrame:
     """What a table prints of ``networks`` and this project has not trained: the commands, and estimated hours.
 
-    Returns:
-        One row per training run: ``network``, ``data``, ``method``, ``core_hours`` (one CPU core, by multiply-adds from
-        the speeds that the YAML file states), ``gpu_hours`` (one GPU, by its assumption) and ``command``.
+    ``core_hours`` are of one CPU core, by multiply-adds from the speeds that the YAML file states; ``gpu_hours`` of one
+    GPU, by its assumption.
     """
     stated = {
         (s["network"], s["method"], s["size"]): (float(s["images_per_s"]), "") for s in read_grid()["speeds"]["cpu"]

@@ -47,11 +47,7 @@ from campanion.training.settings import Config, difference
 
 
 def make_accelerator(config: Config) -> Accelerator:
-    """accelerate's view of the device and the processes; the precision is that of :func:`half_precision`.
-
-    Raises:
-        ValueError: ``compile`` without a GPU.
-    """
+    """accelerate's view of the device and the processes; the precision is that of :func:`half_precision`."""
     cpu = config.device == "cpu" or not torch.cuda.is_available()
     if config.compile and cpu:
         raise ValueError("compile=true needs a CUDA GPU; leave it out here.")
@@ -73,8 +69,8 @@ class Run:
         self.accelerator = make_accelerator(config)
         self.device, self.rank = self.accelerator.device, self.accelerator.process_index
         self.processes = self.accelerator.num_processes
-        kept = self.device if self.device.type == "cuda" else "cpu"
-        self.train, self.test = (open_part(config, split, kept) for split in ("train", "test"))
+        storage = self.device if self.device.type == "cuda" else "cpu"
+        self.train, self.test = (open_part(config, split, storage) for split in ("train", "test"))
         mean, std = config.statistics
         preprocess = Preprocess(config.pixels, tuple(mean), tuple(std))
         self.network = build_network(config.spec, self.train.class_names, preprocess, config.seed)
@@ -98,12 +94,10 @@ class Run:
         )
 
     def _order(self, epoch: int) -> tuple[Tensor, ...]:
-        """The batches of an epoch, each over all processes.
-
-        A last batch with fewer than two images per process is left out: batch norm cannot be trained on one.
-        """
+        """The batches of an epoch, each over all processes."""
         generator = torch.Generator().manual_seed(seed_of(self.config.seed, epoch, 0))
         batches = torch.randperm(len(self.train.labels), generator=generator).split(self.recipe.batch)
+        # A last batch with fewer than two images per process is left out: batch norm cannot be trained on one.
         return batches if len(batches[-1]) >= 2 * self.processes else batches[:-1]
 
     def _draws(self, batches: tuple[Tensor, ...], epoch: int) -> Iterator[Draw]:
@@ -148,11 +142,7 @@ class Run:
         return {"loss": loss / count, "top1": right / count, "n": count}
 
     def restore(self) -> None:
-        """Resume from the run's last whole state, if it has one.
-
-        Raises:
-            ValueError: it was made with other settings; names them.
-        """
+        """Resume from the run's last whole state, if it has one; ValueError: it was made with other settings."""
         state = load_state(self.config.place)
         if state is None:
             return
@@ -171,15 +161,17 @@ class Run:
         """Train what is missing and write the checkpoint; its facts (in the first process; others: an empty dict)."""
         main = self.accelerator.is_main_process
         with locked(self.config.place / "lock") if main else nullcontext():  # another process of this run is waited for
-            return self._go(main)
+            self.accelerator.wait_for_everyone()
+            self.restore()
+            if main and self.history:
+                print(f"{self.config.run}: resumes after epoch {len(self.history)}", flush=True)
+            self._train_epochs(main)
+            self.accelerator.wait_for_everyone()
+            return self._finish() if main else {}
 
-    def _go(self, main: bool) -> dict[str, object]:
-        self.accelerator.wait_for_everyone()
-        self.restore()
+    def _train_epochs(self, main: bool) -> None:
         first = len(self.history)
         curves = open_tensorboard(self.config.place, self.config.tensorboard, first) if main else None
-        if main and first:
-            self.accelerator.print(f"{self.config.run}: resumes after epoch {first}", flush=True)
         for epoch in range(first, self.recipe.epochs):
             start, cpu = time.monotonic(), time.process_time()
             trained = self.epoch(epoch)
@@ -208,8 +200,6 @@ class Run:
                     for name in ("lr", "train_loss", "train_top1", "test_loss", "test_top1", "images_per_s"):
                         curves.add_scalar(name, row[name], epoch + 1)
                     curves.flush()
-        self.accelerator.wait_for_everyone()
-        return self._finish() if main else {}
 
     def _say(self, row: dict, first: int) -> None:
         left = (self.recipe.epochs - row["epoch"]) * float(np.mean([r["seconds"] for r in self.history[first:]]))
@@ -273,9 +263,6 @@ def train(config: Config) -> dict[str, object]:
 
     Into ``config.place`` go ``history.csv`` (learning curves), ``state.pt`` (to resume from), ``tensorboard/`` and, in
     the end, ``RUN.safetensors`` with its facts ``.json`` and card ``.md``.
-
-    Args:
-        config: from ``read_config`` or ``make_config`` of :mod:`campanion.training.settings`.
 
     Returns:
         The facts of the checkpoint (in the first of several processes; an empty dictionary in the others).

@@ -35,11 +35,7 @@ class Part:
 
 
 def open_part(config: Config, split: str, device: str | torch.device = "cpu") -> Part:
-    """The images of ``split`` (``"train"`` or ``"test"``) that ``config`` asks for.
-
-    Raises:
-        MissingData: the set is not there; says how to get it.
-    """
+    """The images of ``split`` (``"train"`` or ``"test"``) that ``config`` asks for."""
     limit = config.limit if split == "train" else config.limit_test
     source = split if config.held_out is None else "train"
     data: Dataset
@@ -51,8 +47,8 @@ def open_part(config: Config, split: str, device: str | torch.device = "cpu") ->
         data = open_dataset(config.data, split=source)
     indices = list(range(len(data)))
     if config.held_out is not None:
-        kept = round(len(data) * (1 - config.held_out))
-        indices = data.order()[:kept] if split == "train" else data.order()[kept:]
+        count = round(len(data) * (1 - config.held_out))
+        indices = data.order()[:count] if split == "train" else data.order()[count:]
     if limit and limit < len(indices):
         indices = indices[:limit] if config.held_out is not None else data.order()[:limit]
     memory = config.memory
@@ -70,20 +66,11 @@ def open_part(config: Config, split: str, device: str | torch.device = "cpu") ->
 def evaluate(
     network: nn.Module, part: Part, batch: int = 250, accelerator: Accelerator | None = None, precision: str = "fp32"
 ) -> dict:
-    """Top-1 accuracy and cross-entropy of ``network`` on ``part``, in eval mode; over all processes.
+    """Top-1 accuracy (``top1``, 0..1), cross-entropy (``loss``) and number (``n``) of a network in eval mode.
 
-    Args:
-        network: with ``.preprocess``; on the accelerator's device.
-        part: the images.
-        batch: images at a time in one process.
-        accelerator: of the run, which shares the images out; None: this process alone.
-        precision: ``"fp32"`` or ``"bf16"``.
+    ``batch`` images at a time in one process; ``accelerator`` shares the images out (None: this process alone).
 
-    Returns:
-        ``top1`` in 0..1, ``loss``, ``n``.
-
-    Example:
-        >>> evaluate(load_trained(path), open_part(config, "test"))["top1"]
+    >>> evaluate(load_trained(path), open_part(config, "test"))["top1"]
     """
     device = next(network.parameters()).device
     rank, processes = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)

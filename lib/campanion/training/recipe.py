@@ -91,19 +91,9 @@ SETTINGS = tuple(Recipe.model_fields)
 
 
 def recipe(name: str, size: int, imagenet: bool = False, **changes: object) -> Recipe:
-    """The recipe called ``name`` for images of ``size`` pixels.
+    """The recipe ``"paper"``, ``"short"`` or ``"fine_tune"`` for images of ``size`` pixels, with single ``changes``.
 
-    Args:
-        name: ``"paper"``, ``"short"`` or ``"fine_tune"``.
-        size: side of the images that the network is given.
-        imagenet: the set is ImageNet, for which the paper's epochs are 90.
-        changes: of single numbers, such as ``epochs=90``.
-
-    Raises:
-        ValueError: unknown name, or a value that makes no sense.
-
-    >>> recipe("paper", 32).lr
-    0.1
+    With ``imagenet`` the paper's epochs are 90. ValueError: unknown name, or a value that makes no sense.
     """
     small = size <= 32
     augment = "shift_flip" if small else "resized_crop_flip"

@@ -157,16 +157,12 @@ class Config(Checked):
 
     def settled(self) -> dict[str, object]:
         """What decides the weights: a run is continued only with the same."""
-        own = {key: value for key, value in self.model_dump().items() if key not in (*_FREE, "changes", "name")}
-        return {**own, "size": self.pixels, **{f"recipe.{k}": v for k, v in self.numbers.as_dict().items()}}
+        settings = self.model_dump(exclude={*_FREE, "changes", "name"})
+        return {**settings, "size": self.pixels, **{f"recipe.{k}": v for k, v in self.numbers.as_dict().items()}}
 
 
 def method_of(attention: str | None, generation: str, fin: str = "trained") -> str:
-    """A network's attention in one word: ``plain``, ``abn`` or ``lfi-GENERATION``, ``-finFIN`` if FIN is not trained.
-
-    >>> method_of("lfi", "paper", "frozen")
-    'lfi-paper-finfrozen'
-    """
+    """A network's attention in one word: ``plain``, ``abn``, ``lfi-GENERATION``, or ``lfi-GENERATION-finFIN``."""
     if attention != "lfi":
         return attention or "plain"
     return f"lfi-{generation}" + ("" if fin == "trained" else f"-fin{fin}")
@@ -177,10 +173,8 @@ def attention_of(method: str) -> dict[str, str]:
     attention, *rest = method.split("-")
     if attention == "plain":
         return {}
-    named = {"generation": rest[0]} if rest else {}
-    if len(rest) > 1:
-        named["fin"] = rest[1].removeprefix("fin")
-    return {"attention": attention, **named}
+    names = [value.removeprefix("fin") for value in rest]
+    return {"attention": attention, **dict(zip(("generation", "fin"), names, strict=False))}
 
 
 def difference(before: Mapping[str, object], now: Mapping[str, object]) -> str:
@@ -204,15 +198,16 @@ def make_config(settings: Mapping[str, object]) -> Config:
     >>> make_config({"data": "cifar10", "network": "resnet20", "epochs": 2}).run
     'cifar10_resnet20_plain_lr0.1_seed0_short'
     """
-    own = [name for name in Config.model_fields if name != "changes"]
+    known = [*Config.model_fields, *SETTINGS]
+    known.remove("changes")
     for name in settings:
-        if name not in own and name not in SETTINGS:
-            raise ValueError(unknown("setting", name, [*own, *SETTINGS]))
+        if name not in known:
+            raise ValueError(unknown("setting", name, known))
     for name in ("data", "network"):
         if not settings.get(name):
             raise ValueError(f"The settings lack {name}.")
     changes = {name: value for name, value in settings.items() if name in SETTINGS}
-    return Config(**{name: value for name, value in settings.items() if name in own}, changes=changes)
+    return Config(**{name: value for name, value in settings.items() if name not in SETTINGS}, changes=changes)
 
 
 def config_of_card(settings: Mapping[str, object], **changes: object) -> Config:
@@ -221,12 +216,7 @@ def config_of_card(settings: Mapping[str, object], **changes: object) -> Config:
 
 
 def read_config(path: str | Path, changes: Mapping[str, object] | None = None) -> Config:
-    """The settings of a YAML file; ``changes`` come on top.
-
-    Raises:
-        MissingData: there is no such file; lists the files beside it.
-        ValueError: not a mapping, or see :func:`make_config`.
-    """
+    """The settings of a YAML file, or of one that ``configs/`` has by this name; ``changes`` come on top."""
     path = Path(path)
     if not path.is_file() and not path.is_absolute() and (paths.root() / "configs" / f"{path.stem}.yaml").is_file():
         path = paths.root() / "configs" / f"{path.stem}.yaml"
@@ -243,14 +233,7 @@ def read_config(path: str | Path, changes: Mapping[str, object] | None = None) -
 
 
 def parse_changes(arguments: list[str]) -> dict[str, object]:
-    """``key=value`` words as settings; values as in YAML.
-
-    Raises:
-        ValueError: a word without ``=``.
-
-    >>> parse_changes(["epochs=2", "attention=lfi", "options={width: 0.25}"])
-    {'epochs': 2, 'attention': 'lfi', 'options': {'width': 0.25}}
-    """
+    """Words such as ``epochs=2`` or ``options={width: 0.25}`` as settings; values as in YAML."""
     changes = {}
     for word in arguments:
         name, equals, value = word.partition("=")

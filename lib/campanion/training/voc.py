@@ -71,10 +71,7 @@ HEADS = {
 
 
 def target_of(objects: Sequence[Object]) -> Tensor:
-    """[20]: 1 for a class in the image, 0 for one that is not, -1 where all its objects are difficult.
-
-    VOC's own class lists leave the last kind out of training and evaluation.
-    """
+    """[20]: 1 for a class in the image, 0 for one that is not, -1 (left out, as by VOC) where all are difficult."""
     target = torch.zeros(len(CLASS_NAMES), dtype=torch.long)
     target[[o.label for o in objects]] = IGNORED
     target[[o.label for o in objects if not o.difficult]] = 1
@@ -84,11 +81,7 @@ def target_of(objects: Sequence[Object]) -> Tensor:
 def train(head: nn.Module, maps: Sequence[np.ndarray], targets: Tensor, recipe: Recipe, seed: int, place: Path) -> None:
     """Binary cross-entropy of each class, without ignored ones, in each epoch on a random view of each image.
 
-    Args:
-        head: from maps [N, K, h, w] to logits [N, C].
-        maps: for each view, [N, K, h, w].
-        targets: [N, C] of 1, 0 and -1 (ignored).
-        recipe, seed, place: see :func:`campanion.training.fit.fit`.
+    ``head`` makes logits [N, C] of the ``maps`` [N, K, h, w] of a view; ``targets`` [N, C] are 1, 0 and -1 (ignored).
     """
     device = next(head.parameters()).device
     losses_of = nn.BCEWithLogitsLoss(reduction="none")
@@ -109,8 +102,7 @@ def average_precision(logits: Tensor, targets: Tensor) -> Tensor:
     per_class = []
     for scores, truth in zip(logits.double().sigmoid().T, targets.T, strict=True):
         counted = truth != IGNORED
-        found = average_precision_score(truth[counted], scores[counted]) if (truth == 1).any() else torch.nan
-        per_class.append(found)
+        per_class.append(average_precision_score(truth[counted], scores[counted]) if (truth == 1).any() else torch.nan)
     return torch.tensor(per_class, dtype=torch.float64)
 
 
@@ -122,9 +114,9 @@ def evaluate(model: nn.Module, data: Dataset, indices: Sequence[int], device: st
             samples = [data[i] for i in batch]
             logits.append(model(torch.stack([model.preprocess(s.image) for s in samples]).to(device)).cpu())
             targets += [target_of(s.objects) for s in samples]
-    found = average_precision(torch.cat(logits), torch.stack(targets))
-    each = {name: round(float(v), 4) for name, v in zip(CLASS_NAMES, found, strict=True) if not v.isnan()}
-    return {"mAP": round(float(found.nanmean()), 4), "n": len(indices), "classes": each}
+    precisions = average_precision(torch.cat(logits), torch.stack(targets))
+    classes = {name: round(float(v), 4) for name, v in zip(CLASS_NAMES, precisions, strict=True) if not v.isnan()}
+    return {"mAP": round(float(precisions.nanmean()), 4), "n": len(indices), "classes": classes}
 
 
 def train_head(
@@ -134,7 +126,7 @@ def train_head(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = build_voc_net(name, head.dropout).to(device)
-        layers = start = classifier_of(net)
+        layers = start = after_maps(name, net)[-1]
         if len(head.stages) > 1:  # for maps of one position; factors are one matrix
             first, hidden = nn.Linear(maps[0].shape[1], HIDDEN[name]), (HIDDEN[name], HIDDEN[name])
             rest = (nn.Linear(*hidden) if isinstance(s, nn.Sequential) else s for s in layers[1:])
@@ -148,36 +140,27 @@ def train_head(
             for to, learned in zip(layers, start, strict=True):
                 if to is not learned:
                     _take(to, learned, positions if learned is start[0] else 1)
-        train(head_of(net), maps, targets, head.stages[1], seed, place / "positions")
+        train(after_maps(name, net), maps, targets, head.stages[1], seed, place / "positions")
     return net.eval()
 
 
 def _take(to: nn.Module, learned: nn.Linear, positions: int) -> None:
-    """Give ``to`` the function of ``learned`` [D, K], its inputs spread over ``positions``: [D, K x positions].
-
-    Where ``to`` is a pair of factors, they are the truncated singular value decomposition, each with the square roots
-    of the singular values.
-    """
-    pair = isinstance(to, nn.Sequential)
-    if pair:
-        left, values, right = torch.svd_lowrank(learned.weight, len(to[0].weight), niter=8)
+    """Give ``to`` the function of ``learned`` [D, K], its inputs spread over ``positions``: [D, K x positions]."""
+    first = last = to
+    weight = learned.weight
+    if isinstance(to, nn.Sequential):  # the truncated singular value decomposition, square roots of the values in both
+        first, last = to
+        left, values, right = torch.svd_lowrank(weight, len(first.weight), niter=8)
         roots = values.sqrt()
-        first, last = (roots[:, None] * right.T).contiguous(), left * roots
-        to[1].weight.copy_(last)
-    else:
-        first = learned.weight
-    (to[0] if pair else to).weight.copy_(first.repeat_interleave(positions, 1) / positions)
-    (to[1] if pair else to).bias.copy_(learned.bias)
+        last.weight.copy_(left * roots)
+        weight = (roots[:, None] * right.T).contiguous()
+    first.weight.copy_(weight.repeat_interleave(positions, 1) / positions)
+    last.bias.copy_(learned.bias)
 
 
-def classifier_of(net: nn.Module) -> nn.Module:
-    """The part of a VOC network that this project trained."""
-    return net.classifier if hasattr(net, "classifier") else net.fc
-
-
-def head_of(net: nn.Module) -> nn.Sequential:
-    """What a VOC network does after the maps that its head is trained on."""
-    return nn.Sequential(net.avgpool, nn.Flatten(1), classifier_of(net))
+def after_maps(name: str, net: nn.Module) -> nn.Sequential:
+    """What a VOC network does after the maps that its head is trained on; the head is the last step."""
+    return nn.Sequential(net.avgpool, nn.Flatten(1), net.get_submodule(VOC_NETS[name].head.rstrip(".")))
 
 
 def maps_for(name: str, head: Head, data: Dataset, indices: Sequence[int], device: str) -> tuple[list, dict]:
@@ -187,20 +170,17 @@ def maps_for(name: str, head: Head, data: Dataset, indices: Sequence[int], devic
 
 
 def hold_out(head: str, seed: int = 0, device: str = "cpu", **changes: object) -> float:
-    """mAP on a fixed fifth of the training images of a head trained on the others: for choosing its settings.
-
-    >>> hold_out("mlp", dropout=0.3)
-    """
-    name, changed = f"voc_{head}", replace(HEADS[head], **changes)
+    """mAP on a fixed fifth of the training images of a head trained on the others: how :data:`HEADS` were chosen."""
+    name, settings = f"voc_{head}", replace(HEADS[head], **changes)
     data = open_dataset("voc2007", split="train")
-    maps, trunk = maps_for(name, changed, data, range(len(data)), device)
+    maps, trunk = maps_for(name, settings, data, range(len(data)), device)
     targets = torch.stack([target_of(data.objects(i)) for i in range(len(data))])
     order, count = data.order(), len(data) // 5
     held, rest = sorted(order[:count]), sorted(order[count:])
-    place = unfinished(f"{name}_held_out", {"head": asdict(changed), "seed": seed, "data": data.card, **trunk})
-    module = head_of(train_head(name, changed, [v[rest] for v in maps], targets[rest], seed, device, place))
+    place = unfinished(f"{name}_held_out", {"head": asdict(settings), "seed": seed, "data": data.card, **trunk})
+    net = train_head(name, settings, [view[rest] for view in maps], targets[rest], seed, device, place)
     with torch.no_grad():
-        logits = module(torch.from_numpy(maps[0][held]).to(device).float()).cpu()
+        logits = after_maps(name, net)(torch.from_numpy(maps[0][held]).to(device).float()).cpu()
     shutil.rmtree(place)
     return float(average_precision(logits, targets[held]).nanmean())
 
@@ -209,21 +189,15 @@ def run(
     head: str, folder: Path | None = None, limit: int | None = None, epochs: int | None = None, seed: int = 0,
     device: str = "cpu",
 ) -> dict[str, object]:  # fmt: skip
-    """Train ``head`` on VOC's train images, write its three files to ``folder`` and return the facts.
+    """Train a head of :data:`HEADS` on VOC's train images, write its three files to ``folder`` and return the facts.
 
     A run that was stopped resumes after its last whole epoch.
 
     Args:
-        head: of :data:`HEADS`.
         folder: where the files go; by default the project's checkpoints.
         limit: only so many images of each set, the first of ``dataset.order()``.
         epochs: other than those of :data:`HEADS`.
         seed: of the initialisation, the order, the views and dropout.
-        device: such as ``"cuda"``.
-
-    Raises:
-        ValueError: unknown head, or too few images or epochs; raised before any work.
-        MissingData: no VOC images, or no weights of the trunk.
     """
     if head not in HEADS:
         raise ValueError(unknown("head", head, HEADS))
@@ -267,7 +241,7 @@ def run(
         return {"accuracy": measure(load_model(name, weights=path, device=device), limit, device)}
 
     path, about = (folder or checkpoints_dir()) / f"{name}.safetensors", {"trunk_sha256": trunk["sha256"]}
-    facts = write_checkpoint(path, halved(state, least=0), facts, measured, about)
+    facts = write_checkpoint(path, halved(state, dimensions=0), facts, measured, about)
     shutil.rmtree(place)
     return facts
 

@@ -10,27 +10,38 @@ from the written file.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from campanion.data import open_dataset
-from campanion.data.questions import ANSWERS, HELD_OUT_SEED, QuestionSet, SceneQuestions, commonest, words
+from campanion.data.questions import (
+    ANSWERS,
+    HELD_OUT_SEED,
+    QuestionImages,
+    QuestionSet,
+    SceneQuestions,
+    commonest,
+    words,
+)
+from campanion.data.vqa import vqa_accuracy
 from campanion.errors import unknown
 from campanion.models.load import load_model
-from campanion.models.small import SIZE
+from campanion.models.small import MEAN, SIZE, STD
 from campanion.models.vqa import VQA, Design, build_vqa, last_linear, load_vqa, stored
 from campanion.paths import checkpoints_dir, data_dir
 from campanion.results.provenance import device_name
+from campanion.training.batches import MemoryImages, normalise
 from campanion.training.checkpoint import Clock, write_checkpoint
+from campanion.training.features import features
 from campanion.training.fit import fit, unfinished
 from campanion.training.recipe import Recipe
-from campanion.training.vqa_pairs import Pairs, accuracy, predict, see_features, see_scenes
 
 DATA = ("scenes", "vqa-v2")
 _SHARED = {"batch": 64, "schedule": "one_cycle", "warm_up": 0.1, "optimiser": "adamw", "augment": "none"}
@@ -47,21 +58,15 @@ def run(
     limit: int | None = None, seed: int = 0, epochs: int | None = None, device: str = "cpu",
     recipe: Recipe | None = None,
 ) -> dict[str, object]:  # fmt: skip
-    """Train, write the three files to ``folder`` and return the facts; a run that was stopped resumes.
+    """Train on ``"scenes"`` or ``"vqa-v2"``, write the three files to ``folder`` and return the facts; resumable.
 
     Args:
-        data: ``"scenes"`` or ``"vqa-v2"``.
         folder: where the files go: by default the project's checkpoints (scenes) or ``CAMPANION_DATA/weights``.
         cnn: the frozen torchvision network of VQA v2.
         scenes, tests: numbers of scenes to train and to test on.
         limit: only so many questions of each split of VQA v2, the first of ``dataset.order()``.
         seed: of the initialisation, the scenes, the order and dropout.
-        epochs: other than the recipe's.
-        recipe: other than that of :data:`RECIPES`.
-
-    Raises:
-        ValueError: unknown data, or too little of them; raised before any work.
-        MissingData: VQA v2, its images or the CNN's weights are not there.
+        epochs, recipe: other than those of :data:`RECIPES`.
     """
     if data not in DATA:
         raise ValueError(unknown("data to train on", data, DATA))
@@ -105,8 +110,8 @@ def run(
     }
 
     def measured(path: Path) -> dict[str, object]:
-        network, asked = load_vqa(name, weights=path, device=device), Pairs.of(held)
-        return {"accuracy": accuracy(held, predict(network, see(network, asked.images), asked))}
+        network, held_pairs = load_vqa(name, weights=path, device=device), Pairs.of(held)
+        return {"accuracy": accuracy(held, predict(network, see(network, held_pairs.images), held_pairs))}
 
     facts = write_checkpoint(folder / f"{name}.safetensors", state, facts, measured, about)
     shutil.rmtree(place)
@@ -116,11 +121,7 @@ def run(
 def train(model: VQA, see: Callable[[Tensor], Tensor], pairs: Pairs, recipe: Recipe, seed: int, place: Path) -> None:
     """Cross-entropy on the commonest answer; questions whose answer is no class are left out.
 
-    Args:
-        model: on its device; its parameters are changed.
-        see: from indices of images to their vectors u' [B, joint], with gradients.
-        pairs: images and questions.
-        recipe, seed, place: see :func:`campanion.training.fit.fit`.
+    ``see`` makes the vectors u' [B, joint], with gradients, of indices of images.
     """
     device = next(model.parameters()).device
     rows = pairs.rows[pairs.rows[:, 2] >= 0]
@@ -134,11 +135,11 @@ def train(model: VQA, see: Callable[[Tensor], Tensor], pairs: Pairs, recipe: Rec
             subset = torch.randperm(int(counts[at]), generator=generator)[:PER_IMAGE]
             chosen.append(ends[at] - counts[at] + subset)
             image.append(torch.full((len(subset),), i))
-        asked = rows[torch.cat(chosen)]
-        text, which = asked[:, 1].unique(return_inverse=True)
+        questions = rows[torch.cat(chosen)]
+        text, which = questions[:, 1].unique(return_inverse=True)
         seen, read = see(images[batch]), model.question(tokens[text.to(device)])
         logits = model.classifier(seen[torch.cat(image).to(device)] * read[which.to(device)])
-        return F.cross_entropy(logits, asked[:, 2].to(device))
+        return F.cross_entropy(logits, questions[:, 2].to(device))
 
     fit(model, loss_of, len(images), recipe, seed, place)
 
@@ -159,14 +160,79 @@ def _initial(design: Design, seed: int, device: str) -> VQA:
     return model
 
 
-def _vocabulary(data: QuestionSet, least: int) -> tuple[str, ...]:
-    """The words that occur ``least`` times or more, the commonest first."""
-    spoken = [word for q in data.questions for word in words(q.text)]
-    unique, counts = np.unique(spoken, return_counts=True)
-    rare = set(unique[counts < least].tolist())
-    return tuple(word for word in commonest(spoken) if word not in rare)
+def _vocabulary(data: QuestionSet, minimum: int) -> tuple[str, ...]:
+    """The words that occur ``minimum`` times or more, the commonest first."""
+    counts = Counter(word for q in data.questions for word in words(q.text))
+    return tuple(word for word in commonest(counts.elements()) if counts[word] >= minimum)
 
 
 def _first(data: QuestionSet, limit: int | None) -> QuestionSet:
     """``data`` with the first ``limit`` questions of its order alone."""
     return data if limit is None else data.only(sorted(data.order()[:limit]))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Questions as numbers: ``texts`` are the distinct ones, ``rows`` [N, 3] hold image, text and answer (or -1)."""
+
+    texts: list[str]
+    rows: Tensor
+    images: QuestionImages
+
+    @classmethod
+    def of(cls, data: QuestionSet) -> Pairs:
+        """The pairs of ``data``, sorted by image as :class:`QuestionImages` lists them."""
+        images = QuestionImages(data)
+        texts = sorted({q.text for q in data.questions})
+        image_of = {name: i for i, name in enumerate(images.ids)}
+        text_of = {text: i for i, text in enumerate(texts)}
+        rows = [
+            (image_of[q.picture], text_of[q.text], -1 if label is None else label)
+            for q, label in zip(data.questions, data.labels, strict=True)
+        ]
+        return cls(texts, torch.tensor(rows), images)
+
+
+@torch.no_grad()
+def predict(model: VQA, see: Callable[[Tensor], Tensor], pairs: Pairs) -> Tensor:
+    """The class [N] that the network in eval mode answers to each pair."""
+    device = next(model.parameters()).device
+    seen = torch.cat([see(i) for i in torch.arange(len(pairs.images)).split(250)])
+    read = torch.cat([model.question(part) for part in model.encode(pairs.texts).split(1000)])
+    parts = [part.to(device).T for part in pairs.rows.split(1000)]
+    return torch.cat([model.classifier(seen[image] * read[text]).argmax(1).cpu() for image, text, _ in parts])
+
+
+def accuracy(data: QuestionSet, predicted: Tensor) -> dict[str, dict[str, float | int]]:
+    """Of all questions and by type: the share answered with the commonest answer, VQA accuracy, and their number."""
+    rows = pd.DataFrame({"type": [q.type for q in data.questions], "top1": predicted.numpy() == data.labels})
+    if data.name != "scenes":
+        pairs = zip(predicted.tolist(), data.questions, strict=True)
+        rows["vqa_accuracy"] = [vqa_accuracy(data.class_names[label], q.answers) for label, q in pairs]
+    groups = {"all": rows, **dict(list(rows.groupby("type")))}
+    return {name: {**part.drop(columns="type").mean().to_dict(), "n": len(part)} for name, part in groups.items()}
+
+
+def see_scenes(model: VQA, images: QuestionImages) -> Callable[[Tensor], Tensor]:
+    """From indices of scenes to the network's vectors of them: all are drawn once, and the frozen stem is run once."""
+    cnn, pixels = model.picture.cnn, MemoryImages(images, SIZE).pixels
+    device = next(model.parameters()).device
+
+    def normalised(indices: Tensor) -> Tensor:
+        return normalise(pixels[indices].to(device), MEAN, STD)
+
+    with torch.no_grad():
+        stem = torch.cat([cnn.stem(normalised(part)).half() for part in torch.arange(len(pixels)).split(250)])
+    return lambda i: F.normalize(cnn.read(stem[i].float(), normalised(i)), dim=1)
+
+
+def see_features(model: VQA, images: QuestionImages) -> Callable[[Tensor], Tensor]:
+    """From indices to the vectors of images, by the last layer alone: the frozen rest was run once, features kept."""
+    device = next(model.parameters()).device
+    trunk = load_model(model.design.cnn, device=str(device))
+    name = last_linear(trunk)
+    trunk.set_submodule(name, nn.Identity())
+    trunk.target_layer = name
+    (maps,) = features(trunk, images, range(len(images)), ("whole",), str(device))
+    last = model.picture.cnn.get_submodule(name)
+    return lambda i: F.normalize(last(torch.from_numpy(maps[i.numpy()]).to(device).float()), dim=1)
