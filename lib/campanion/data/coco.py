@@ -18,7 +18,7 @@ from pathlib import Path
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from campanion.data import voc
-from campanion.data.samples import Annotated, Object, Row, class_index, paths_of, reading, size_of, to_box
+from campanion.data.samples import Annotated, Object, Row, check_present, class_index, reading, size_of, to_box
 from campanion.errors import MissingData, unknown
 
 LICENCE = "annotations CC BY 4.0; pictures: their Flickr owners' terms"
@@ -43,8 +43,8 @@ def open_coco(root: Path, split: str | None = None, year: int = 2017) -> Annotat
     name = f"coco-val{year}"
     if split not in (None, "val"):
         raise ValueError(f"{name} has one split, 'val', not {split!r}.")
-    rows, paths, source = _read(root, year)
-    return _dataset(name, CLASS_NAMES, rows, paths, source)
+    rows, folder, source = _read(root, year)
+    return _dataset(name, CLASS_NAMES, rows, folder, source)
 
 
 open_coco_2014 = partial(open_coco, year=2014)
@@ -60,34 +60,34 @@ def open_coco_voc(root: Path, split: str | None = None) -> Annotated:
     split = split or "val2017"
     if split not in years:
         raise ValueError(unknown("split of coco-voc", split, years))
-    rows, paths, source = _read(root, years[split])
-    shared_rows, shared_paths = [], []
-    for (file, (objects, size)), path in zip(rows, paths, strict=True):
-        if shared := [Object(VOC_CLASS[o.label], o.box, o.difficult) for o in objects if o.label in VOC_CLASS]:
-            shared_rows.append((file, (shared, size)))
-            shared_paths.append(path)
-    return _dataset("coco-voc", voc.CLASS_NAMES, shared_rows, shared_paths, f"{source}, classes of VOC")
+    rows, folder, source = _read(root, years[split])
+    shared = []
+    for file, (objects, size) in rows:
+        if common := [Object(VOC_CLASS[o.label], o.box, o.difficult) for o in objects if o.label in VOC_CLASS]:
+            shared.append((file, (common, size)))
+    return _dataset("coco-voc", voc.CLASS_NAMES, shared, folder, f"{source}, classes of VOC")
 
 
-def _dataset(name: str, class_names: tuple[str, ...], rows: list[Row], paths: list[Path], source: str) -> Annotated:
+def _dataset(name: str, class_names: tuple[str, ...], rows: list[Row], folder: Path, source: str) -> Annotated:
     card = f"{source}: {len(rows):,} images of {len(class_names)} classes; {LICENCE}"
-    return Annotated(name, class_names, paths, lambda i: rows[i][1], card)
+    return Annotated(name, class_names, [folder / file for file, _ in rows], lambda i: rows[i][1], card)
 
 
-def _read(root: Path, year: int) -> tuple[list[Row], list[Path], str]:
-    """The rows, the files of their images, and the words for the card."""
+def _read(root: Path, year: int) -> tuple[list[Row], Path, str]:
+    """The rows, the folder of their images, and the words for the card."""
     base = root / "coco"
     images, instances = base / f"val{year}", base / "annotations" / f"instances_val{year}.json"
     if images.is_dir() and instances.is_file():
-        rows = read_instances(instances)
-        return rows, paths_of(rows, images, instances), f"COCO val{year}"
-    if year == 2017 and (base / "annotations.json").is_file():
-        rows = read_sample(base / "annotations.json")
-        return rows, paths_of(rows, base / "images", base / "annotations.json"), "COCO val2017, a sample"
-    raise MissingData(
-        f"COCO val{year} is not in {base}: it needs {images} and {instances}. "
-        f"`python -m campanion data fetch coco-val{year}` downloads both."
-    )
+        rows, folder, table, source = read_instances(instances), images, instances, f"COCO val{year}"
+    elif year == 2017 and (table := base / "annotations.json").is_file():
+        rows, folder, source = read_sample(table), base / "images", "COCO val2017, a sample"
+    else:
+        raise MissingData(
+            f"COCO val{year} is not in {base}: it needs {images} and {instances}. "
+            f"`python -m campanion data fetch coco-val{year}` downloads both."
+        )
+    check_present(folder, [file for file, _ in rows], table)
+    return rows, folder, source
 
 
 def read_instances(table: Path) -> list[Row]:
