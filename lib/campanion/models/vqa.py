@@ -54,7 +54,7 @@ class Design:
     dropout: float = 0.5  # in training, before each layer of the classifier
 
 
-class SceneEyes(nn.Module):
+class SceneCNN(nn.Module):
     """The CNN of the scenes: a path for shapes and one for colours, 64 + 32 maps of 8 x 8, and a linear layer.
 
     The path for shapes is :class:`SceneResNet` up to its last stage; trained to name shapes, that has forgotten their
@@ -205,7 +205,7 @@ def build_vqa(design: Design, cnn_weights: str | Path | None = "auto", seed: int
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if design.cnn == _SCENE_CNN:
-            cnn, preprocess, layer = SceneEyes(design.joint), Preprocess(SIZE, MEAN, STD), "maps"
+            cnn, preprocess, layer = SceneCNN(design.joint), Preprocess(SIZE, MEAN, STD), "maps"
         else:
             cnn = load_model(design.cnn, cnn_weights)
             preprocess, layer = cnn.preprocess, cnn.target_layer

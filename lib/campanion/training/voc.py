@@ -137,25 +137,25 @@ def train_head(
         positions = maps[0][0, 0].size
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(seed)  # of the decompositions, which are sketched
-            for to, learned in zip(layers, start, strict=True):
-                if to is not learned:
-                    _take(to, learned, positions if learned is start[0] else 1)
+            for target, source in zip(layers, start, strict=True):
+                if target is not source:
+                    _copy_layer(target, source, positions if source is start[0] else 1)
         train(after_maps(name, net), maps, targets, head.stages[1], seed, place / "positions")
     return net.eval()
 
 
-def _take(to: nn.Module, learned: nn.Linear, positions: int) -> None:
-    """Give ``to`` the function of ``learned`` [D, K], its inputs spread over ``positions``: [D, K x positions]."""
-    first = last = to
-    weight = learned.weight
-    if isinstance(to, nn.Sequential):  # the truncated singular value decomposition, square roots of the values in both
-        first, last = to
+def _copy_layer(target: nn.Module, source: nn.Linear, positions: int) -> None:
+    """Give ``target`` the function of ``source`` [D, K], its inputs spread over ``positions``: [D, K x positions]."""
+    first = last = target
+    weight = source.weight
+    if isinstance(target, nn.Sequential):
+        first, last = target  # of the truncated singular value decomposition, square roots of the values in both
         left, values, right = torch.svd_lowrank(weight, len(first.weight), niter=8)
         roots = values.sqrt()
         last.weight.copy_(left * roots)
         weight = (roots[:, None] * right.T).contiguous()
     first.weight.copy_(weight.repeat_interleave(positions, 1) / positions)
-    last.bias.copy_(learned.bias)
+    last.bias.copy_(source.bias)
 
 
 def after_maps(name: str, net: nn.Module) -> nn.Sequential:

@@ -76,14 +76,14 @@ def run(
         raise ValueError("Training needs 10 scenes or questions of each kind and one epoch at the least.")
     clock = Clock()
     if data == "scenes":
-        name, see, folder = "vqa_scenes", see_scenes, folder or checkpoints_dir()
+        name, vectors_of, folder = "vqa_scenes", scene_vectors, folder or checkpoints_dir()
         learnt = SceneQuestions(scenes, seed, SIZE, "train", per_type=3)
         held = SceneQuestions(tests, HELD_OUT_SEED, SIZE, "test")
         design = Design(
             "scenes", _vocabulary(learnt, 1), ANSWERS, joint=256, embedding=32, hidden=64, classifier=256, dropout=0.0
         )
     else:
-        name, see, folder = "vqa_v2", see_features, folder or data_dir() / "weights"
+        name, vectors_of, folder = "vqa_v2", feature_vectors, folder or data_dir() / "weights"
         learnt = _first(open_dataset(data, split="train"), limit)
         held = _first(open_dataset(data, split="val", answers=learnt.class_names), limit)
         design = Design(cnn, _vocabulary(learnt, 3), learnt.class_names)
@@ -92,7 +92,7 @@ def run(
         name, {"design": asdict(design), "recipe": recipe.as_dict(), "seed": seed, "data": [learnt.card, limit]}
     )
     pairs = Pairs.of(learnt)
-    train(model, see(model, pairs.images), pairs, recipe, seed, place)
+    train(model, vectors_of(model, pairs.images), pairs, recipe, seed, place)
     state, about = stored(model)
     facts: dict[str, object] = {
         "name": name,
@@ -111,17 +111,19 @@ def run(
 
     def measured(path: Path) -> dict[str, object]:
         network, held_pairs = load_vqa(name, weights=path, device=device), Pairs.of(held)
-        return {"accuracy": accuracy(held, predict(network, see(network, held_pairs.images), held_pairs))}
+        return {"accuracy": accuracy(held, predict(network, vectors_of(network, held_pairs.images), held_pairs))}
 
     facts = write_checkpoint(folder / f"{name}.safetensors", state, facts, measured, about)
     shutil.rmtree(place)
     return facts
 
 
-def train(model: VQA, see: Callable[[Tensor], Tensor], pairs: Pairs, recipe: Recipe, seed: int, place: Path) -> None:
+def train(
+    model: VQA, vectors: Callable[[Tensor], Tensor], pairs: Pairs, recipe: Recipe, seed: int, place: Path
+) -> None:
     """Cross-entropy on the commonest answer; questions whose answer is no class are left out.
 
-    ``see`` makes the vectors u' [B, joint], with gradients, of indices of images.
+    ``vectors`` makes the vectors u' [B, joint], with gradients, of indices of images.
     """
     device = next(model.parameters()).device
     rows = pairs.rows[pairs.rows[:, 2] >= 0]
@@ -137,7 +139,7 @@ def train(model: VQA, see: Callable[[Tensor], Tensor], pairs: Pairs, recipe: Rec
             image.append(torch.full((len(subset),), i))
         questions = rows[torch.cat(chosen)]
         text, which = questions[:, 1].unique(return_inverse=True)
-        seen, read = see(images[batch]), model.question(tokens[text.to(device)])
+        seen, read = vectors(images[batch]), model.question(tokens[text.to(device)])
         logits = model.classifier(seen[torch.cat(image).to(device)] * read[which.to(device)])
         return F.cross_entropy(logits, questions[:, 2].to(device))
 
@@ -194,10 +196,10 @@ class Pairs:
 
 
 @torch.no_grad()
-def predict(model: VQA, see: Callable[[Tensor], Tensor], pairs: Pairs) -> Tensor:
+def predict(model: VQA, vectors: Callable[[Tensor], Tensor], pairs: Pairs) -> Tensor:
     """The class [N] that the network in eval mode answers to each pair."""
     device = next(model.parameters()).device
-    seen = torch.cat([see(i) for i in torch.arange(len(pairs.images)).split(250)])
+    seen = torch.cat([vectors(i) for i in torch.arange(len(pairs.images)).split(250)])
     read = torch.cat([model.question(part) for part in model.encode(pairs.texts).split(1000)])
     parts = [part.to(device).T for part in pairs.rows.split(1000)]
     return torch.cat([model.classifier(seen[image] * read[text]).argmax(1).cpu() for image, text, _ in parts])
@@ -213,7 +215,7 @@ def accuracy(data: QuestionSet, predicted: Tensor) -> dict[str, dict[str, float 
     return {name: {**part.drop(columns="type").mean().to_dict(), "n": len(part)} for name, part in groups.items()}
 
 
-def see_scenes(model: VQA, images: QuestionImages) -> Callable[[Tensor], Tensor]:
+def scene_vectors(model: VQA, images: QuestionImages) -> Callable[[Tensor], Tensor]:
     """From indices of scenes to the network's vectors of them: all are drawn once, and the frozen stem is run once."""
     cnn, pixels = model.picture.cnn, MemoryImages(images, SIZE).pixels
     device = next(model.parameters()).device
@@ -226,7 +228,7 @@ def see_scenes(model: VQA, images: QuestionImages) -> Callable[[Tensor], Tensor]
     return lambda i: F.normalize(cnn.read(stem[i].float(), normalised(i)), dim=1)
 
 
-def see_features(model: VQA, images: QuestionImages) -> Callable[[Tensor], Tensor]:
+def feature_vectors(model: VQA, images: QuestionImages) -> Callable[[Tensor], Tensor]:
     """From indices to the vectors of images, by the last layer alone: the frozen rest was run once, features kept."""
     device = next(model.parameters()).device
     trunk = load_model(model.design.cnn, device=str(device))
