@@ -9,30 +9,31 @@ in the process is patched. A :class:`Program` repeats the record for any number 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from campanion.inference.evaluation import modules_of
 
-# Questions whose answers are no numbers of the tensor, and which therefore decide nothing.
+# Functions that return no values of the tensor, so that no branch of the network can depend on its values by them.
 _ABOUT_SHAPE = {
     "size", "dim", "ndimension", "numel", "nelement", "stride", "storage_offset", "element_size", "is_contiguous",
     "is_floating_point", "is_complex", "is_signed", "is_inference", "__len__", "__get__", "__repr__", "__format__",
     "__hash__", "get_device", "type", "data_ptr", "untyped_storage", "is_same_size", "register_hook", "retain_grad",
     "_set_grad_enabled", "is_conj", "is_neg", "dim_order", "backward",
 }  # fmt: skip
-# Copies that are looked at elsewhere, as a recorder's are; the game compares with the network before it trusts them.
+# Copies to NumPy or lists, whose use is not seen; the game compares such a record with the network before it trusts it.
 _COPIED_OUT = {"numpy", "tolist", "__array__"}
-# What changes the gradient and not the value.
+# Functions that change the gradient and not the value.
 _GRADIENT_ONLY = {"register_hook", "detach", "detach_", "_set_grad_enabled"}
-# Functions whose first size counts rows.
+# Functions with sizes as arguments, the number of rows first.
 _SIZED = {"view", "reshape", "expand", "broadcast_to", "new_zeros", "new_ones", "new_empty", "new_full"}
 _GETTERS = Tensor.grad_fn.__get__, Tensor.data.__get__
 
@@ -65,12 +66,12 @@ class Step:
     @property
     def inputs(self) -> set[int]:
         """Numbers of the slots that it reads."""
-        return {leaf.number for leaf in _leaves((self.args, self.kwargs)) if isinstance(leaf, Slot)}
+        return {leaf.number for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Slot)}
 
     def by(self, function: Callable[[Tensor], Tensor] | None) -> Step:
-        """The same by ``function`` of its one tensor, out of place; itself for None."""
-        slot = next((leaf for leaf in _leaves(self.args) if isinstance(leaf, Slot)), None)
-        return self if function is None else replace(self, function=function, args=(slot,), kwargs={}, changes=False)
+        """The step with ``function`` of its first argument alone, out of place; unchanged for None."""
+        alone = {"args": self.args[:1], "kwargs": {}, "changes": False}
+        return self if function is None else replace(self, function=function, **alone)
 
 
 class Recorder(TorchFunctionMode):
@@ -78,9 +79,10 @@ class Recorder(TorchFunctionMode):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self._network, self._own, self._alike = network, None, {}
+        self._network = network
+        self._constants: dict[int, weakref.ref] = {}  # tensors made of the network's parameters and buffers alone
         self.steps: list[Step] = []
-        #: Why the record cannot stand for the network: numbers were read, or written where the record does not reach.
+        #: Why the record may differ from the network: values were read, copied, or written to tensors made earlier.
         self.faults: set[str] = set()
         #: Whether something changes the gradient and not the value, such as a hook on a tensor or a ``detach``.
         self.changes_gradient = False
@@ -104,16 +106,16 @@ class Recorder(TorchFunctionMode):
         name = getattr(function, "__name__", "")
         if name == "_set_grad_enabled":
             self.changes_gradient = True
-        if not any(self.slot(leaf) is not None for leaf in _leaves((args, kwargs))):
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if all(self.slot(tensor) is None for tensor in tensors):
             output = function(*args, **kwargs)
-            tensors = [leaf for leaf in _leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-            if tensors and isinstance(output, Tensor) and all(map(self._same_for_all, tensors)):
-                self._alike[id(output)] = weakref.ref(output)
+            if tensors and isinstance(output, Tensor) and all(map(self._is_constant, tensors)):
+                self._constants[id(output)] = weakref.ref(output)
             return output
-        before = next((tuple(leaf.shape) for leaf in _leaves(args) if isinstance(leaf, Tensor)), ())
-        kept = _mapped(args, self._placed), _mapped(kwargs, self._placed)
+        before = tuple(tensors[0].shape)
+        arguments = tree_map(self._placed, (args, kwargs))
         output = function(*args, **kwargs)
-        results = [args[0]] if name == "__setitem__" else [t for t in _leaves(output) if isinstance(t, Tensor)]
+        results = [args[0]] if name == "__setitem__" else [t for t in tree_leaves(output) if isinstance(t, Tensor)]
         changes = bool(args) and any(result is args[0] for result in results)
         if name in _GRADIENT_ONLY or function in _GETTERS or (self._differentiable and not torch.is_grad_enabled()):
             self.changes_gradient = True
@@ -125,34 +127,36 @@ class Recorder(TorchFunctionMode):
             self.faults.add("written")
         slots = tuple(self._name(result) for result in results)
         after = tuple(results[0].shape)
-        self.steps.append(Step(function, *kept, slots, before, after, _autocast(self._device), changes))
+        self.steps.append(Step(function, *arguments, slots, before, after, _autocast(self._device), changes))
         return output
 
     def _placed(self, leaf: object) -> object:
+        """The argument as a step keeps it: a slot, or the tensor itself without its graph."""
         number = self.slot(leaf)
         if number is not None:
             return Slot(number)
         if not isinstance(leaf, Tensor):
             return leaf
-        own = isinstance(leaf, nn.Parameter)
-        if own and not leaf.is_inference():
+        parameter = isinstance(leaf, nn.Parameter)
+        if parameter and not leaf.is_inference():
             return leaf
-        alike = self._same_for_all(leaf)
-        if not alike:  # made before the layer, or after it where we see nothing: inside of vmap or TorchScript
+        constant = self._is_constant(leaf)
+        if not constant:  # made before the layer, or after it where no call is seen: inside of vmap or TorchScript
             self.faults.add("copied")
         leaf = leaf.clone() if leaf.is_inference() else leaf.detach()  # no gradient goes through the former
-        # What looks like a row for each image is the same for all where it was made of parameters alone.
-        rows = own or (leaf.ndim > 1 and len(leaf) == self._rows)
-        return nn.Parameter(leaf, requires_grad=False) if alike and rows else leaf
+        # A constant with as many rows as images is no row for each image: a parameter, which is never cut into rows.
+        as_parameter = parameter or (constant and leaf.ndim > 1 and len(leaf) == self._rows)
+        return nn.Parameter(leaf, requires_grad=False) if as_parameter else leaf
 
-    def _same_for_all(self, tensor: Tensor) -> bool:
-        """Whether ``tensor`` is the network's own, or was made of such alone: no image changes it."""
-        if isinstance(tensor, nn.Parameter):
+    @cached_property
+    def _buffers(self) -> set[int]:
+        return {id(buffer) for module in modules_of(self._network) for buffer in module._buffers.values()}
+
+    def _is_constant(self, tensor: Tensor) -> bool:
+        """Whether ``tensor`` is the network's own, or was made of such alone, so that no image changes it."""
+        if isinstance(tensor, nn.Parameter) or id(tensor) in self._buffers:
             return True
-        if self._own is None:
-            self._own = {id(b) for module in modules_of(self._network) for b in module._buffers.values()}
-        made = self._alike.get(id(tensor), lambda: None)()
-        return id(tensor) in self._own or made is tensor
+        return self._constants.get(id(tensor), lambda: None)() is tensor
 
     def _name(self, tensor: Tensor) -> int:
         number = self.slot(tensor)
@@ -165,8 +169,7 @@ class Recorder(TorchFunctionMode):
 class Program(nn.Module):
     """The record as a function of the layer's output: logits [N, C] of activations [N, K, h, w].
 
-    ``steps`` are those that the output needs; a step may have a module in its function's place (see
-    :meth:`with_modules`). ``rows`` is the number of images of the pass that was recorded.
+    ``output`` is the logits' slot; ``rows`` is the number of images of the pass that was recorded.
     """
 
     def __init__(self, steps: list[Step], output: int, rows: int) -> None:
@@ -186,44 +189,45 @@ class Program(nn.Module):
     def forward(self, activations: Tensor, image: int | None = None) -> Tensor:
         """``image``: whose activations they all are; None: those of every image recorded, in order, once or more."""
         count = len(activations)
-        held: dict[int, Tensor] = {0: activations.clone() if self._copies else activations}
+        values: dict[int, Tensor] = {0: activations.clone() if self._copies else activations}
         for step, done in zip(self.steps, self._done, strict=True):
             args = step.args if count == self.rows else _resized(step, self.rows, count)
-            args, kwargs = (_mapped(part, partial(_filled, held, self, image, count)) for part in (args, step.kwargs))
+            args, kwargs = tree_map(partial(self._filled, values, image, count), (args, step.kwargs))
             device, cast = activations.device.type, step.autocast  # as it was when the step was recorded
             same = cast == _autocast(device)
             with nullcontext() if same else torch.autocast(device, dtype=cast, enabled=cast is not None):
                 result = step.function(*args, **kwargs)
             if step.name != "__setitem__":
-                results = [t for t in _leaves(result) if isinstance(t, Tensor)]
-                held.update(zip(step.outputs, results, strict=True))
+                results = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
+                values.update(zip(step.outputs, results, strict=True))
             for slot in done:
-                held.pop(slot, None)
-        return held[self.output]
+                values.pop(slot, None)
+        return values[self.output]
 
-
-def _filled(held: dict[int, Tensor], program: Program, image: int | None, count: int, leaf: object) -> object:
-    """The tensor in a slot; of a tensor from before the layer, with a row for each image, the rows that are asked."""
-    if isinstance(leaf, Slot):
-        return held[leaf.number]
-    per_image = isinstance(leaf, Tensor) and not isinstance(leaf, nn.Parameter) and leaf.ndim > 1
-    if not per_image or len(leaf) != program.rows or (image is None and count == program.rows):
-        return leaf
-    if image is not None:
-        return leaf[image : image + 1].expand(count, *leaf.shape[1:])
-    return leaf.repeat(count // program.rows, *[1] * (leaf.ndim - 1))
+    def _filled(self, values: dict[int, Tensor], image: int | None, count: int, leaf: object) -> object:
+        """The tensor in a slot; the rows of a tensor from before the layer that has one for each image recorded."""
+        if isinstance(leaf, Slot):
+            return values[leaf.number]
+        per_image = isinstance(leaf, Tensor) and not isinstance(leaf, nn.Parameter) and leaf.ndim > 1
+        if not per_image or len(leaf) != self.rows or (image is None and count == self.rows):
+            return leaf
+        if image is not None:
+            return leaf[image : image + 1].expand(count, *leaf.shape[1:])
+        return leaf.repeat(count // self.rows, *[1] * (leaf.ndim - 1))
 
 
 def _resized(step: Step, rows: int, count: int) -> tuple:
     """The step's arguments where its first size is a multiple of the number of rows: of ``count`` rows instead."""
     first = step.after[0] if step.after else 0
-    if step.name not in _SIZED or not first or first % rows:
+    if step.name not in _SIZED or len(step.args) < 2 or not first or first % rows:
         return step.args
-    new, given = first // rows * count, step.args[1:]
-    if given and isinstance(given[0], (tuple, list)):
-        sizes = (type(given[0]) if type(given[0]) in (tuple, list) else tuple)([new, *given[0][1:]])
-        return (step.args[0], sizes if given[0][0] == first else given[0], *given[1:])
-    return (step.args[0], new, *given[1:]) if given and given[0] == first else step.args
+    tensor, sizes, *options = step.args
+    size = first // rows * count
+    if isinstance(sizes, (tuple, list)):
+        sizes = (size, *sizes[1:]) if sizes[0] == first else sizes
+    elif sizes == first:
+        sizes = size
+    return (tensor, sizes, *options)
 
 
 def _autocast(device: str) -> torch.dtype | None:
@@ -234,33 +238,9 @@ def _autocast(device: str) -> torch.dtype | None:
 
 def _needed(steps: list[Step], output: int) -> list[Step]:
     """The steps on which ``output`` depends; all that change something in place, for another may look at it."""
-    wanted, kept = {output}, []
+    wanted, needed = {output}, []
     for step in reversed(steps):
         if step.changes or wanted.intersection(step.outputs):
             wanted |= step.inputs
-            kept.append(step)
-    return kept[::-1]
-
-
-def _leaves(value: object) -> Iterator[object]:
-    """What tuples, lists and dictionaries hold, at any depth."""
-    if isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _leaves(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _leaves(item)
-    else:
-        yield value
-
-
-def _mapped(value: object, change: Callable[[object], object]) -> object:
-    """``value`` with every leaf changed."""
-    if isinstance(value, torch.Size):
-        return tuple(value)
-    if isinstance(value, (tuple, list)):
-        items = [_mapped(item, change) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    if isinstance(value, dict):
-        return {key: _mapped(item, change) for key, item in value.items()}
-    return change(value)
+            needed.append(step)
+    return needed[::-1]
