@@ -14,17 +14,17 @@ def by_channel(weight: Tensor, present: Tensor) -> Tensor:
     if len(present) > 1 or present.device.type != "cpu" or present.dtype != torch.float32:
         return torch.einsum("dkp,bkp->bkd", weight, present)
     # NumPy reads the weights in the order in which they lie.
-    found = np.einsum("dkp,kp->kd", weight.detach().numpy(), present[0].detach().numpy())
-    return torch.from_numpy(np.ascontiguousarray(found))[None]
+    contributions = np.einsum("dkp,kp->kd", weight.detach().numpy(), present[0].detach().numpy())
+    return torch.from_numpy(np.ascontiguousarray(contributions))[None]
 
 
-def sums(rows: Tensor, each: Tensor, offset: Tensor) -> Tensor:
-    """z(S) [B, M, D] of ``rows`` [B, M, K], for contributions [B, K, D] and offset [B, D].
+def sums(rows: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
+    """z(S) [B, M, D] of ``rows`` [B, M, K], for contributions [B, K, D] and offset [B, D]: a matrix product.
 
-    A matrix product or, on a CPU, where few channels are present (FD-CAM's groups) or absent (Ablation-CAM), their sum.
+    Where few channels are present (FD-CAM's groups) or absent (Ablation-CAM), on a CPU the sum of these.
     """
-    shape, each = rows.shape, each.contiguous()
-    if rows.dtype == torch.bool and each.device.type == "cpu" and each.dtype in (torch.float32, torch.float64):
+    shape, matrix = rows.shape, matrix.contiguous()
+    if rows.dtype == torch.bool and matrix.device.type == "cpu" and matrix.dtype in (torch.float32, torch.float64):
         present = np.count_nonzero(rows.numpy())
         few = rows if 2 * present < rows.numel() else ~rows
         if 8 * min(present, rows.numel() - present) < rows.numel():
@@ -32,9 +32,9 @@ def sums(rows: Tensor, each: Tensor, offset: Tensor) -> Tensor:
             members = torch.from_numpy(np.flatnonzero(few.numpy()))
             begins = torch.searchsorted(members, torch.arange(0, few.numel(), shape[2]))
             players = members % shape[2] + members // (shape[1] * shape[2]) * shape[2]
-            found = nn.functional.embedding_bag(players, each.flatten(0, 1), begins, mode="sum").view(*shape[:2], -1)
-            return found + offset.unsqueeze(1) if few is rows else (offset + each.sum(1)).unsqueeze(1) - found
-    return torch.baddbmm(offset.unsqueeze(1), rows.to(each.dtype), each)
+            part = nn.functional.embedding_bag(players, matrix.flatten(0, 1), begins, mode="sum").view(*shape[:2], -1)
+            return part + offset.unsqueeze(1) if few is rows else (offset + matrix.sum(1)).unsqueeze(1) - part
+    return torch.baddbmm(offset.unsqueeze(1), rows.to(matrix.dtype), matrix)
 
 
 def used_alone(layer: nn.Linear, z: Tensor) -> Tensor:
@@ -46,8 +46,8 @@ def used_alone(layer: nn.Linear, z: Tensor) -> Tensor:
         return layer(z)
     short, out = rows.index_select(1, used), rows.new_empty(len(rows), len(layer.weight))
     # A few outputs at a time: the gathered weights are multiplied while the processor's cache has them.
-    kept = short.new_empty(_OUTPUTS, len(used))
-    for weight, some in zip(layer.weight.detach().split(_OUTPUTS), out.split(_OUTPUTS, 1), strict=True):
-        torch.mm(short, torch.index_select(weight, 1, used, out=kept[: len(weight)]).T, out=some)
+    scratch = short.new_empty(_OUTPUTS, len(used))
+    for weight, block in zip(layer.weight.detach().split(_OUTPUTS), out.split(_OUTPUTS, 1), strict=True):
+        torch.mm(short, torch.index_select(weight, 1, used, out=scratch[: len(weight)]).T, out=block)
     out = out if layer.bias is None else out.add_(layer.bias.detach())
     return out.unflatten(0, z.shape[:-1])

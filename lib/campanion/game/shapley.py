@@ -9,7 +9,7 @@ zero in every ordering) are left out of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,10 +38,10 @@ def sample(
     antithetic: bool = False,
     tolerance: float | None = None,
 ) -> Shapley:
-    """Estimate the values of B games with ``players`` players each; the other arguments as in ``ChannelGame.shapley``.
+    """Estimate the values of B games; ``orderings`` and what follows are as in ``ChannelGame.shapley``.
 
-    A walk is a function from orderings [R, K] to the marginals [R, K] of every player in them; it holds ``numbers``
-    numbers for each ordering. The marginals [B, K] themselves stand for games in which they are always the same.
+    A walk gives the marginals [R, K] of orderings [R, K], with ``numbers`` in memory for each ordering. The marginals
+    [B, K] themselves stand for games in which they are always the same.
     """
     if orderings < 1 or (antithetic and orderings % 2):
         raise ValueError(f"orderings must be at least 1, and even when antithetic; got {orderings}.")
@@ -82,46 +82,47 @@ def walk(live: Tensor, values: Callable[[Tensor], Tensor], order: Tensor) -> Ten
     return out.scatter_(1, steps, values(steps).diff(dim=1).double())
 
 
-def pixel_prefixes(rest: tuple, each: Tensor, offset: Tensor, steps: Tensor) -> Tensor:
+def pixel_prefixes(rest: tuple, matrix: Tensor, offset: Tensor, steps: Tensor) -> Tensor:
     """v of the empty set and of every prefix of ``steps`` [R, L] for a pixel head: [R, L + 1].
 
-    One running sum [R, pixels] that stays in the processor's cache, instead of R x L x pixels in memory; for a lone
-    ReLU without allocating anything either, which halves the time.
+    One running sum [R, pixels] stays in the processor's cache; a lone ReLU allocates nothing, in half the time.
     """
-    running = offset.repeat(len(steps), 1)
-    scratch = torch.empty_like(running)
+    scratch = matrix.new_empty(len(steps), len(offset))
     mean = torch.full_like(offset, 1 / len(offset))
-    values = running.new_empty(steps.shape[1] + 1, len(steps))
-    columns = steps.T.contiguous()
+    values = offset.new_empty(steps.shape[1] + 1, len(steps))
     lone_relu = len(rest) == 1 and isinstance(rest[0], nn.ReLU)
-    for i in range(len(values)):
-        if i:
-            running += torch.index_select(each, 0, columns[i - 1], out=scratch)
-        z = torch.clamp_min(running, 0, out=scratch) if lone_relu else running
+    for value, z in zip(values, _running_sums(matrix, offset, steps, scratch), strict=True):
+        if lone_relu:
+            z = torch.clamp_min(z, 0, out=scratch)
         for step in () if lone_relu else rest:
             z = step(z)
-        torch.mv(z, mean, out=values[i])
+        torch.mv(z, mean, out=value)
     return values.T
 
 
-def mlp_prefixes(finish: Callable[[Tensor], Tensor], width: int, each: Tensor, offset: Tensor, steps: Tensor) -> Tensor:
+def mlp_prefixes(
+    finish: Callable[[Tensor], Tensor], width: int, matrix: Tensor, offset: Tensor, steps: Tensor
+) -> Tensor:
     """v of the empty set and of every prefix of ``steps`` [R, L] for a head of several layers: [R, L + 1].
 
-    The running sums of a few steps at a time, as many as a processor's cache holds with the ``width`` numbers that each
-    becomes (a GPU's memory: it needs large products), go through ``finish``, from [1, M, D] to [1, M]: twice as fast as
-    all of them at once.
+    ``finish`` takes a few running sums at a time, [1, M, D], as many as a cache holds with ``width`` numbers each (a
+    GPU's memory: it needs large products): twice as fast as all at once.
     """
-    most = _CACHED if each.device.type == "cpu" else _BLOCK_ELEMENTS
-    running = offset.repeat(len(steps), 1)
-    scratch = torch.empty_like(running)
-    sums = running.new_empty(max(1, most // (len(running) * width)), *running.shape)
-    values = running.new_empty(steps.shape[1] + 1, len(steps))
-    columns = steps.T.contiguous()
-    for start in range(0, len(values), len(sums)):
-        count = min(len(sums), len(values) - start)
-        for i in range(start, start + count):
-            if i:
-                running += torch.index_select(each, 0, columns[i - 1], out=scratch)
-            sums[i - start] = running
-        values[start : start + count] = finish(sums[:count].flatten(0, 1).unsqueeze(0)).view(count, -1)
+    most = _CACHED if matrix.device.type == "cpu" else _BLOCK_ELEMENTS
+    sums = matrix.new_empty(max(1, most // (len(steps) * width)), len(steps), len(offset))
+    values = offset.new_empty(steps.shape[1] + 1, len(steps))
+    running = _running_sums(matrix, offset, steps, torch.empty_like(sums[0]))
+    for block in values.split(len(sums)):
+        for row in sums[: len(block)]:
+            row.copy_(next(running))
+        block.copy_(finish(sums[: len(block)].flatten(0, 1).unsqueeze(0)).view(len(block), -1))
     return values.T
+
+
+def _running_sums(matrix: Tensor, offset: Tensor, steps: Tensor, scratch: Tensor) -> Iterator[Tensor]:
+    """The first pre-activations [R, D] of the empty set and of every prefix in turn, in one place of memory."""
+    running = offset.repeat(len(steps), 1)
+    yield running
+    for column in steps.T.contiguous():
+        running += torch.index_select(matrix, 0, column, out=scratch)
+        yield running

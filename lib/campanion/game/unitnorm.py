@@ -1,8 +1,8 @@
 r"""Division by the length, y = x / \|x\|, and its DeepLIFT multiplier.
 
-The Rescale rule is made for functions of one number; a norm mixes all of them, and captum's DeepLift takes the plain
-gradient there, silently, so that contributions no longer sum to the difference of the scores. But the norm is made of
-steps that each have an exact rule. With :math:`x^0` the reference, :math:`\Delta x = x - x^0`, :math:`s = 1/\|x\|`:
+The Rescale rule is for functions of one number; a norm mixes several, and captum's DeepLift takes the plain gradient
+there, so that contributions no longer sum to the difference of the scores. But the norm is made of steps that each have
+an exact rule. With :math:`x^0` the reference, :math:`\Delta x = x - x^0`, :math:`s = 1/\|x\|`:
 
 - :math:`q = \sum_j x_j^2`: the Rescale rule of a square is exact, :math:`\Delta q = \sum_j (x_j + x_j^0) \Delta x_j`;
 - :math:`s = q^{-1/2}`: :math:`\Delta s = -\frac{s s^0}{\|x\| + \|x^0\|} \Delta q`;
@@ -56,6 +56,5 @@ def deep_lift_rule(
     module: UnitNorm, inputs: Tensor, outputs: Tensor, grad_input: Tensor, grad_output: Tensor, eps: float = 1e-10
 ) -> Tensor:
     """:func:`multiply` in the form that captum's table of rules wants: inputs first, then their references [2N, D]."""
-    x, reference = inputs.detach().chunk(2)
-    pair = (torch.cat([x, x]), torch.cat([reference, reference]))
-    return multiply(grad_output, *pair, eps=module.eps)
+    x, reference = (torch.cat([part, part]) for part in inputs.detach().chunk(2))
+    return multiply(grad_output, x, reference, eps=module.eps)
