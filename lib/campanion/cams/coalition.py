@@ -6,18 +6,19 @@ captum is imported where it is called: LIME-CAM and LRP-CAM need it, and LIFT-CA
 from __future__ import annotations
 
 import copy
+from functools import partial
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
 from campanion.cams.captum import captum_call, seed_from
-from campanion.cams.maps import wide
 from campanion.cams.methods import Count, Number, method
 from campanion.game.game import ChannelGame
 from campanion.game.heads import LinearFirstHead
 from campanion.game.steps import POINTWISE, as_function, without_bias
 from campanion.game.unitnorm import UnitNorm, deep_lift_rule
+from campanion.inference import wide
 
 _NO_RULE = (
     "captum has no rule for a function of this head (a product of activations, overlapping max-pooling). "
@@ -64,10 +65,10 @@ def lift_cam(game: ChannelGame, target: Tensor) -> Tensor:
         ValueError: the head cannot be cut out of the network, or has a function that captum's DeepLift has no rule for.
     """
     if isinstance(game.head, LinearFirstHead):
-        each, offset = game.contributions(target)
+        contributions, offset = game.contributions(target)
         with torch.no_grad():
-            multipliers = game.head.multipliers(offset + each.sum(1), offset, target)
-            return torch.einsum("bkd,bd->bk", each, multipliers)
+            multipliers = game.head.multipliers(offset + contributions.sum(1), offset, target)
+            return torch.einsum("bkd,bd->bk", contributions, multipliers)
     return _by_captum(game, target)
 
 
@@ -83,12 +84,12 @@ def lrp_cam(game: ChannelGame, target: Tensor) -> Tensor:
     activations = wide(game.activations)
     if activations.dtype != game.activations.dtype:  # captum's epsilon is 0 in half precision
         head = copy.deepcopy(head).float()
-    relevance = _relevance(game, head, activations, target)
     lean = head.with_modules(lambda step: without_bias(step.function))
-    kept = _relevance(game, lean, activations, target)
+    relevance, conserved = (_relevance(game, module, activations, target) for module in (head, lean))
     with torch.no_grad():
         logit = lean(activations).gather(1, target.unsqueeze(1)).squeeze(1)
-    if bool(((kept.sum(1) - logit).abs() > 1e-3 * kept.abs().sum(1) + 1e-6).any()):  # captum's epsilon is 1e-9
+    missing = conserved.sum(1) - logit
+    if bool((missing.abs() > 1e-3 * conserved.abs().sum(1) + 1e-6).any()):  # captum's epsilon is 1e-9
         raise ValueError(f"lrp_cam: captum's LRP does not conserve relevance after {game.parts.name!r}: {_NO_RULE}")
     return relevance
 
@@ -99,10 +100,10 @@ def _relevance(game: ChannelGame, head: nn.Module, activations: Tensor, target: 
 
     try:
         with captum_call():
-            found = LRP(head).attribute(activations.clone(), target=target)
+            relevance = LRP(head).attribute(activations.clone(), target=target)
     except (TypeError, AssertionError, RuntimeError) as error:
         raise ValueError(f"lrp_cam: captum's LRP cannot take the head after {game.parts.name!r}: {error}") from error
-    return found.sum((2, 3)).detach()
+    return relevance.sum((2, 3)).detach()
 
 
 @method("LIME-CAM", "Jung and Oh, ICCV 2021 (authors' repository)")
@@ -116,11 +117,11 @@ def lime_cam(
     from captum.attr import Lime
 
     rows, seed = [], seed_from(generator)  # one seed for all: an image's map does not depend on its neighbours
+    every = torch.ones(1, game.channels, dtype=game.activations.dtype, device=target.device)
     for b in range(len(target)):
-        one = game.image(b)
-        lime = Lime(lambda presence, one=one, b=b: one.value(presence, target[b : b + 1])[0])
+        value = partial(game.image(b).value, target=target[b : b + 1])
+        lime = Lime(lambda presence, value=value: value(presence)[0])
         with captum_call(seed):
-            every = torch.ones(1, game.channels, dtype=game.activations.dtype, device=target.device)
             rows.append(lime.attribute(every, n_samples=samples or game.channels, perturbations_per_eval=256))
     return torch.cat(rows).to(game.activations)
 
@@ -131,12 +132,12 @@ def _by_captum(game: ChannelGame, target: Tensor) -> Tensor:
     from captum.attr._core import deep_lift
 
     # captum takes the plain gradient, silently, through activations that are not in its table (ReLU6, SiLU, GELU ...).
-    more = {kind: deep_lift.nonlinear for kind in POINTWISE if kind not in deep_lift.SUPPORTED_NON_LINEAR}
-    more.pop(nn.Identity, None)  # its output is its input, which others may read: not theirs to rescale
-    more |= {nn.PReLU: deep_lift.nonlinear, UnitNorm: deep_lift_rule}
+    kinds = {*POINTWISE, nn.PReLU} - deep_lift.SUPPORTED_NON_LINEAR.keys()
+    kinds -= {nn.Identity}  # its output is its input, which others may read: not theirs to rescale
+    rules = dict.fromkeys(kinds, deep_lift.nonlinear) | {UnitNorm: deep_lift_rule}
     head = _head_module(game)
     try:
-        with captum_call(), patch.dict(deep_lift.SUPPORTED_NON_LINEAR, more):
+        with captum_call(), patch.dict(deep_lift.SUPPORTED_NON_LINEAR, rules):
             lifted = DeepLift(head).attribute(game.activations.clone(), target=target)
     except RuntimeError as error:  # a part of the head that no gradient reaches
         raise ValueError(

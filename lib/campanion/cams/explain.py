@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from campanion.cams.maps import min_max_map, upsample, wide
-from campanion.cams.methods import METHODS, Method, get_method, parse
+from campanion.cams.maps import min_max_map, upsample
+from campanion.cams.methods import METHODS, Method, parse
 from campanion.errors import unknown
 from campanion.game.game import ChannelGame
 from campanion.game.layouts import Layout
 from campanion.game.split import split
+from campanion.inference import wide
 from campanion.outputs import Activation, Target, attribute, class_indices, is_class, split_targets
 
 
@@ -96,8 +97,8 @@ def explain(
     with torch.inference_mode(False):  # gradients are needed, also by a caller who does not want any
         images = images.clone() if images.is_inference() else images.detach()
         for target, rows in groups:
-            some = images if len(groups) == 1 else images[rows]
-            game = ChannelGame.of(split(model, layer, target, activation, layout), some, gradient=gradient)
+            subset = images if len(groups) == 1 else images[rows]
+            game = ChannelGame.of(split(model, layer, target, activation, layout), subset, gradient=gradient)
             _refuse_blind(game)
             parts.append(explain_game(game, target, names, arguments))
         return parts[0] if len(parts) == 1 else _joined(parts, [i for _, rows in groups for i in rows])
@@ -117,14 +118,12 @@ def explain_game(
     result = Explanation(target, game.score(target))
     for name in methods:
         method, named = parse(name)
-        entry = get_method(method)
+        entry = METHODS[method]
         start = time.perf_counter()
-        output = entry.function(game, target, **{**(options or {}).get(name, {}), **named}).detach()
+        raw = entry.function(game, target, **{**(options or {}).get(name, {}), **named}).detach()
         if entry.gives == "weights":
-            result.weights[name] = output
-            raw = weighted(game, output, entry.rectified)
-        else:
-            raw = output
+            result.weights[name] = raw
+            raw = weighted(game, raw, entry.rectified)
         result.raw[name] = raw
         result.maps[name], result.degenerate[name] = enlarged(game, raw)
         result.seconds[name] = time.perf_counter() - start
@@ -174,27 +173,27 @@ def enlarged(game: ChannelGame, raw: Tensor) -> tuple[Tensor, Tensor]:
 def _route(names: tuple[str, ...], options: Mapping[str, object]) -> dict[str, dict[str, object]]:
     """Options of each name: those in it first, then dictionaries by the method's name, then plain options."""
     parsed = {name: parse(name) for name in names}
-    asked = {name: get_method(method) for name, (method, _) in parsed.items()}
-    arguments = {name: dict(named) for name, (_, named) in parsed.items()}
+    methods = {name: METHODS[method] for name, (method, _) in parsed.items()}
+    arguments = {name: named for name, (_, named) in parsed.items()}
     plain = {}
     for key, value in options.items():
-        takers = [name for name, entry in asked.items() if key in (name, entry.name)]
+        takers = [name for name, entry in methods.items() if key in (name, entry.name)]
         if not takers or not isinstance(value, Mapping):
             plain[key] = value
             continue
         for name in takers:
-            given = {option: asked[name].check(option, one) for option, one in value.items()}
-            arguments[name] = {**given, **arguments[name]}
+            checked = {option: methods[name].check(option, setting) for option, setting in value.items()}
+            arguments[name] = checked | arguments[name]
     for key, value in plain.items():
-        _plain_option(asked, arguments, key, value)
+        _plain_option(methods, arguments, key, value)
     return arguments
 
 
-def _plain_option(asked: dict[str, Method], arguments: dict[str, dict[str, object]], key: str, value: object) -> None:
-    """Give the option ``key`` to all methods that have it and were not given it otherwise."""
-    takers = {name: entry for name, entry in asked.items() if key in entry.options}
+def _plain_option(methods: dict[str, Method], arguments: dict[str, dict[str, object]], key: str, value: object) -> None:
+    """Set the option ``key`` of all methods that have it, where a name or dictionary did not set it."""
+    takers = {name: entry for name, entry in methods.items() if key in entry.options}
     if not takers:
-        known = {option for entry in asked.values() for option in entry.options} | set(asked)
+        known = {option for entry in methods.values() for option in entry.options} | set(methods)
         raise ValueError(unknown("option for the methods asked", key, known))
     kinds = sorted({entry.name for entry in takers.values()})
     if key == "variant" and len(kinds) > 1:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from campanion.cams.maps import wide
 from campanion.cams.methods import choose, method
 from campanion.game.game import ChannelGame
 from campanion.game.heads import LinearFirstHead
+from campanion.inference import wide
 
 
 @method("CAM", "Zhou et al., CVPR 2016", rectified=False)

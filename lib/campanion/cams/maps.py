@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from campanion.inference import wide
+
 
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """u: bilinear (align_corners=False) enlargement of maps [N, h, w] to [N, H, W]."""
@@ -14,15 +16,10 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps.unsqueeze(1), tuple(size), mode="bilinear", align_corners=False).squeeze(1)
 
 
-def wide(values: Tensor) -> Tensor:
-    """``values`` in float32 if they are of half precision, where sums overflow and products vanish."""
-    return values.float() if values.dtype.itemsize < 4 else values
-
-
 def min_max_map(maps: Tensor) -> tuple[Tensor, Tensor]:
     """s: each map of [N, H, W] scaled to 0..1, and whether it was constant [N], in which case it becomes zeros.
 
-    Constant up to rounding, that is: as a constant is after enlarging. A map with NaN or infinity counts as constant.
+    Constant up to the rounding of enlarging; a map with NaN or infinity counts as constant.
     """
     maps = wide(maps)
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)

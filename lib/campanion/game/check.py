@@ -18,12 +18,9 @@ from campanion.inference import eval_mode
 def believed(
     parts: Split, images: Tensor, played: Pass, contributions: Callable[[Tensor], tuple[Tensor, Tensor]]
 ) -> Head:
-    """The head that was recognised, where it is right; else one that runs the whole network.
+    """The head that was recognised, with ``contributions`` of classes [B], where it is right; else the whole network.
 
-    ``contributions`` are those of the recognised head for classes [B].
-
-    Raises:
-        ValueError: the network does not give the same logits twice, so that a coalition has no value.
+    ValueError where the network does not give the same logits twice, so that a coalition has no value.
     """
     head, activations = played.head, played.activations
     mask = torch.rand(activations.shape[1], 1, 1, generator=torch.Generator("cpu").manual_seed(0), device="cpu") < 0.5
@@ -36,32 +33,35 @@ def believed(
     random = torch.cuda if activations.is_cuda else torch
     state, uncertain = random.get_rng_state(), replace(played, certain=False)
 
-    def agrees(candidate: Head | None, how: Pass = uncertain) -> bool:
+    def agrees(candidate: Head | None, known: Pass) -> bool:
         with suppress(RuntimeError, ValueError, IndexError, TypeError):  # it may fit this one number of images
-            closed = how is played and isinstance(candidate, LinearFirstHead)
+            closed = known is played and isinstance(candidate, LinearFirstHead)
             if candidate is None or (closed and not _closed_form_agrees(played, masked, mask, contributions)):
                 return False
-            return (closed and played.certain) or _function_agrees(candidate, parts, images, how, masked)
+            return (closed and played.certain) or _function_agrees(candidate, parts, images, known, masked)
         return False
 
     generic = GenericHead(head.module, head.module) if isinstance(head, LinearFirstHead) else head
     whole = _whole(parts, images, played)
-    each = GenericHead(lambda some, _image: torch.cat([whole(one) for one in some.split(1)]), None)
-    found = next((known for known in (head, generic) if agrees(known, played)), None)
-    found = found or next((h for h in (_rest_of_chain(parts, played), whole) if agrees(h)), None)
-    found = found or (each if len(images) == 1 and agrees(each) else None)  # where images change each other's logits
+    one_by_one = GenericHead(lambda maps, _image: torch.cat([whole(row) for row in maps.split(1)]), None)
+    candidates = [(head, played), (generic, played), (_rest_of_chain(parts, played), uncertain), (whole, uncertain)]
+    if len(images) == 1:  # where images change each other's logits
+        candidates.append((one_by_one, uncertain))
+    chosen = next((candidate for candidate, known in candidates if agrees(candidate, known)), None)
     again = () if torch.equal(state, random.get_rng_state()) else range(6)  # another thread may have drawn, too
-    if found is None or not all(agrees(found) for _ in again):
+    if chosen is None or not all(agrees(chosen, uncertain) for _ in again):
         raise ValueError(
             "The network's logits for an image change from pass to pass, or with the other images of the batch "
             "(dropout or batch statistics that eval() does not switch off?), so that coalitions of its channels have "
             "no value. Explain one image at a time, and switch off what is random."
         )
-    return found
+    return chosen
 
 
 def _rest_of_chain(parts: Split, played: Pass) -> Head | None:
     """The modules after the layer, where all that surround it are ``nn.Sequential``: they run without those before."""
+    if played.placed.kind != "channels_first":
+        return None
     inside, rest = parts.model, []
     for name in parts.name.split("."):
         if type(inside) is not nn.Sequential or inside._forward_hooks or inside._forward_pre_hooks:
@@ -72,19 +72,19 @@ def _rest_of_chain(parts: Split, played: Pass) -> Head | None:
     tail = nn.Sequential(*rest)
 
     def run(activations: Tensor, _image: int | None) -> Tensor:
-        with eval_mode(tail):  # one by one: what the numbers decide, they decide for each image alone
-            return torch.cat([parts.outputs(tail(one.clone()), 1) for one in activations.split(1)])
+        with eval_mode(tail):  # one by one: a branch that depends on numbers is taken for each image alone
+            return torch.cat([parts.outputs(tail(row.clone()), 1) for row in activations.split(1)])
 
-    return GenericHead(run, tail) if played.placed.kind == "channels_first" else None
+    return GenericHead(run, tail)
 
 
-def _close(found: Tensor, expected: Tensor, moved: Tensor, scale: Tensor | float = 0.0) -> bool:
+def _close(computed: Tensor, expected: Tensor, moved: Tensor, scale: Tensor | float = 0.0) -> bool:
     """Whether they differ by at most 0.1 % of how far the output moves, and rounding of numbers as large as these."""
-    eps = torch.finfo(found.dtype).eps
-    most = 1e-3 * moved.abs() + 64 * eps * (found.abs() + expected.abs() + scale)
-    if found.shape != expected.shape:
+    if computed.shape != expected.shape:
         return False
-    return bool((((found - expected).abs() <= most) | (found == expected)).all())  # classes masked with -inf
+    rounding = 64 * torch.finfo(computed.dtype).eps * (computed.abs() + expected.abs() + scale)
+    near = (computed - expected).abs() <= 1e-3 * moved.abs() + rounding
+    return bool((near | (computed == expected)).all())  # equal: classes masked with -inf
 
 
 def _closed_form_agrees(
@@ -92,32 +92,32 @@ def _closed_form_agrees(
 ) -> bool:
     """Offset and all contributions against the logits; a random coalition's first layer against that of its pixels."""
     head, target = played.head, played.logits.argmax(1)
-    each, offset = contributions(target)
-    ends = torch.stack([offset, offset + each.sum(1)], 1)
+    matrix, offset = contributions(target)
+    ends = torch.stack([offset, offset + matrix.sum(1)], 1)
     nothing, full = head.finish(ends, target).unbind(1)
-    size = each.abs().sum((1, 2)) / each.shape[2]
+    size = matrix.abs().sum((1, 2)) / matrix.shape[2]
     logits = played.logits.gather(1, target.unsqueeze(1)).squeeze(1).to(full.dtype)
     if not _close(full, logits, full - nothing, size):
         return False
     direct, units = head.first_sums(masked, target)
-    each, offset = each[:, :, units], offset[:, units]
-    return _close(offset + each[:, mask.flatten().to(each.device)].sum(1), direct, each.abs().sum(1))
+    matrix, offset = matrix[:, :, units], offset[:, units]
+    return _close(offset + matrix[:, mask.flatten().to(matrix.device)].sum(1), direct, matrix.abs().sum(1))
 
 
 def _function_agrees(head: Head, parts: Split, images: Tensor, played: Pass, masked: Tensor) -> bool:
     """The head on other numbers of rows than were recorded, whole and masked by a random coalition."""
     activations, logits = played.activations, played.logits
     exact = head(masked) if played.certain else parts.replay(images, masked, played.placed)
-    found = head(torch.stack([activations[0], masked[0]]), 0)
+    computed = head(torch.stack([activations[0], masked[0]]), 0)
     moved = logits[0] - exact[0]
-    if not (_close(found[0], logits[0], moved) and _close(found[1], exact[0], moved)):
+    if not (_close(computed[0], logits[0], moved) and _close(computed[1], exact[0], moved)):
         return False
     return len(logits) == 1 or _close(head(activations[-1:], len(logits) - 1)[0], logits[-1], moved)
 
 
 def _whole(parts: Split, images: Tensor, played: Pass) -> GenericHead:
     def run(activations: Tensor, image: int | None) -> Tensor:
-        some = images if image is None else images[image].expand(len(activations), *images.shape[1:])
-        return parts.replay(some, activations, played.placed)
+        inputs = images if image is None else images[image].expand(len(activations), *images.shape[1:])
+        return parts.replay(inputs, activations, played.placed)
 
     return GenericHead(run, None)

@@ -20,6 +20,7 @@ from campanion.game.played import Played
 from campanion.game.products import sums
 from campanion.game.shapley import Shapley, mlp_prefixes, pixel_prefixes, sample, walk
 from campanion.inference import images_at_once
+from campanion.outputs import Target
 from campanion.progress import track
 
 _LOG = logging.getLogger("campanion")
@@ -30,9 +31,7 @@ _BLOCK_ELEMENTS = 2**24  # numbers held at once by a block of coalitions: 64 MB 
 class ChannelGame(Played):
     """The game of one batch of images; see :meth:`of`."""
 
-    def value(
-        self, coalitions: Tensor, target: int | list[int] | Tensor | None = None, relative: bool = False
-    ) -> Tensor:
+    def value(self, coalitions: Tensor, target: Target = None, relative: bool = False) -> Tensor:
         """v(S) for 0/1 rows ``coalitions`` [M, K] or [B, M, K]: logits [B, M] of class ``target``.
 
         Exact to rounding for every kind of head: 2e-6 of the largest logit in float32. ``relative``: without the
@@ -43,14 +42,12 @@ class ChannelGame(Played):
         """
         return self._values(coalitions, self.target(target), False, relative)[0]
 
-    def value_on_off(
-        self, coalitions: Tensor, target: int | list[int] | Tensor | None = None, relative: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    def value_on_off(self, coalitions: Tensor, target: Target = None, relative: bool = False) -> tuple[Tensor, Tensor]:
         """v(S) and v(all but S), [B, M] each, for rows as :meth:`value` takes them; one matrix product serves both."""
         return tuple(self._values(coalitions, self.target(target), True, relative))
 
     @torch.no_grad()
-    def probability(self, coalitions: Tensor, target: int | list[int] | Tensor | None = None) -> Tensor:
+    def probability(self, coalitions: Tensor, target: Target = None) -> Tensor:
         """Probability [B, M] of class ``target`` with only the channels of each coalition present.
 
         Rows are as :meth:`value` takes them. A probability needs the logits of all classes, so that every coalition is
@@ -58,54 +55,47 @@ class ChannelGame(Played):
         """
         target, rows = self.target(target), self._rows(coalitions)
         values = self.activations.new_empty(rows.shape[:2])
-        for b, some in enumerate(rows):
-            for block in _blocks(len(some), 8 * self.activations[b].numel(), most=64):
-                present = self.activations[b] * some[block, :, None, None]
-                logits = self.head(present, b)
+        for b, masks in enumerate(rows):
+            for block in _blocks(len(masks), 8 * self.activations[b].numel(), most=64):
+                logits = self.head(self.activations[b] * masks[block, :, None, None], b)
                 values[b, block] = self.probabilities(logits)[:, target[b]]
         return values
 
     def _rows(self, coalitions: Tensor) -> Tensor:
         """``coalitions`` as rows [B, M, K], of 0/1 numbers or bool."""
         count, channels = self.activations.shape[:2]
-        given = torch.as_tensor(coalitions, device=self.activations.device)
-        rows = given.expand(count, *given.shape) if given.ndim == 2 else given
+        rows = torch.as_tensor(coalitions, device=self.activations.device)
+        shape = tuple(rows.shape)
+        rows = rows.expand(count, *shape) if rows.ndim == 2 else rows
         if rows.ndim != 3 or rows.shape[0] != count or rows.shape[2] != channels:
-            raise ValueError(
-                f"coalitions must be [M, {channels}] or [{count}, M, {channels}], not {tuple(given.shape)}."
-            )
+            raise ValueError(f"coalitions must be [M, {channels}] or [{count}, M, {channels}], not {shape}.")
         return rows if rows.dtype == torch.bool else rows.to(self.activations.dtype)
 
     @torch.no_grad()
     def _values(self, coalitions: Tensor, target: Tensor, both: bool, relative: bool) -> Tensor:
         """v(S), and with ``both`` v(all but S): [1 or 2, B, M]."""
-        count, channels = self.activations.shape[:2]
-        rows = self._rows(coalitions)
-        constant = 0  # the part of the logits that is the same for every coalition
-        if not relative and self.head.kind == "linear":
-            constant = self.contributions(target)[1]
-        elif not relative and self.head.bias is not None:
-            constant = self.head.bias.detach()[target].unsqueeze(1)
-        if self.head.kind in ("linear", "pixel"):
-            each, offset = self.contributions(target)
-            values = each.new_empty(1 + both, *rows.shape[:2])
-            for block in _blocks(rows.shape[1], count * (channels + 3 * each.shape[2])):
-                values[:, :, block] = self._finish(rows[:, block], each, offset, target, both)
-            return values + constant
+        rows, head = self._rows(coalitions), self.head
+        bias = None if relative or head.bias is None else head.bias.detach()[target].unsqueeze(1)
+        if head.kind in ("linear", "pixel"):
+            matrix, offset = self.contributions(target)
+            values = matrix.new_empty(1 + both, *rows.shape[:2])
+            for block in _blocks(rows.shape[1], len(target) * (self.channels + 3 * matrix.shape[2])):
+                values[:, :, block] = self._finish(rows[:, block], matrix, offset, target, both)
+            return values + offset if head.kind == "linear" and not relative else values
         values = []
-        self._announce(rows.shape[1] * count * (1 + both))
-        for b, given in enumerate(rows):
+        self._announce(rows.shape[1] * len(target) * (1 + both))
+        for b, masks in enumerate(rows):
             # Coalitions that differ only in dead channels (all zero already) are one: evaluated once.
             live = self.activations[b].flatten(1).any(1)
-            distinct, place = torch.unique(given * live, dim=0, return_inverse=True)
+            distinct, place = torch.unique(masks * live, dim=0, return_inverse=True)
             values.append(self.value_of_image(b, distinct, target, both)[:, place])
-        return torch.stack(values, 1) + constant
+        return torch.stack(values, 1) if bias is None else torch.stack(values, 1) + bias
 
     @torch.no_grad()
     def value_of_image(self, b: int, rows: Tensor, target: Tensor, both: bool = False) -> Tensor:
-        """v(S) [1, M] for image ``b`` alone, and with ``both`` v(all but S) too [2, M]; every row is evaluated.
+        """v(S) [1, M] of ``rows`` [M, K] for image ``b`` alone, with ``both`` v(all but S) too: [2, M].
 
-        ``rows`` are [M, K], ``target`` is [B]. Values lack the network's last bias.
+        ``target`` is [B]. Values lack the network's last bias.
         """
         values = self.logits.new_empty(1 + both, len(rows))
         if isinstance(self.head, GenericHead):
@@ -115,39 +105,38 @@ class ChannelGame(Played):
             if self.head.module is None and len(rows) > _FEW_PASSES:
                 blocks = track(blocks, f"{len(rows):,} passes of the network")
             for block in blocks:
-                for i, some in enumerate((rows[block], 1 - rows[block])[: 1 + both]):
-                    values[i, block] = self.head.lean(activation * some[:, :, None, None], b)[:, target[b]]
+                for i, masks in enumerate((rows[block], 1 - rows[block])[: 1 + both]):
+                    values[i, block] = self.head.lean(activation * masks[:, :, None, None], b)[:, target[b]]
             return values
-        one = slice(b, b + 1)
-        each, offset = (part[one] for part in self.contributions(target))
+        matrix, offset, target = (part[b : b + 1] for part in (*self.contributions(target), target))
         # A block holds z of S and of all but S, a ReLU, the units in use, and the next layer's output and ReLU.
-        for block in _blocks(len(rows), each.shape[1] + 6 * each.shape[2]):
-            values[:, block] = self._finish(rows[None, block], each, offset, target[one], both)[:, 0]
+        for block in _blocks(len(rows), matrix.shape[1] + 6 * matrix.shape[2]):
+            values[:, block] = self._finish(rows[None, block], matrix, offset, target, both)[:, 0]
         return values
 
     def _announce(self, passes: int) -> None:
         """Say once that the whole network runs for every coalition, where that is known to take long."""
         if self.head.module is None and passes > _FEW_PASSES:
-            said = (
+            sentence = (
                 "What follows %r cannot run without what precedes it (its code depends on numbers): the whole network "
                 "runs for each coalition of channels, %s forward passes of one image at most for this method. Gradient "
                 "methods need one; so do all in a network without such branches there."
             )
-            self.once("announced", lambda: _LOG.warning(said, self.parts.name, f"{passes:,}"))
+            self.once("announced", lambda: _LOG.warning(sentence, self.parts.name, f"{passes:,}"))
 
-    def _finish(self, rows: Tensor, each: Tensor, offset: Tensor, target: Tensor, both: bool) -> Tensor:
+    def _finish(self, rows: Tensor, matrix: Tensor, offset: Tensor, target: Tensor, both: bool) -> Tensor:
         """Logits [1 or 2, B, M] without the last bias of ``rows`` [B, M, K], contributions [B, K, D], offset [B, D]."""
         if self.head.kind == "linear":  # the offset is that bias
             offset = torch.zeros_like(offset)
-        z = sums(rows, each, offset)
+        z = sums(rows, matrix, offset)
         # z is additive: z(all but S) = z(all) + z_0 - z(S).
-        sides = [z, (2 * offset + each.sum(1)).unsqueeze(1) - z] if both else [z]
+        sides = [z, (2 * offset + matrix.sum(1)).unsqueeze(1) - z] if both else [z]
         return torch.stack([self.head.finish(side, target, lean=True) for side in sides])
 
     @torch.no_grad()
     def shapley(
         self,
-        target: int | list[int] | Tensor | None = None,
+        target: Target = None,
         orderings: int = 100,
         generator: torch.Generator | None = None,
         antithetic: bool = False,
@@ -174,24 +163,24 @@ class ChannelGame(Played):
             self._announce(orderings * (channels + 1) * len(target))
             numbers = channels**2
         else:
-            each = self.contributions(target)[0]
-            numbers = 5 * self.head.width if kind == "mlp" else 2 * each.shape[2]
+            matrix = self.contributions(target)[0]
+            numbers = 5 * self.head.width if kind == "mlp" else 2 * matrix.shape[2]
         # An additive game: every marginal of k is C_k, whatever came before.
-        walks = each.squeeze(2) if kind == "linear" else [self._walk(b, target) for b in range(len(target))]
-        found = sample(walks, channels, numbers + 4 * channels, orderings, generator, antithetic, tolerance)
-        values, error = (part.to(self.activations.dtype) for part in (found.values, found.standard_error))
-        return Shapley(values, error, found.orderings)
+        walks = matrix.squeeze(2) if kind == "linear" else [self._walk(b, target) for b in range(len(target))]
+        sampled = sample(walks, channels, numbers + 4 * channels, orderings, generator, antithetic, tolerance)
+        values, error = (part.to(self.activations.dtype) for part in (sampled.values, sampled.standard_error))
+        return Shapley(values, error, sampled.orderings)
 
     def _walk(self, b: int, target: Tensor) -> Callable[[Tensor], Tensor]:
         """A function from orderings [R, K] to the marginals [R, K] of image ``b``."""
         if self.head.kind == "generic":
             live = (self.activations[b] != 0).flatten(1).any(1)
             return partial(walk, live, partial(self._prefixes, b, target))
-        each, offset = (part[b] for part in self.contributions(target))
+        matrix, offset = (part[b] for part in self.contributions(target))
         finish = partial(self.head.finish, target=target[b : b + 1], lean=True)
         pixel = self.head.kind == "pixel"
         values = partial(pixel_prefixes, self.head.rest) if pixel else partial(mlp_prefixes, finish, self.head.width)
-        return partial(walk, (each != 0).any(1), partial(values, each, offset))
+        return partial(walk, (matrix != 0).any(1), partial(values, matrix, offset))
 
     def _prefixes(self, b: int, target: Tensor, steps: Tensor) -> Tensor:
         """v of the empty set and of every prefix of ``steps`` [R, L] of image ``b``, by forward passes: [R, L + 1]."""

@@ -38,15 +38,12 @@ _RESCALE_EPSILON = 1e-10  # below this difference DeepLIFT's rescale rule takes 
 
 @dataclass(frozen=True)
 class GenericHead:
-    """F as a plain function; ``module`` is F as a module, where the record gives one.
-
-    ``bias`` [C] is that of a linear layer at the end; :meth:`lean` leaves it out.
-    """
+    """F as a plain function."""
 
     function: Callable[[Tensor, int | None], Tensor]
-    module: nn.Module | None
+    module: nn.Module | None  # F as a module, where the record gives one
     kind: str = "generic"
-    bias: Tensor | None = None
+    bias: Tensor | None = None  # [C], of a linear layer at the end, which :meth:`lean` leaves out
 
     def __call__(self, activations: Tensor, image: int | None = None) -> Tensor:
         """Logits [N, C] of activations [N, K, h, w], all of image ``image``, or (None) one of each image in order."""
@@ -79,18 +76,17 @@ class LinearFirstHead:
         return activations.flatten(2) if activations.ndim > 2 else activations.unsqueeze(2)
 
     def logit(self, activations: Tensor, target: Tensor) -> Tensor:
-        """Logit [B] of class ``target`` [B], from that class's weights alone: what a gradient needs, and less work."""
-        if self.kind == "mlp":  # its first layer, most of the work, serves every class
-            return self.module(activations).gather(1, target.unsqueeze(1)).squeeze(1)
+        """Logit [B] of class ``target`` [B] of a linear or pixel head, from that class's weights alone."""
         return self.finish(self.first_sums(activations, target)[0].unsqueeze(1), target).squeeze(1)
 
     def first_sums(self, activations: Tensor, target: Tensor) -> tuple[Tensor, slice]:
-        """First pre-activations [B, D] as the layer computes them, and which they are: of a hidden layer only a few."""
+        """First pre-activations [B, D] as the layer computes them, and which: of a hidden layer the first 64 alone."""
         present = self.pooled(activations)  # [B, K, P]
         weight, bias = self.first.weight, self.first.bias
         if self.kind == "mlp":
-            some = slice(0, 64)
-            return nn.functional.linear(present.flatten(1), weight[some], None if bias is None else bias[some]), some
+            units = slice(0, 64)
+            bias = None if bias is None else bias[units]
+            return nn.functional.linear(present.flatten(1), weight[units], bias), units
         rows = weight.reshape(len(weight), present.shape[1], -1)[target]  # [B, K, P or 1]
         bias = 0 if bias is None else bias[target].unsqueeze(1)
         if self.kind == "linear":
@@ -110,16 +106,15 @@ class LinearFirstHead:
         weight, bias = self.first.weight, self.first.bias
         if self.kind == "mlp":
             weight = weight.reshape(len(weight), present.shape[1], present.shape[2])  # [D, K, P]
-            each = by_channel(weight, present)
             offset = weight.new_zeros(len(weight))
             if bool(nothing.any()):  # else spare a pass over the weights
                 offset = torch.einsum("dkp,kp->d", weight, nothing[0])
-            return each, (offset + (0 if bias is None else bias)).expand(len(each), -1)
+            return by_channel(weight, present), (offset + (0 if bias is None else bias)).expand(len(present), -1)
         rows = weight.reshape(len(weight), present.shape[1], -1)[target]  # [B, K, P] (linear) or [B, K, 1] (pixel)
-        each, offset = rows * present, (rows * nothing).sum(1)  # [B, K, P], [B, P]
+        contributions, offset = rows * present, (rows * nothing).sum(1)  # [B, K, P], [B, P]
         if self.kind == "linear":
-            each, offset = each.sum(2, keepdim=True), offset.sum(1, keepdim=True)
-        return each, offset + (0 if bias is None else bias[target].unsqueeze(1))
+            contributions, offset = contributions.sum(2, keepdim=True), offset.sum(1, keepdim=True)
+        return contributions, offset + (0 if bias is None else bias[target].unsqueeze(1))
 
     @property
     def bias(self) -> Tensor | None:
@@ -127,9 +122,9 @@ class LinearFirstHead:
         return self.rest[-1].bias if self.kind == "mlp" else None
 
     def finish(self, z: Tensor, target: Tensor, lean: bool = False) -> Tensor:
-        """Logit of class ``target`` [B] from first pre-activations z [B, M, D]: [B, M]; ``lean``: without the bias.
+        """Logits [B, M] of classes [B] from first pre-activations z [B, M, D], which it may write over.
 
-        It may write over ``z``.
+        ``lean``: without the last bias.
         """
         if self.kind == "linear":
             return z.squeeze(2)
@@ -186,10 +181,9 @@ def _rescale(steps: tuple[nn.Module, ...], z: Tensor, baseline: Tensor) -> Tenso
 def recognise(program: Program) -> Head:
     """The head's kind from what was recorded of it."""
     module = program.with_modules(as_module)
-    steps = _chain(module)
-    found = None if steps is None else _linear_first(module, steps)
-    if found is not None:
-        return found
+    head = _linear_first(module, _chain(module))
+    if head is not None:
+        return head
     last = module.steps[-1].function if module.steps else None
     if not isinstance(last, nn.Linear) or last.bias is None or module.steps[-1].autocast is not None:
         return GenericHead(module, module)
@@ -202,38 +196,37 @@ def _linear_first(module: Program, steps: list[nn.Module]) -> LinearFirstHead | 
     split = next((i for i, s in enumerate(steps) if isinstance(s, (nn.Linear, nn.Conv2d))), None)
     if split is None:
         return None
-    before, first = steps[:split], steps[split]
+    first = steps[split]
     rest = tuple(s for s in steps[split + 1 :] if not isinstance(s, nn.Identity))
-    channelwise = tuple(s for s in before if not isinstance(s, (nn.Flatten, nn.Identity)))
+    channelwise = tuple(s for s in steps[:split] if not isinstance(s, (nn.Flatten, nn.Identity)))
     if not all(isinstance(s, (*POINTWISE, *_POOLING)) for s in channelwise):
         return None
-    if isinstance(first, nn.Linear) and len(next(s for s in module.steps if s.function is first).before) == 2:
+    if isinstance(first, nn.Linear) and len(module.steps[split].before) == 2:
         if not rest:
             return LinearFirstHead("linear", module, channelwise, first, ())
-        if isinstance(rest[-1], nn.Linear) and all(
-            isinstance(s, (nn.Linear, nn.BatchNorm1d, *POINTWISE)) for s in rest
-        ):
+        hidden = (nn.Linear, nn.BatchNorm1d, *POINTWISE)
+        if isinstance(rest[-1], nn.Linear) and all(isinstance(s, hidden) for s in rest):
             rest = tuple(_RowNorm(s) if isinstance(s, nn.BatchNorm1d) else s for s in rest)
             return LinearFirstHead("mlp", module, channelwise, first, rest)
-    one = isinstance(first, nn.Conv2d) and first.kernel_size == first.stride == (1, 1) and first.groups == 1
-    if one and first.padding in ((0, 0), "valid", "same"):
-        pooling = next((i for i, s in enumerate(rest) if _is_global_mean(s)), len(rest))
-        acts, after = rest[:pooling], rest[pooling + 1 :]
-        flat = all(isinstance(s, nn.Flatten) for s in after)
-        if pooling < len(rest) and flat and all(isinstance(s, POINTWISE) for s in acts):
-            return LinearFirstHead("pixel", module, channelwise, first, acts)
+    by_pixel = isinstance(first, nn.Conv2d) and first.kernel_size == first.stride == (1, 1) and first.groups == 1
+    pooling = next((i for i, s in enumerate(rest) if _is_global_mean(s)), None)
+    if by_pixel and first.padding in ((0, 0), "valid", "same") and pooling is not None:
+        activations, flattenings = rest[:pooling], rest[pooling + 1 :]
+        pointwise = all(isinstance(s, POINTWISE) for s in activations)
+        if pointwise and all(isinstance(s, nn.Flatten) for s in flattenings):
+            return LinearFirstHead("pixel", module, channelwise, first, activations)
     return None
 
 
-def _chain(program: Program) -> list[nn.Module] | None:
-    """The program's modules in order when it is one chain from input to output, else None."""
+def _chain(program: Program) -> list[nn.Module]:
+    """The program's modules, one for each step, when it is one chain from input to output; else none."""
     modules, previous = [], 0
     for step in program.steps:
         if not isinstance(step.function, nn.Module) or step.inputs != {previous} or step.autocast is not None:
-            return None
+            return []
         modules.append(step.function)
         previous = step.outputs[0]
-    return modules if previous == program.output else None
+    return modules if previous == program.output else []
 
 
 class _RowNorm(nn.Module):

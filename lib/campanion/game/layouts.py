@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +25,13 @@ from campanion.game.record import Slot, Step
 from campanion.inference.evaluation import modules_of
 
 _LOG = logging.getLogger("campanion")
-Layout = Literal["channels_first", "channels_last", "tokens"] | tuple[int, int]
-NAMES = ("channels_first", "channels_last", "tokens")
+_Name = Literal["channels_first", "channels_last", "tokens"]
+Layout = _Name | tuple[int, int]
+NAMES = get_args(_Name)
 
 _MOVED = {(0, 3, 1, 2): "channels_last", (0, 2, 3, 1): "channels_first", (3, 1): "channels_last"}
 _PREFIX = 16  # class tokens and registers at most
+# Functions and modules that read or give channels as the second dimension.
 _FIRST = ("conv2d", "conv_transpose2d", "batch_norm", "group_norm", "instance_norm", "pixel_shuffle", "interpolate",
           "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "dropout2d")  # fmt: skip
 _FIRST_KINDS = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d, nn.MaxPool2d,
@@ -73,30 +75,29 @@ def check_layout(layout: object) -> None:
 def place(
     output: object, images: Tensor, layer: nn.Module, name: str, layout: Layout | None = None, inside: object = None
 ) -> Placed:
-    """The layout of ``output``, which ``layer`` of ``inside`` gave for ``images``: as asked for, or recognised.
+    """The layout of ``output``, which ``layer`` of ``inside`` gave for ``images``: ``layout``, or recognised.
 
-    Raises:
-        ValueError: no map can be made of it, or its channels may lie in several places.
+    ValueError where no map can be made of it.
     """
     if not isinstance(output, Tensor) or output.ndim not in (3, 4) or not output.is_floating_point():
-        what = f"{tuple(output.shape)}, {output.dtype}" if isinstance(output, Tensor) else type(output).__name__
-        wanted = "a map needs one tensor of real numbers, [B, K, h, w], [B, h, w, K] or [B, T, K]"
-        raise ValueError(f"Layer {name!r} gives {what}; {wanted}.")
+        kind = f"{tuple(output.shape)}, {output.dtype}" if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(
+            f"Layer {name!r} gives {kind}; a map needs one tensor of real numbers, [B, K, h, w], [B, h, w, K] or "
+            "[B, T, K]."
+        )
     size, shape = tuple(images.shape[-2:]), tuple(output.shape)
     if len(output) != len(images):
-        behind = "Images cut, flipped or stacked inside the network have several: explain the network behind that."
         raise ValueError(
-            f"Layer {name!r} gives {shape}: a map needs one row for each of {len(images)} images. {behind}"
+            f"Layer {name!r} gives {shape}: a map needs one row for each of {len(images)} images. Images cut, flipped "
+            "or stacked inside the network have several: explain the network behind that."
         )
     if output.ndim == 3:
         convs = [m for m in modules_of(inside) if isinstance(m, nn.Conv2d)] if isinstance(inside, nn.Module) else []
         patches = [_grid(c, size) for c in convs if c.in_channels == images.shape[1] and isinstance(c.padding, tuple)]
         return _tokens(shape, size, layer, name, layout, patches)
-    if layout is not None:
-        if layout not in ("channels_first", "channels_last"):
-            raise ValueError(f"Layer {name!r} gives {shape}: its layout is 'channels_first' or 'channels_last'.")
-        return Placed(layout)
-    kind = _own_kind(layer, shape[-1])
+    if layout not in (None, "channels_first", "channels_last"):
+        raise ValueError(f"Layer {name!r} gives {shape}: its layout is 'channels_first' or 'channels_last'.")
+    kind = layout or _layout_of(layer, shape[-1])
     if kind is not None:
         return Placed(kind)
     first, last = _fits(shape[2:], size), _fits(shape[1:3], size)
@@ -110,10 +111,7 @@ def _grid(conv: nn.Conv2d, size: tuple[int, int]) -> tuple[int, ...]:
 
 
 def _tokens(shape: tuple, size: tuple, layer: nn.Module, name: str, layout: Layout | None, patches: list) -> Placed:
-    """Tokens [B, T, K]: the ``patches`` of the network's convolution, or square ones, with the fewest class tokens.
-
-    Not sure where K has fewer.
-    """
+    """Tokens [B, T, K]: the ``patches`` of the network's convolution, or square ones, with the fewest class tokens."""
     if layout in ("channels_first", "channels_last"):
         raise ValueError(f"Layer {name!r} gives tokens {shape}: its layout is 'tokens' or the grid (h, w).")
     patches = [(h, w) for h, w in patches if 0 <= shape[1] - h * w <= _PREFIX]
@@ -121,15 +119,16 @@ def _tokens(shape: tuple, size: tuple, layer: nn.Module, name: str, layout: Layo
         (size[0] // patch, size[1] // patch) for patch in range(1, min(size) + 1)
         if size[0] % patch == 0 and size[1] % patch == 0
     ]  # fmt: skip
-    spare, other = ({n - h * w: (h, w) for h, w in grids if n >= h * w} for n in shape[1:])
-    if not spare or (min(spare) > _PREFIX and not isinstance(layout, tuple)):
+    # By the number of class tokens: the grids that fit as [B, tokens, K], and as [B, K, tokens].
+    tokens_first, tokens_last = ({n - h * w: (h, w) for h, w in grids if n >= h * w} for n in shape[1:])
+    prefix = min(tokens_first, default=None)
+    if prefix is None or (prefix > _PREFIX and not isinstance(layout, tuple)):
         raise ValueError(
             f"Layer {name!r} gives {shape}, which is no grid of tokens of {size[0]} x {size[1]} images. Pass the grid "
             "as layout=(h, w), or choose a layer of [B, tokens, K]: windows, attention and [B, K, tokens] are no maps."
         )
-    least = min(spare)
-    unlike = layout is None and _own_kind(layer, shape[2]) != "channels_last" and min(other, default=least) < least
-    return Placed("tokens", spare[least], sure=not unlike)
+    known = layout is not None or _layout_of(layer, shape[2]) == "channels_last"
+    return Placed("tokens", tokens_first[prefix], sure=known or min(tokens_last, default=prefix) >= prefix)
 
 
 def _fits(grid: tuple[int, int], size: tuple[int, int]) -> bool:
@@ -139,8 +138,8 @@ def _fits(grid: tuple[int, int], size: tuple[int, int]) -> bool:
     return low <= high
 
 
-def _own_kind(layer: nn.Module, last: int) -> str | None:
-    """What the layer, or the last module of a sequence, says by its kind."""
+def _layout_of(layer: nn.Module, last: int) -> str | None:
+    """The layout that the layer's kind implies, or that of the last module of a sequence."""
     while isinstance(layer, nn.Sequential) and len(layer):
         layer = layer[-1]
     if isinstance(layer, _FIRST_KINDS):
@@ -152,59 +151,60 @@ def _own_kind(layer: nn.Module, last: int) -> str | None:
 def checked(placed: Placed, steps: Iterable[Step], shape: tuple[int, ...], name: str, size: tuple[int, int]) -> Placed:
     """``placed`` once more, by what first reads an output of ``shape`` in the steps recorded after it.
 
-    Raises:
-        ValueError: neither sizes nor the network say where the channels are.
+    ValueError where neither sizes nor the network show where the channels are.
     """
-    spare = shape[1] - placed.grid[0] * placed.grid[1] if placed.grid else 0
-    if spare and any(_last_token(step, shape, spare) for step in steps):
+    prefix = shape[1] - placed.grid[0] * placed.grid[1] if placed.grid else 0
+    if prefix and any(_last_token(step, shape, prefix) for step in steps):
         raise ValueError(f"Layer {name!r} gives {shape} with its class token last; tokens are read with theirs first.")
     if placed.sure:
         return placed
-    said = _read_as(steps, placed, shape)
+    kind = _read_as(steps, placed, shape)
     if placed.kind == "tokens":
-        if said == "channels_last":
+        if kind == "channels_last":
             return placed
-        alike = "[B, tokens, K] or [B, K, tokens]. Pass layout='tokens' for the first; the second is no map."
-        raise ValueError(f"Layer {name!r} gives {shape}, which may be {alike}")
+        raise ValueError(
+            f"Layer {name!r} gives {shape}, which may be [B, tokens, K] or [B, K, tokens]. Pass layout='tokens' for "
+            "the first; the second is no map."
+        )
     sides = shape[2:] if placed.kind == "channels_first" else shape[1:3]
-    if said is None and not _fits(sides, size):
+    if kind is None and not _fits(sides, size):
         raise ValueError(
             f"Layer {name!r} gives {shape} for {size[0]} x {size[1]} images: where are its channels? "
             "Pass layout='channels_first' or layout='channels_last'."
         )
-    if said is None and len({*shape[1:]}) == 1:
+    if kind is None and len({*shape[1:]}) == 1:
         _LOG.warning(
             "Layer %r gives %s, read as [B, K, h, w]. Pass layout='channels_last' for [B, h, w, K].", name, shape
         )
-    return Placed(said or placed.kind)
+    return Placed(kind or placed.kind)
 
 
-def _last_token(step: Step, shape: tuple[int, ...], spare: int) -> bool:
-    """Whether ``step`` takes the last token, or all but the last ``spare``, of tokens of ``shape``."""
+def _last_token(step: Step, shape: tuple[int, ...], prefix: int) -> bool:
+    """Whether ``step`` takes the last token, or all but the last ``prefix``, of tokens of ``shape``."""
     index = step.args[1] if step.name == "__getitem__" and step.before == shape else ()
-    taken = index[1] if isinstance(index, tuple) and len(index) > 1 else None
-    end = taken.stop if isinstance(taken, slice) and not taken.start else None
-    return (type(taken) is int and taken in (-1, shape[1] - 1)) or end in (-spare, shape[1] - spare)
+    tokens = index[1] if isinstance(index, tuple) and len(index) > 1 else None
+    end = tokens.stop if isinstance(tokens, slice) and not tokens.start else None
+    return (type(tokens) is int and tokens in (-1, shape[1] - 1)) or end in (-prefix, shape[1] - prefix)
 
 
 def _read_as(steps: Iterable[Step], placed: Placed, shape: tuple[int, ...]) -> str | None:
     """The layout in which the first function that depends on it reads the output, through functions of each number."""
-    known, own = {0}, {"channels_last": 2, "tokens": 3}.get(placed.kind, 0)  # our own permutation back
+    slots, permutations = {0}, {"channels_last": 2, "tokens": 3}.get(placed.kind, 0)  # of Placed.back itself
     for i, step in enumerate(steps):
-        if i < own:
-            known.update(step.outputs)
+        if i < permutations:
+            slots.update(step.outputs)
             continue
-        if not step.inputs & known:
+        if not step.inputs & slots:
             continue
-        given = step.args[1:] or tuple(v for k, v in step.kwargs.items() if k in ("dim", "dims", "normalized_shape"))
-        dims = given[0] if given and isinstance(given[0], (tuple, list)) else given
+        dims = step.args[1:] or tuple(v for k, v in step.kwargs.items() if k in ("dim", "dims", "normalized_shape"))
+        dims = dims[0] if dims and isinstance(dims[0], (tuple, list)) else dims
         by_rows = step.name == "linear" or (step.name.strip("_") == "matmul" and isinstance(step.args[1], nn.Parameter))
         last = step.before == shape and (by_rows or (step.name == "layer_norm" and len(dims) == 1))
-        if step.name in ("permute", "movedim") and (moved := _MOVED.get(tuple(d % len(shape) for d in dims))):
-            return moved
-        rows = step.after[2:] == shape[3:], step.after[1:2] == shape[1:2]  # [B, h w, K], or [B, K, h w]
-        if step.name in ("reshape", "view", "flatten") and len(step.after) == 3 and rows[0] != rows[1]:
-            return "channels_last" if rows[0] else "channels_first"
+        if step.name in ("permute", "movedim") and (kind := _MOVED.get(tuple(d % len(shape) for d in dims))):
+            return kind
+        rows, maps = step.after[2:] == shape[3:], step.after[1:2] == shape[1:2]  # [B, h w, K], or [B, K, h w]
+        if step.name in ("reshape", "view", "flatten") and len(step.after) == 3 and rows != maps:
+            return "channels_last" if rows else "channels_first"
         if step.name in ("mean", "sum", "amax") and all(type(d) is int for d in dims):
             over = sorted(d % len(shape) for d in dims)
             places = {"channels_last": [1, 2][: len(shape) - 2], "channels_first": [2, 3][: len(shape) - 2]}
@@ -214,7 +214,7 @@ def _read_as(steps: Iterable[Step], placed: Placed, shape: tuple[int, ...]) -> s
         if last or step.name in _FIRST:
             return "channels_last" if last else "channels_first"
         if step.after == shape and isinstance(step.args[0], (Slot, Tensor)):
-            known.update(step.outputs)
+            slots.update(step.outputs)
     return None
 
 

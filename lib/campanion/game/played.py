@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from campanion.game.check import believed
 from campanion.game.heads import GenericHead, Head, LinearFirstHead
 from campanion.game.split import Pass, Split, split
-from campanion.inference import Reader, eval_mode, fast
-from campanion.outputs import Activation, class_indices, is_class
+from campanion.inference import Reader, eval_mode, fast, wide
+from campanion.outputs import Activation, Target, class_indices, is_class
 
 
 @dataclass
@@ -65,9 +65,7 @@ class Played:
     @property
     def network(self) -> Callable[[Tensor], Tensor]:
         """An inference copy of the whole network (:func:`campanion.inference.fast`), made when first asked for."""
-        if "network" not in self._kept:
-            self.use_network(fast(self.parts.model))
-        return self._kept["network"]
+        return self.once("network", lambda: Reader(fast(self.parts.model), self.parts.outputs))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probabilities [N, C] of logits [N, C], by the network's activation."""
@@ -89,18 +87,18 @@ class Played:
 
     def image(self, b: int) -> Self:
         """The game of image ``b`` alone."""
-        one, head = slice(b, b + 1), self.head
+        rows, head = slice(b, b + 1), self.head
         if isinstance(head, GenericHead):
             head = replace(head, function=lambda activations, _image: self.head.lean(activations, b))
-        played = replace(self.played, activations=self.activations[one], logits=self.logits[one], graph=None)
-        return type(self)(self.parts, self.images[one], played, {"head": head})
+        played = replace(self.played, activations=self.activations[rows], logits=self.logits[rows], graph=None)
+        return type(self)(self.parts, self.images[rows], played, {"head": head})
 
     @property
     def head(self) -> Head:
         """F, the part of the network after the layer: as recorded, once it was compared with the network."""
         return self.once("head", lambda: believed(self.parts, self.images, self.played, self._closed))
 
-    def target(self, target: int | list[int] | Tensor | None) -> Tensor:
+    def target(self, target: Target) -> Tensor:
         """``target`` as class indices [B]: None is the predicted class; out of range raises ValueError.
 
         A sign or a function belongs to the game itself (:func:`campanion.game.split.split`): its class is 0.
@@ -109,11 +107,11 @@ class Played:
             return self.logits.argmax(1)
         return class_indices(target, *self.logits.shape, self.logits.device)
 
-    def score(self, target: int | list[int] | Tensor | None) -> Tensor:
+    def score(self, target: Target) -> Tensor:
         """v(all): the logits [B] of class ``target``, of the unchanged network."""
         return self.logits.gather(1, self.target(target).unsqueeze(1)).squeeze(1)
 
-    def gradient(self, target: int | list[int] | Tensor | None) -> Tensor:
+    def gradient(self, target: Target) -> Tensor:
         """dF^c/dA [B, K, h, w], from one backward pass through the network after the layer; kept for who asks again.
 
         In float32 for networks of half precision.
@@ -123,10 +121,32 @@ class Played:
         """
         target = self.target(target)
         key = ("gradient", tuple(target.tolist()))
-        return self.once(key, lambda: _slope(self.parts, self.played, lambda: self.head, target))
+        return self.once(key, lambda: self._slope(target))
+
+    def _slope(self, target: Tensor) -> Tensor:
+        """dF^c/dA from the graph of the network's own pass; from the believed head where that kept none."""
+        played = self.played
+        # A pixel head's gradient of one class is less work than the network's of all.
+        pixel = getattr(played.head, "kind", None) == "pixel" and not played.changes_gradient
+        if played.graph is not None and not (pixel and self.head.kind == "pixel"):
+            logit = played.graph.gather(1, target.unsqueeze(1)).sum()
+            # Changes in place that its graph does not survive; checkpoints run forward again.
+            with suppress(RuntimeError), eval_mode(self.parts.model):
+                return wide(torch.autograd.grad(logit, played.start, retain_graph=True)[0])
+        head = self.head
+        with torch.enable_grad():
+            activations = played.activations.detach().clone().requires_grad_(True)
+            # A clone, since a head may change its input in place, which autograd forbids for the leaf itself.
+            maps = activations.clone()
+            try:
+                pixel = head.kind == "pixel"
+                logit = head.logit(maps, target) if pixel else head(maps).gather(1, target.unsqueeze(1))
+                return wide(torch.autograd.grad(logit.sum(), activations)[0])
+            except RuntimeError as error:
+                raise ValueError(f"What follows {self.parts.name!r} has no gradient: {error}") from error
 
     @torch.no_grad()
-    def contributions(self, target: int | list[int] | Tensor | None) -> tuple[Tensor, Tensor]:
+    def contributions(self, target: Target) -> tuple[Tensor, Tensor]:
         """C [B, K, D] and z_0 [B, D] with first pre-activation z(S) = z_0 + sum over S of C_k (``game/heads.py``).
 
         Raises:
@@ -140,28 +160,3 @@ class Played:
         head = self.played.head
         key = ("contributions", None if head.kind == "mlp" else tuple(target.tolist()))
         return self.once(key, lambda: head.contributions(self.activations, target))
-
-
-def _slope(parts: Split, played: Pass, believed: Callable[[], Head], target: Tensor) -> Tensor:
-    """dF/dA [B, K, h, w] from the graph of the network's own pass; from the believed head where that kept none."""
-    by_class = getattr(played.head, "kind", None) == "pixel" and not played.changes_gradient  # one class, not all
-    if played.graph is not None and not (by_class and believed().kind == "pixel"):
-        chosen = played.graph.gather(1, target.unsqueeze(1)).sum()
-        # Changes in place that its graph does not survive; checkpoints run forward again.
-        with suppress(RuntimeError), eval_mode(parts.model):
-            return _wide(torch.autograd.grad(chosen, played.start, retain_graph=True)[0])
-    head = believed()
-    with torch.enable_grad():
-        activations = played.activations.detach().clone().requires_grad_(True)
-        # A clone, since a head may change its input in place, which autograd forbids for the leaf itself.
-        given = activations.clone()
-        try:
-            pixel = head.kind == "pixel"
-            chosen = head.logit(given, target) if pixel else head(given).gather(1, target.unsqueeze(1))
-            return _wide(torch.autograd.grad(chosen.sum(), activations)[0])
-        except RuntimeError as error:
-            raise ValueError(f"What follows {parts.name!r} has no gradient: {error}") from error
-
-
-def _wide(gradient: Tensor) -> Tensor:
-    return gradient.float() if gradient.dtype.itemsize < 4 else gradient

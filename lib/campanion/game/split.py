@@ -9,10 +9,10 @@ to its own thread alone.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,19 +27,14 @@ from campanion.outputs import Activation, Outputs, Target, nested, unwrap
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass of the network: A [B, K, h, w], logits [B, C] and, where it was recorded, what made these of those.
-
-    ``record`` are the steps and the slot of the logits. ``start`` is what a gradient is taken by (zeros added to A) and
-    ``graph`` are the logits with their graph; None without one. ``certain`` is whether the record alone says what the
-    network does; else it is compared with it.
-    """
+    """One pass of the network: A [B, K, h, w], logits [B, C] and, where it was recorded, what made these of those."""
 
     activations: Tensor
     logits: Tensor
-    record: tuple[list[Step], int] | None
-    start: Tensor | None
-    graph: Tensor | None
-    certain: bool
+    record: tuple[list[Step], int] | None  # the steps, and the slot of the logits
+    start: Tensor | None  # what a gradient is taken by: zeros added to A
+    graph: Tensor | None  # the logits with their graph
+    certain: bool  # whether the record alone says what the network does; else it is compared with it
     changes_gradient: bool
     placed: Placed
 
@@ -49,25 +44,37 @@ class Pass:
         return None if self.record is None else recognise(Program(*self.record, rows=len(self.logits)))
 
 
+@contextmanager
+def _hooked(layer: nn.Module, function: Callable[[tuple, object], object]) -> Iterator[None]:
+    """``function`` of the layer's inputs and output takes the output's place, in calls by this thread alone."""
+    thread = threading.get_ident()
+
+    def hook(_module: nn.Module, inputs: tuple, output: object) -> object:
+        return function(inputs, output) if threading.get_ident() == thread else None
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 class _Tap:
     """A hook on the layer: keeps its output, and starts the recorder and the graph there."""
 
-    def __init__(self, recorder: Recorder, gradient: bool, placed: Callable[[Tensor], Placed]) -> None:
-        self.recorder, self.gradient, self.thread = recorder, gradient, threading.get_ident()
-        self.modes, self.kept, self.start, self.entered = torch._C._len_torch_function_stack(), [], None, False
-        self.place, self.placed, self.shape = placed, None, ()
+    def __init__(self, recorder: Recorder, gradient: bool, place: Callable[[object], Placed]) -> None:
+        self.recorder, self.gradient, self.place = recorder, gradient, place
+        self.modes, self.calls, self.start, self.entered = torch._C._len_torch_function_stack(), 0, None, False
 
-    def __call__(self, _module: nn.Module, inputs: tuple, output: object) -> object:
-        if threading.get_ident() != self.thread:  # another thread's pass of the same network
+    def __call__(self, inputs: tuple, output: object) -> object:
+        self.calls += 1
+        if self.calls > 1:
             return None
-        self.kept.append(None)
-        if len(self.kept) > 1:
-            return None
-        self.placed, self.shape = self.place(output), tuple(output.shape)
-        maps = self.placed.maps(output)
-        if any(given is output for given in inputs):  # nn.Identity, ReLU in place: what reads the input is not after it
+        self.placed = self.place(output)
+        self.shape, maps = tuple(output.shape), self.placed.maps(output)
+        if any(value is output for value in inputs):  # nn.Identity, ReLU in place: what reads the input is not after it
             maps = maps.clone()
-        self.kept[0] = maps.detach().clone()
+        self.activations = maps.detach().clone()
         passed = self._with_graph(maps) if self.gradient and output.is_floating_point() else maps
         # Another mode that was entered on the way here would be left before ours.
         if torch._C._len_torch_function_stack() == self.modes:
@@ -88,7 +95,6 @@ class _Tap:
     def leave(self) -> None:
         if self.entered:
             self.recorder.__exit__(None, None, None)
-            self.entered = False
 
 
 @dataclass(frozen=True)
@@ -126,56 +132,42 @@ class Split:
             ) from error
 
     def _play(self, images: Tensor, gradient: bool) -> Pass:
-        tap = _Tap(Recorder(self.model), gradient, lambda output: self._place(output, images))
+        def placed(output: object) -> Placed:
+            known = isinstance(self.layout, Placed)
+            return self.layout if known else place(output, images, self.layer, self.name, self.layout, self.model)
+
+        recorder = Recorder(self.model)
+        tap = _Tap(recorder, gradient, placed)
         random = torch.cuda if images.is_cuda else torch
-        handle, state = self.layer.register_forward_hook(tap), random.get_rng_state()
-        try:
-            with eval_mode(self.model, graph=gradient), torch.no_grad():
-                try:
-                    logits = self(images)
-                finally:
-                    tap.leave()  # before no_grad() ends, which is no part of the network
-        finally:
-            handle.remove()
-        if len(tap.kept) != 1:
-            raise ValueError(
-                f"Layer {self.name!r} ran {len(tap.kept)} times in a forward pass; choose one that runs once."
-            )
-        placed = checked(tap.placed, tap.recorder.steps, tap.shape, self.name, tuple(images.shape[-2:]))
-        if placed.kind != tap.placed.kind:
-            return replace(self, layout=placed)._play(images, gradient)
-        slot, faults = tap.recorder.slot(logits), tap.recorder.faults
-        known = slot is not None and faults <= {"copied"}
+        state = random.get_rng_state()
+        with _hooked(self.layer, tap), eval_mode(self.model, graph=gradient), torch.no_grad():
+            try:
+                logits = self(images)
+            finally:
+                tap.leave()  # before no_grad() ends, which is no part of the network
+        if tap.calls != 1:
+            raise ValueError(f"Layer {self.name!r} ran {tap.calls} times in a forward pass; choose one that runs once.")
+        layout = checked(tap.placed, recorder.steps, tap.shape, self.name, tuple(images.shape[-2:]))
+        if layout.kind != tap.placed.kind:
+            return replace(self, layout=layout)._play(images, gradient)
+        slot = recorder.slot(logits)
         return Pass(
-            activations=tap.kept[0],
+            activations=tap.activations,
             logits=logits.detach(),
-            record=(tap.recorder.steps, slot) if known else None,
+            record=(recorder.steps, slot) if slot is not None and recorder.faults <= {"copied"} else None,
             start=tap.start,
             graph=logits if logits.requires_grad and tap.start is not None else None,
-            certain=not faults and torch.equal(state, random.get_rng_state()),  # weights may be drawn anew in each pass
-            changes_gradient=tap.recorder.changes_gradient,
-            placed=placed,
+            # A pass that draws random numbers may draw weights anew in each.
+            certain=not recorder.faults and torch.equal(state, random.get_rng_state()),
+            changes_gradient=recorder.changes_gradient,
+            placed=layout,
         )
-
-    def _place(self, output: object, images: Tensor) -> Placed:
-        given = self.layout
-        return given if isinstance(given, Placed) else place(output, images, self.layer, self.name, given, self.model)
 
     def replay(self, images: Tensor, activations: Tensor, placed: Placed) -> Tensor:
         """Logits of ``images`` with ``activations`` in the layer's place: a pass of the whole network."""
-        thread = threading.get_ident()
-
-        def answer(_module: nn.Module, _inputs: object, output: object) -> Any:
-            if threading.get_ident() != thread:
-                return None
-            return placed.back(activations.clone(), output)
-
-        handle = self.layer.register_forward_hook(answer)
-        try:
-            with eval_mode(self.model, graph=torch.is_grad_enabled()):
-                return self(images)
-        finally:
-            handle.remove()
+        replaced = _hooked(self.layer, lambda _inputs, output: placed.back(activations.clone(), output))
+        with replaced, eval_mode(self.model, graph=torch.is_grad_enabled()):
+            return self(images)
 
 
 def split(
@@ -214,22 +206,22 @@ def split(
 def find_layer(model: nn.Module, layer: str | nn.Module | None) -> tuple[str, nn.Module]:
     """Dotted name and module of ``layer`` in ``model`` (None: ``model.target_layer``, or torchvision's)."""
     if layer is None:
-        given = ((prefix, getattr(inside, "target_layer", None)) for prefix, inside in nested(model))
-        layer = next((p + t if isinstance(t, str) else t for p, t in given if isinstance(t, (str, nn.Module))), None)
+        targets = ((prefix, getattr(inside, "target_layer", None)) for prefix, inside in nested(model))
+        layer = next((p + t if isinstance(t, str) else t for p, t in targets if isinstance(t, (str, nn.Module))), None)
         layer = layer or default_layer(model)
         if layer is None:
             raise ValueError("This model has no .target_layer: name one, such as layer='layer4' or 'features.29'.")
     if isinstance(layer, str):
         module: nn.Module | None = model
         for part in layer.split("."):
-            module = module._modules[part] if module is not None and part in module._modules else None
-        if module is not None:
-            return layer, module
-        raise ValueError(unknown("layer", layer, [name for name, _ in _named(model)]))
-    for name, module in _named(model):
-        if module is layer:
-            return name, module
-    raise ValueError(f"The layer {type(layer).__name__} given is no module of this model; pass its dotted name.")
+            module = module._modules.get(part) if module is not None else None
+        if module is None:
+            raise ValueError(unknown("layer", layer, [name for name, _ in _named(model)]))
+        return layer, module
+    name = next((name for name, module in _named(model) if module is layer), None)
+    if name is None:
+        raise ValueError(f"The layer {type(layer).__name__} given is no module of this model; pass its dotted name.")
+    return name, layer
 
 
 def _named(model: nn.Module) -> list[tuple[str, nn.Module]]:

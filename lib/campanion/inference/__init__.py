@@ -12,13 +12,14 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from campanion.inference.evaluation import eval_mode
 from campanion.outputs import Outputs
@@ -27,8 +28,7 @@ from campanion.outputs import Outputs
 class FastNetwork(nn.Module):
     """A frozen inference copy of ``model``; made by :func:`fast`. Takes and returns tensors of the model's dtype.
 
-    The first image runs on a plain copy, where it shows which batch norm follows which convolution. They are folded,
-    and the logits of that image compared, before the first batch: no number depends on what came before.
+    The first image shows which batch norm follows which convolution; its logits are compared once these are folded.
     """
 
     def __init__(self, model: nn.Module, precision: str) -> None:
@@ -37,20 +37,19 @@ class FastNetwork(nn.Module):
         self._model, self._lock = (model,), threading.Lock()  # a tuple: no submodule, whose weights would be its own
         copied = shared_copy(model)
         self.network = model if copied is None else copied
-        self._first: tuple | None = None if copied is None else ()
+        self._may_fold = copied is not None
         self.training = False  # not eval(), which would reach the model itself where it is not copied
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, C] of preprocessed images [N, 3, H, W]."""
-        if self._first is None or len(images) == 0:
-            return self._run(images)
-        with self._lock:
-            if self._first is not None:
-                with (pairs := _Pairs(self.network)):
-                    logits = self._run(images[:1])
-                if isinstance(logits, Tensor) and logits.is_floating_point():  # else: nothing to compare
-                    self._fold(pairs.found(), images[:1], logits)
-                self._first = None
+        if self._may_fold and len(images) > 0:
+            with self._lock:
+                if self._may_fold:  # another thread may have come first
+                    with (pairs := _Pairs(self.network)):
+                        logits = self._run(images[:1])
+                    if isinstance(logits, Tensor) and logits.is_floating_point():  # else: nothing to compare
+                        self._fold(pairs.alone(), images[:1], logits)
+                    self._may_fold = False
         return self._run(images)
 
     @torch.no_grad()
@@ -67,20 +66,17 @@ class FastNetwork(nn.Module):
         """Fold ``pairs``, weights to channels_last; not where ``image`` then has other logits than ``expected``."""
         plain, size = self.network, expected.abs().max()
         rounding = 64 * torch.finfo(expected.dtype).eps * size
-        most = 0.1 * size if self.precision == "bfloat16" else rounding + 1e-4 * size
+        tolerance = 0.1 * size if self.precision == "bfloat16" else rounding + 1e-4 * size
         for layout in (torch.channels_last, torch.contiguous_format):
-            self.network, copied = shared_copy(plain, twins := {}), layout
+            self.network, self.layout = shared_copy(plain, twins := {}), layout
             for conv, norm in pairs:
                 _fold_pair(self.network, twins[conv], twins[norm])
             for module in self.network.modules():
                 if type(module) is nn.Conv2d and not (module._forward_pre_hooks or module._forward_hooks):
                     module.weight = nn.Parameter(module.weight.contiguous(memory_format=layout), requires_grad=False)
-            self.layout = copied
-            try:  # x.view() refuses most tensors whose channels come last
-                if bool(((self._run(image) - expected).abs() <= most).all()):
+            with suppress(RuntimeError):  # x.view() refuses most tensors whose channels come last
+                if bool(((self._run(image) - expected).abs() <= tolerance).all()):
                     return
-            except RuntimeError:
-                continue
         self.network, self.layout = plain, torch.contiguous_format
 
 
@@ -88,8 +84,8 @@ class FastNetwork(nn.Module):
 def half_precision(device: str, wanted: bool = True) -> Iterator[Callable[[Tensor], Tensor]]:
     """bfloat16 forward passes on a device: autocast, and on a CPU without bfloat16 float32 numbers rounded to it.
 
-    Such a CPU took 15 to 18 times as long for bfloat16 (ResNet-50, VGG16). Sums are in float32 on either: the two agree
-    but for their order; gradients are rounded in the same places. Yields what the network's input is to pass through.
+    Sums are in float32 on either, gradients are rounded in the same places; such a CPU took 15 to 18 times as long for
+    bfloat16 (ResNet-50, VGG16). Yields a function for the network's input to pass through.
     """
     if wanted and device == "cpu" and not _knows_bfloat16():
         with _Rounding():
@@ -172,21 +168,20 @@ class Reader:
 
 
 def shared_copy(model: nn.Module, twins: dict[nn.Module, nn.Module] | None = None) -> nn.Module | None:
-    """The same modules in eval mode, sharing all tensors and whatever else they hold (locks, trainers, hooks).
+    """The same modules in eval mode, sharing all that they hold; ``twins`` receives the copy of every module.
 
-    None where a copy would not be the network: a module with a ``forward`` of its own, which is bound to the original,
-    or one of TorchScript. ``twins`` receives the copy of every module.
+    None where a copy would not be the network: a module's own ``forward`` is bound to the original; TorchScript.
     """
     scripted = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
     if any("forward" in m.__dict__ or isinstance(m, scripted) for m in model.modules()):
         return None
     twins = {} if twins is None else twins
     for module in model.modules():
-        own = twins[module] = object.__new__(type(module))  # a GraphModule's own __new__ makes a new class
-        own.__dict__ = {
+        twin = twins[module] = object.__new__(type(module))  # a GraphModule's own __new__ makes a new class
+        twin.__dict__ = {
             k: v.copy() if k.endswith("_hooks") and isinstance(v, dict) else v for k, v in module.__dict__.items()
         }
-        own.__dict__ |= {
+        twin.__dict__ |= {
             "_parameters": {
                 k: nn.Parameter(p.detach(), requires_grad=False) if type(p) is nn.Parameter else p
                 for k, p in module._parameters.items()
@@ -195,8 +190,8 @@ def shared_copy(model: nn.Module, twins: dict[nn.Module, nn.Module] | None = Non
             "_compiled_call_impl": None,
             "training": False,
         }
-    for module, own in twins.items():
-        own.__dict__["_modules"] = {k: None if m is None else twins[m] for k, m in module._modules.items()}
+    for module, twin in twins.items():
+        twin.__dict__["_modules"] = {k: None if m is None else twins[m] for k, m in module._modules.items()}
     return twins[model]
 
 
@@ -205,7 +200,7 @@ class _Pairs(TorchFunctionMode):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.calls, self.read, self.pairs, self._made = Counter(), Counter(), {}, {}
+        self.calls, self.reads, self.pairs, self._made = Counter(), Counter(), {}, {}
         self._handles = []
         for module in network.modules():
             if module._forward_hooks or module._forward_pre_hooks:
@@ -226,26 +221,22 @@ class _Pairs(TorchFunctionMode):
             self.pairs[norm] = conv
 
     def _maker(self, tensor: object) -> nn.Conv2d | None:
-        known, conv = self._made.get(id(tensor), (None, None))
-        return conv if known is not None and known() is tensor else None
+        output, conv = self._made.get(id(tensor), (None, None))
+        return conv if output is not None and output() is tensor else None
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         """Count who reads a convolution's output; questions about its size are no reading."""
         output = function(*args, **(kwargs or {}))
         if output is None or isinstance(output, (Tensor, tuple, list)):
-            for value in (*args, *(kwargs or {}).values()):
-                for tensor in value if isinstance(value, (tuple, list)) else (value,):
-                    conv = self._maker(tensor) if isinstance(tensor, Tensor) else None
-                    if conv is not None:
-                        self.read[conv] += 1
+            self.reads.update(conv for leaf in tree_leaves((args, kwargs)) if (conv := self._maker(leaf)) is not None)
         return output
 
-    def found(self) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    def alone(self) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
         """The pairs whose modules ran once each, and whose convolution's output nothing else read."""
         for handle in self._handles:
             handle.remove()
         self._made.clear()
-        return [(c, n) for n, c in self.pairs.items() if self.calls[c] == self.calls[n] == 1 and self.read[c] == 1]
+        return [(c, n) for n, c in self.pairs.items() if self.calls[c] == self.calls[n] == 1 and self.reads[c] == 1]
 
 
 def _fold_pair(network: nn.Module, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
@@ -267,3 +258,8 @@ def images_at_once(images: Tensor, network: object = None) -> int:
     if most == 16 and isinstance(network, nn.Module) and sum(p.nbytes for p in network.parameters()) < 2**26:
         most = 6
     return max(1, min(most, most * 224 * 224 // (images.shape[-1] * images.shape[-2])))
+
+
+def wide(values: Tensor) -> Tensor:
+    """``values`` in float32 if they are of half precision, where sums overflow and products vanish."""
+    return values.float() if values.dtype.itemsize < 4 else values

@@ -20,12 +20,12 @@ _HELD: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 
 def modules_of(model: nn.Module) -> list[nn.Module]:
     """``model`` and all modules in it, each once: what ``model.modules()`` gives, in a third of its time."""
-    found, seen = [model], {model}
-    for module in found:  # grows on the way
+    modules, seen = [model], {model}
+    for module in modules:  # grows on the way
         fresh = [part for part in module._modules.values() if part is not None and part not in seen]
         seen.update(fresh)
-        found += dict.fromkeys(fresh)
-    return found
+        modules += dict.fromkeys(fresh)
+    return modules
 
 
 @contextmanager
@@ -64,29 +64,25 @@ _PLAIN = {bool, int, float, str, type(None)}
 _USUAL, _INTERNAL = {*_PLAIN, tuple, set, dict, OrderedDict}, {*nn.Module().__dict__}
 
 
-def _graphs(modules: list[nn.Module]) -> list[tuple[dict | list, Any, Any]]:
-    """What modules keep of a graph, alone or in lists, dictionaries and tuples: what holds it, its place there, it."""
-    found: list[tuple[dict | list, Any, Any]] = []
+def _graphs(modules: list[nn.Module]) -> Iterator[tuple[dict | list, Any, Any]]:
+    """Tensors, and tuples of them, that modules keep with their graph: the holder, the key in it, the value."""
     for module in modules:
-        own = module.__dict__
-        if not isinstance(own["_buffers"], dict):  # TorchScript keeps its own
+        attributes = module.__dict__
+        if not isinstance(attributes["_buffers"], dict):  # TorchScript keeps its own
             continue
-        hooked = own["_forward_hooks"] or own["_forward_pre_hooks"]
+        hooked = attributes["_forward_hooks"] or attributes["_forward_pre_hooks"]
         library = type(module).__module__.startswith("torch.nn.") and not hooked
-        for holder in (own, own["_buffers"]):
+        for holder in (attributes, attributes["_buffers"]):
             if library and _USUAL.issuperset(map(type, holder.values())):  # rules out nearly all, at once
                 continue
-            for place in holder.keys() - _INTERNAL if holder is own else list(holder):
-                _collect(found, holder, place, holder[place])
-    return found
+            for key in holder.keys() - _INTERNAL if holder is attributes else list(holder):
+                yield from _kept(holder, key, holder[key])
 
 
-def _collect(found: list, holder: dict | list, place: Any, value: Any, depth: int = 0) -> None:
+def _kept(holder: dict | list, key: Any, value: Any, depth: int = 0) -> Iterator[tuple[dict | list, Any, Any]]:
     if isinstance(value, (dict, list)) and depth < 3:
         parts = value.items() if isinstance(value, dict) else enumerate(value)
         for inner, part in [pair for pair in parts if type(pair[1]) not in _PLAIN]:  # not over a thousand names
-            _collect(found, value, inner, part, depth + 1)
-    elif (isinstance(value, Tensor) and value.grad_fn is not None) or (
-        type(value) is tuple and any(isinstance(v, Tensor) and v.grad_fn is not None for v in value)
-    ):
-        found.append((holder, place, value))
+            yield from _kept(value, inner, part, depth + 1)
+    elif any(isinstance(v, Tensor) and v.grad_fn is not None for v in (value if type(value) is tuple else (value,))):
+        yield holder, key, value

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from campanion.errors import unknown
-from campanion.inference import Reader, fast
+from campanion.inference import Reader, fast, wide
 from campanion.outputs import Activation, Outputs, Target, check_activation, is_class, unwrap
 
 Model = nn.Module | Callable[[Tensor], Tensor]
@@ -29,8 +29,8 @@ def check(images: Tensor, maps: Tensor, targets: Target, batch_size: int | None)
     count, height, width = len(images), *images.shape[-2:]
     if count == 0:
         raise ValueError("images is empty: give at least one image.")
-    known = isinstance(maps, Tensor) and maps.ndim in (3, 4) and 0 not in maps.shape
-    if not known or len(maps) != count or maps.shape[-2:] != images.shape[-2:]:
+    shaped = isinstance(maps, Tensor) and maps.ndim in (3, 4) and 0 not in maps.shape
+    if not shaped or len(maps) != count or maps.shape[-2:] != images.shape[-2:]:
         raise ValueError(
             f"maps must be [{count}, {height}, {width}] or [{count}, M, {height}, {width}] to go with these images "
             f"(upsample a layer's map to the input size first); got {_what(maps)}."
@@ -55,10 +55,7 @@ def check(images: Tensor, maps: Tensor, targets: Target, batch_size: int | None)
 
 
 class Scorer:
-    """Scores [N] of a target for batches of images, on the inference copy of ``model``.
-
-    ``score`` is "probability", "logit" or an activation's name; None is a probability.
-    """
+    """Scores [N] of a target for batches of images, on the inference copy of ``model``; ``score`` None: probability."""
 
     def __init__(self, model: Model, target: Target, activation: Activation | None, score: str | None) -> None:
         check_activation(activation)
@@ -76,7 +73,7 @@ class Scorer:
         logits = self.read(batch.contiguous(memory_format=torch.channels_last))
         if (highest := int(targets.max())) >= logits.shape[1]:
             raise ValueError(f"targets holds the class {highest}, but the model has {logits.shape[1]} classes.")
-        logits = logits.float() if logits.dtype.itemsize < 4 else logits
+        logits = wide(logits)
         scores = logits if self.logit else self.outputs.probabilities(logits)
         return scores.gather(1, targets[:, None]).squeeze(1)
 
