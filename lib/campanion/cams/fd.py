@@ -81,22 +81,20 @@ def similarity_groups(activations: Tensor, percentile: float = 5.0, percentile_o
     groups = torch.empty(len(unit), channels, channels, dtype=torch.bool, device=unit.device)
     # A few rows at a time, which stay in a processor's cache: half the time of the whole matrix on a CPU.
     size = channels if every or unit.device.type != "cpu" else max(1, _CACHED // channels)
-    for one, found in zip(unit, groups, strict=True):
-        for rows, out in zip(one.split(size), found.split(size), strict=True):
-            cosine = rows @ one.T
+    for directions, members in zip(unit, groups, strict=True):
+        for rows, out in zip(directions.split(size), members.split(size), strict=True):
+            cosine = rows @ directions.T
             lower, upper = _neighbours(cosine.reshape(1, -1) if every else cosine, int(place))
             torch.gt(cosine, torch.lerp(lower, upper, place - int(place)), out=out)
     return groups
 
 
 def _neighbours(values: Tensor, place: int) -> tuple[Tensor, Tensor]:
-    """The ``place``-th smallest of each row of ``values`` [R, N], from 0, and the next larger one: [R, 1] each.
-
-    torch.quantile sorts every row in full and refuses large inputs.
-    """
+    """The ``place``-th smallest of each row of ``values`` [R, N], from 0, and the next larger one: [R, 1] each."""
+    # torch.quantile sorts every row in full and refuses large inputs.
     if values.device.type != "cpu" or values.dtype not in (torch.float32, torch.float64):
-        lower, *more = values.topk(values.shape[1] - place, dim=1).values.flip(1).split(1, 1)
-        return lower, more[0] if more else lower
+        largest = values.topk(values.shape[1] - place, dim=1).values.flip(1)
+        return largest[:, :1], largest[:, :2][:, -1:]
     # NumPy selects with vector instructions, in a half to a fifth of PyTorch's time.
     largest = torch.from_numpy(np.partition(values.detach().numpy(), place, axis=-1)[:, place:])
     return largest[:, :1], largest[:, min(1, largest.shape[1] - 1) :].amin(1, keepdim=True)
@@ -126,8 +124,8 @@ def switching_score(
         return (on + off) / (2 if switch == "both" else 1)
     if game.head.kind == "linear":
         # v is additive: v(S) = z_0 + sum of C_k over S, so off_k + z_0 = on_k.
-        each, offset = game.contributions(target)
-        off = torch.cat([torch.bmm(some.to(each.dtype), each) for some in groups.split(256, 1)], 1).squeeze(2)
+        matrix, offset = game.contributions(target)
+        off = torch.cat([torch.bmm(rows.to(matrix.dtype), matrix) for rows in groups.split(256, 1)], 1).squeeze(2)
         return off if relative else {"off": off, "on": off + offset, "both": off + offset / 2}[switch]
     if switch == "on":
         return game.value(groups, target, relative)

@@ -37,15 +37,15 @@ def score_cam(game: ChannelGame, target: Tensor, *, variant: str = "authors") ->
 
 def _channel_logits(game: ChannelGame) -> list[tuple[Tensor, Tensor]]:
     """Of each image the channels that are not constant, bool [K], and the logits of the image masked by each."""
-    found = []
+    rows = []
     for image, activation in zip(game.images, game.activations, strict=True):
         live = activation.flatten(1).amax(1) > activation.flatten(1).amin(1)
         logits = [
-            game.network(_seen(image, min_max_map(upsample(some, image.shape[-2:]))[0]))
-            for some in activation[live].split(images_at_once(image, game.parts.model))
+            game.network(_seen(image, min_max_map(upsample(channels, image.shape[-2:]))[0]))
+            for channels in activation[live].split(images_at_once(image, game.parts.model))
         ]
-        found.append((live, torch.cat(logits or [game.logits[:0]])))
-    return found
+        rows.append((live, torch.cat(logits or [game.logits[:0]])))
+    return rows
 
 
 def _seen(image: Tensor, masks: Tensor, behind: Tensor | float = 0.0) -> Tensor:
@@ -74,8 +74,8 @@ def group_cam(game: ChannelGame, target: Tensor, *, groups: Count = 32) -> Tenso
         rows = []
         for b, c in enumerate(target.tolist()):
             logits, constant = [game.network(blurred[b : b + 1])], []
-            for some in chunks[b].split(images_at_once(game.images, game.parts.model)):
-                masks, empty = min_max_map(upsample(some, game.images.shape[-2:]))
+            for maps in chunks[b].split(images_at_once(game.images, game.parts.model)):
+                masks, empty = min_max_map(upsample(maps, game.images.shape[-2:]))
                 logits.append(game.network(_seen(game.images[b], masks, blurred[b])))
                 constant.append(empty)
             scores = game.probabilities(torch.cat(logits))[:, c]
@@ -108,6 +108,7 @@ def rise(
     drawn_by = {"generator": generator, "device": generator.device}
     height, width = game.images.shape[-2:]
     high, wide = -(-height // cells), -(-width // cells)
+    size = ((cells + 1) * high, (cells + 1) * wide)
     at_once = images_at_once(game.images, game.parts.model)
     dtype = game.images.dtype if game.images.dtype == torch.float64 else torch.float32
     total = torch.zeros(len(target), height, width, dtype=dtype, device=target.device)
@@ -117,13 +118,13 @@ def rise(
         tops = torch.randint(high, (count,), **drawn_by).tolist()
         lefts = torch.randint(wide, (count,), **drawn_by).tolist()
         drawn = list(zip(grid, tops, lefts, strict=True))
-        for few in (drawn[i : i + at_once] for i in range(0, count, at_once)):
-            big = [F.interpolate(g[None], ((cells + 1) * high, (cells + 1) * wide), mode="bilinear") for g, _, _ in few]
-            cut = [m[0, 0, y : y + height, x : x + width] for m, (_, y, x) in zip(big, few, strict=True)]
-            some = torch.stack(cut).to(game.images.device)
+        for block in (drawn[i : i + at_once] for i in range(0, count, at_once)):
+            large = [F.interpolate(g[None], size, mode="bilinear") for g, _, _ in block]
+            cut = [m[0, 0, y : y + height, x : x + width] for m, (_, y, x) in zip(large, block, strict=True)]
+            drawn_masks = torch.stack(cut).to(game.images.device)
             for b, c in enumerate(target.tolist()):
-                score = game.probabilities(game.network(_seen(game.images[b], some)))[:, c]
-                total[b] += torch.einsum("n,nhw->hw", score.to(dtype), some)
+                score = game.probabilities(game.network(_seen(game.images[b], drawn_masks)))[:, c]
+                total[b] += torch.einsum("n,nhw->hw", score.to(dtype), drawn_masks)
     return total / (masks * keep)
 
 
@@ -136,7 +137,7 @@ def cameras(game: ChannelGame, target: Tensor, *, sizes: Counts = tuple(range(22
     """
     maps = []
     for b in range(len(target)):
-        image, one = game.images[b : b + 1], target[b : b + 1]
+        image = game.images[b : b + 1]
         activation = gradient = 0
         expected = None
         for size in sizes:
@@ -146,7 +147,7 @@ def cameras(game: ChannelGame, target: Tensor, *, sizes: Counts = tuple(range(22
             expected = predicted if expected is None else expected
             if predicted == expected:
                 activation = activation + upsample(scaled.activations[0], image.shape[-2:])
-                gradient = gradient + upsample(scaled.gradient(one)[0], image.shape[-2:])
+                gradient = gradient + upsample(scaled.gradient(target[b : b + 1])[0], image.shape[-2:])
         # Means instead of sums over sizes would change the scale only.
         maps.append((activation * gradient).sum(0).relu())
     return torch.stack(maps)

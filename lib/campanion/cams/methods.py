@@ -73,9 +73,9 @@ class Method:
             return _adapter(declared).validate_python(value)
         except ValidationError as error:
             kinds = (declared, *get_args(declared))
-            said = [part.description for kind in kinds for part in getattr(kind, "__metadata__", ())]
-            said = said or [error.errors()[0]["msg"].removeprefix("Input should be ")]
-            raise ValueError(f"{self.name}: {option} must be {said[0]}, not {value!r:.80}.") from None
+            descriptions = [part.description for kind in kinds for part in getattr(kind, "__metadata__", ())]
+            wanted = [*descriptions, error.errors()[0]["msg"].removeprefix("Input should be ")][0]
+            raise ValueError(f"{self.name}: {option} must be {wanted}, not {value!r:.80}.") from None
 
     def read(self, option: str, text: str) -> object:
         """The value of ``option`` that ``text`` stands for, as in ``fd_cam:bias=0``; ValueError as :meth:`check`."""

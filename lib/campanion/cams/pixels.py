@@ -67,12 +67,10 @@ def integrated_gradients(game: ChannelGame, target: Tensor, *, steps: Count = 50
     from captum.attr import IntegratedGradients
 
     def run(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        many = min(32, 2 * images_at_once(x))
-        parts = [
-            IntegratedGradients(model).attribute(image, target=c, n_steps=steps, internal_batch_size=many)
-            for image, c in zip(x.split(1), target.split(1), strict=True)
-        ]
-        return torch.cat(parts)
+        points = {"n_steps": steps, "internal_batch_size": min(32, 2 * images_at_once(x))}
+        attribute = IntegratedGradients(model).attribute
+        pairs = zip(x.split(1), target.split(1), strict=True)
+        return torch.cat([attribute(image, target=c, **points) for image, c in pairs])
 
     return _attribute(game, run)
 
@@ -120,14 +118,14 @@ def xrai(game: ChannelGame, target: Tensor) -> Tensor:
             (slope,) = torch.autograd.grad(logits, x)
         return {INPUT_OUTPUT_GRADIENTS: slope.permute(0, 2, 3, 1).cpu().numpy()}
 
-    rows, many = [], min(16, images_at_once(game.images))
+    rows, batch_size = [], min(16, images_at_once(game.images))
     with _differentiated(game):
         for image, c in zip(game.images, target.tolist(), strict=True):
             pixels = image.permute(1, 2, 0).cpu().numpy()
             if pixels.min() == pixels.max():  # no regions, and saliency divides by the range
                 rows.append(np.zeros(pixels.shape[:2]))
                 continue
-            rows.append(XRAI().GetMask(pixels, gradients, {"class": c}, batch_size=many))
+            rows.append(XRAI().GetMask(pixels, gradients, {"class": c}, batch_size=batch_size))
     return torch.from_numpy(np.stack(rows)).to(game.images)
 
 

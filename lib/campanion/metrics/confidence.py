@@ -44,8 +44,8 @@ class ConfidenceResult:
 
     def _relative(self, drop: Tensor) -> Tensor:
         # A probability that underflowed to zero has nothing to lose; one NaN or infinity would spoil the mean.
-        some = self.original > 0
-        return torch.where(some, drop / self.original.where(some, 1.0), 0.0)
+        defined = self.original > 0
+        return torch.where(defined, drop / self.original.where(defined, 1.0), 0.0)
 
 
 @torch.no_grad()
@@ -100,11 +100,10 @@ def confidence(
     for first in range(0, count * per_image, batch_size):
         job = torch.arange(first, min(first + batch_size, count * per_image), device=images.device)
         image, local = job // per_image, job % per_image
-        which, inverted = (local - 1).clamp(min=0) // 2, local % 2 == 0
-        kept = stacked[image, which].to(images.dtype)
-        kept = torch.where(inverted[:, None, None], 1 - kept, kept)
-        kept = torch.where((local == 0)[:, None, None], torch.ones_like(kept), kept)
-        blocks.append(scorer(images[image] * kept[:, None], classes[image]))
+        masks = stacked[image, (local - 1).clamp(min=0) // 2].to(images.dtype)
+        masks = torch.where((local % 2 == 0)[:, None, None], 1 - masks, masks)
+        masks[local == 0] = 1
+        blocks.append(scorer(images[image] * masks[:, None], classes[image]))
     scores = torch.cat(blocks).view(count, per_image)
     original = scores[:, :1].expand(-1, number)
     explanation, inverted = scores[:, 1:].view(count, number, 2).unbind(-1)

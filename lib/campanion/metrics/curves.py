@@ -118,9 +118,9 @@ def insertion_deletion(
         shown = shown[..., None].expand(-1, -1, channels).flatten(1)
         # A block within one image broadcasts it instead of copying it batch_size times.
         low, high = first // per_image, (first + len(job) - 1) // per_image
-        here = source[low : low + 1] if low == high else source[image]
+        pixels = source[low : low + 1] if low == high else source[image]
         filler = source.new_zeros(()) if fillers is None else fillers[image, inserting.long()]
-        masked = torch.where(shown, here, filler).unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
+        masked = torch.where(shown, pixels, filler).unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
         blocks.append(scorer(masked, classes[image]))
     scores = torch.cat(blocks).view(len(images), per_image)
     ends = 2 if start is None else 3
@@ -163,19 +163,14 @@ def _start(images: Tensor, baseline: str) -> Tensor | None:
 
 
 def _rise_blur(images: Tensor, size: int = 11, sigma: float = 5.0) -> Tensor:
-    """RISE's blur: separable, zero padding.
+    """RISE's blur: separable, zero padding."""
+    from scipy.ndimage import gaussian_filter1d
 
-    RISE makes its kernel by smoothing an 11 x 11 unit impulse with SciPy, whose tails (to 4 sigma) are reflected back
-    into the window. The kernel therefore sums to 1 and is much flatter than a plain truncated Gaussian.
-    """
-    reach = int(4 * sigma + 0.5)
-    offsets = torch.arange(-reach, reach + 1, device=images.device)
-    weights = torch.exp(-0.5 * (offsets.to(torch.float64) / sigma) ** 2)
-    folded = (offsets + size // 2) % (2 * size)
-    folded = torch.minimum(folded, 2 * size - 1 - folded)
-    kernel = weights.new_zeros(size).index_add(0, folded, weights / weights.sum())
+    # RISE's kernel is a smoothed 11 x 11 unit impulse, whose tails (to 4 sigma) SciPy reflects back into the window: it
+    # sums to 1 and is much flatter than a plain truncated Gaussian.
+    impulse = F.one_hot(torch.tensor(size // 2, device="cpu"), size).double()
     channels = images.shape[1]
-    kernel = kernel.to(images).expand(channels, 1, size)
+    kernel = torch.as_tensor(gaussian_filter1d(impulse.numpy(), sigma)).to(images).expand(channels, 1, size)
     rows = F.conv2d(images, kernel[..., None, :], padding=(0, size // 2), groups=channels)
     return F.conv2d(rows, kernel[..., None], padding=(size // 2, 0), groups=channels)
 

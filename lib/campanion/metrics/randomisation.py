@@ -21,10 +21,8 @@ ORDERS = ("cascading", "independent")
 
 
 def learned_layers(model: nn.Module) -> list[str]:
-    """Names of the convolutions and linear layers that ``model`` owns, from its output down to its input.
-
-    "Down" is the reverse of the order in which the modules are registered, as in captum's and Quantus' tests.
-    """
+    """Names of the convolutions and linear layers that ``model`` owns, from its output down to its input."""
+    # The reverse of the order in which the modules are registered, as in captum's and Quantus' tests.
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
     return [name for name, module in model.named_modules() if isinstance(module, kinds)][::-1]
 
@@ -72,11 +70,11 @@ def randomised(model: nn.Module, order: str = "cascading", seed: int = 0) -> Ite
 def _own(layer: nn.Module) -> None:
     """Give ``layer`` tensors of its own in place of those that it shares, also a weight that a norm's hook computes."""
     for part in layer.modules():
-        for held in (part._parameters, part._buffers, part.__dict__):
-            for name, value in held.items():
+        for holder in (part._parameters, part._buffers, part.__dict__):
+            for name, value in holder.items():
                 if isinstance(value, Tensor):
-                    own = value.detach().clone()
-                    held[name] = nn.Parameter(own, requires_grad=False) if isinstance(value, nn.Parameter) else own
+                    copy, parameter = value.detach().clone(), isinstance(value, nn.Parameter)
+                    holder[name] = nn.Parameter(copy, requires_grad=False) if parameter else copy
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -86,11 +84,11 @@ def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
         ValueError: for shapes that disagree.
     """
     _check(a, b)
-    found = []
+    correlations = []
     for x, y in zip(a.flatten(1).cpu().double(), b.flatten(1).cpu().double(), strict=True):
         constant = x.max() == x.min() or y.max() == y.min()
-        found.append(0.0 if constant else float(spearmanr(x.numpy(), y.numpy()).statistic))
-    return torch.tensor(found, dtype=torch.float64)
+        correlations.append(0.0 if constant else float(spearmanr(x.numpy(), y.numpy()).statistic))
+    return torch.tensor(correlations, dtype=torch.float64)
 
 
 def structure(a: Tensor, b: Tensor) -> Tensor:
