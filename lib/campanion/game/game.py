@@ -106,7 +106,7 @@ class ChannelGame(Played):
                 blocks = track(blocks, f"{len(rows):,} passes of the network")
             for block in blocks:
                 for i, masks in enumerate((rows[block], 1 - rows[block])[: 1 + both]):
-                    values[i, block] = self.head.lean(activation * masks[:, :, None, None], b)[:, target[b]]
+                    values[i, block] = self.head.function(activation * masks[:, :, None, None], b)[:, target[b]]
             return values
         matrix, offset, target = (part[b : b + 1] for part in (*self.contributions(target), target))
         # A block holds z of S and of all but S, a ReLU, the units in use, and the next layer's output and ReLU.

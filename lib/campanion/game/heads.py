@@ -38,21 +38,17 @@ _RESCALE_EPSILON = 1e-10  # below this difference DeepLIFT's rescale rule takes 
 
 @dataclass(frozen=True)
 class GenericHead:
-    """F as a plain function."""
+    """F as a plain function of activations and the image that they are of, which leaves out :attr:`bias`."""
 
     function: Callable[[Tensor, int | None], Tensor]
     module: nn.Module | None  # F as a module, where the record gives one
     kind: str = "generic"
-    bias: Tensor | None = None  # [C], of a linear layer at the end, which :meth:`lean` leaves out
+    bias: Tensor | None = None  # [C], of a linear layer at the end
 
     def __call__(self, activations: Tensor, image: int | None = None) -> Tensor:
         """Logits [N, C] of activations [N, K, h, w], all of image ``image``, or (None) one of each image in order."""
         logits = self.function(activations, image)
         return logits if self.bias is None else logits + self.bias
-
-    def lean(self, activations: Tensor, image: int | None = None) -> Tensor:
-        """The logits without :attr:`bias`."""
-        return self.function(activations, image)
 
 
 @dataclass(frozen=True)

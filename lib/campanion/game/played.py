@@ -89,7 +89,7 @@ class Played:
         """The game of image ``b`` alone."""
         rows, head = slice(b, b + 1), self.head
         if isinstance(head, GenericHead):
-            head = replace(head, function=lambda activations, _image: self.head.lean(activations, b))
+            head = replace(head, function=lambda activations, _image: self.head.function(activations, b))
         played = replace(self.played, activations=self.activations[rows], logits=self.logits[rows], graph=None)
         return type(self)(self.parts, self.images[rows], played, {"head": head})
 
