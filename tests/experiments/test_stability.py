@@ -103,8 +103,8 @@ def test_rows_of_networks_whose_maps_are_known(monkeypatch: pytest.MonkeyPatch) 
     maps = dict(zip([n.name for n in networks], (left, left, top, left), strict=True))
     monkeypatch.setattr(stability_study, "CHUNK", 7)
     ids = [f"p{i}" for i in range(40)]
-    monkeypatch.setattr(stability_study, "learned_maps", lambda n, limit, device: (maps[n.name], ids, 8))
-    monkeypatch.setattr(stability_study, "maps_to_show", lambda *_: {})
+    about = {"ids": ids, "size": 8, "shown": {}}
+    monkeypatch.setattr(stability_study, "learned_maps", lambda n, limit, device: (maps[n.name], about))
     rows, pairs, extra = stability_study.method_rows(networks)
     names, third = [n.name for n in networks], 100 / 3  # left and top meet in 16 of 48 pixels
     found = {(p.first, p.second): (p.kind, p.iou) for p in pairs.itertuples()}
@@ -227,13 +227,13 @@ def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.Monkey
 
     # maps as explain gives them, and read again the next time
     (one,) = finished([cells[0].checkpoint])
-    maps, ids, side = learned_maps(one, 7)
+    maps, about = learned_maps(one, 7)
     model, part = load_trained(one.path), open_part(config_of(one.path, 7), "test")
     pixels = next(part.images.batches([learned.Draw(torch.arange(7))]))
     images = normalise(pixels, model.preprocess.mean, model.preprocess.std)
     whole = explain(model, images, methods="lfi_cam").maps["lfi_cam"]
-    torch.testing.assert_close(learned.enlarged(maps, side), whole)
-    assert ids == list(part.ids)
+    torch.testing.assert_close(learned.enlarged(maps, about["size"]), whole)
+    assert about["ids"] == list(part.ids)
     monkeypatch.setattr(learned, "load_trained", lambda *_: pytest.fail("made again"))
     assert torch.equal(learned_maps(one, 7)[0], maps)
 

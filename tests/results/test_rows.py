@@ -50,8 +50,6 @@ def test_rows_come_back(tmp_path):
         store.append([])
     with RowStore(path, settings=SETTINGS) as again:
         assert again.done == {"a", "b"}
-        assert ("b", "cam") in again
-        assert ("a", "fd_cam") not in again
         frame = again.frame()
     assert list(frame.columns) == ["image", "method", "auc", "curve"]
     assert frame[["image", "method"]].to_numpy().tolist() == [["a", "cam"], ["b", "cam"], ["b", "fd_cam"]]
@@ -126,7 +124,7 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path):
         store._base.execute("PRAGMA max_page_count = 100000")
         store.append(rows_of("b"))
     with RowStore(path, settings=SETTINGS) as again:
-        assert len(again) == 4
+        assert len(again.rows) == 4
 
 
 def test_parquet_bytes_do_not_depend_on_the_order(tmp_path):
@@ -134,7 +132,7 @@ def test_parquet_bytes_do_not_depend_on_the_order(tmp_path):
         with RowStore(tmp_path / f"{name}.sqlite", settings=SETTINGS) as store:
             for image in order:
                 store.append(rows_of(image, ord(image))[:: 1 if name == "one" else -1])
-            store.to_parquet(tmp_path / f"{name}.parquet")
+            write_rows(store.frame(), tmp_path / f"{name}.parquet", store.settings)
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
     frame, settings = read_rows(tmp_path / "one.parquet")
     assert settings == SETTINGS
@@ -176,6 +174,6 @@ def test_killed_at_random_moments_equals_undisturbed(tmp_path):
     frames = []
     for path in (calm, stormy):
         with RowStore(path, settings={"seed": 3}) as store:
-            assert len(store) == 3 * images
+            assert len(store.rows) == 3 * images
             frames.append(store.frame())
     pd.testing.assert_frame_equal(*frames)

@@ -263,8 +263,7 @@ def test_of_large_weights_card_and_maps_are_kept(out: Path, monkeypatch: pytest.
     cell = tiny(out, attention="lfi")
     train_cells([cell])
     (own,) = learned.finished([cell.checkpoint])
-    maps, ids, side = learned.learned_maps(own)
-    shown = learned.maps_to_show([own])
+    maps, about = learned.learned_maps(own)
     monkeypatch.setattr(learned, "SMALL", 0)
     kept = learned.keep(cell.checkpoint)
     assert [file.relative_to(out).as_posix() for file in kept] == [
@@ -277,9 +276,9 @@ def test_of_large_weights_card_and_maps_are_kept(out: Path, monkeypatch: pytest.
     train_cells([cell])
     assert not cell.config.place.exists()  # it was not trained again
     (known,) = learned.finished([cell.card])
-    again, others, size = learned.learned_maps(known)
+    again, header = learned.learned_maps(known)
     assert torch.equal(again, maps)
-    assert (others, size) == (ids, side)
-    assert learned.maps_to_show([known]) == shown
+    assert header == about
+    assert about["shown"]
     with pytest.raises(MissingData, match="There is no"):
         learned.learned_maps(replace(known, sha256="of another training"))

@@ -7,8 +7,7 @@ backward pass? How near orderings come to the SHAP values is concluded from the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -21,7 +20,7 @@ from campanion.experiments.runner import Answer, Question
 from campanion.experiments.subject import Subject
 from campanion.experiments.timing import median_seconds
 from campanion.game.game import ChannelGame
-from campanion.results.statistics import paired, summarise
+from campanion.results.statistics import means_and_differences
 
 SUMS = ("lift_cam", "ablation_cam", "xgrad_cam:lift")  # whose coefficients are in the score's unit
 ORDERINGS = (1, 10, 100)
@@ -42,16 +41,16 @@ def measure(subject: Subject, sample: Sample) -> list[dict[str, object]]:
     weights = explain_game(game, target, (*SUMS, "lrp_cam")).weights
     everything = torch.ones(1, game.channels, dtype=torch.bool)
     full, empty = (game.value(c, target)[0, 0] for c in (everything, ~everything))
+    rise = full - empty
     rows = {name: {"image": sample.id, "method": name} for name in (*SUMS, "fd_cam_ng_off", FORWARD)}
     for name in SUMS:
-        rise = full - empty
         rows[name]["local_accuracy_gap"] = 100 * float((weights[name][0].sum() - rise).abs() / rise.abs())
     eq10, relevance = weights["xgrad_cam:lift"][0], weights["lrp_cam"][0]
     rows["xgrad_cam:lift"]["lrp_gap"] = 100 * float((eq10 - relevance).norm() / relevance.norm())
     changes = weights["ablation_cam"][0].abs()  # v(all) - v(all but k) of every channel
     rows["fd_cam_ng_off"]["score_change"] = 100 * float((changes / full.abs()).mean())
     lift, ablation = (get_method(name).function for name in ("lift_cam", "ablation_cam"))
-    timed: dict[str, Callable[[], object]] = {
+    timed = {
         "lift_cam": lambda: lift(game.fresh(), target),
         "ablation_cam": lambda: ablation(game.fresh(), target),
         FORWARD: lambda: ablation(convergence.as_black_box(game), target),
@@ -68,14 +67,7 @@ def summary(rows: pd.DataFrame, subject: Subject, sampled: pd.DataFrame) -> Answ
         plain = sampled[(sampled["estimator"] == "plain") & sampled["orderings"].isin(ORDERINGS)]
         named = plain.assign(method="shap_cam_" + plain["orderings"].astype(str), shap_cosine=plain["cosine"])
         rows = pd.concat([rows, named[["image", "method", "shap_cosine"]]], ignore_index=True)
-    means, differences = [], []
-    for metric in METRICS:
-        told = rows[rows[metric].notna()] if metric in rows else rows[:0]
-        if len(told):
-            means.append(summarise(told, metric))
-        if told["method"].nunique() > 1:
-            differences.append(paired(told, metric))
-    return Answer(*(pd.concat(parts, ignore_index=True) for parts in (means, differences)))
+    return Answer(*means_and_differences(rows, METRICS))
 
 
 def question() -> Question:
@@ -83,9 +75,5 @@ def question() -> Question:
 
     >>> ask("32_lift_coefficients", "full", question(), ["squeezenet1_1@imagenet-val"], limit=50)
     """
-    kept = Question("convergence", partial(convergence.measure, **_KEPT), None, _KEPT, _KEY, limit=0)
-    return Question("coefficients", measure, summary, {"seed": 0}, anew=True, quick_images=3, beside=(kept,))
-
-
-_KEPT = {"reference": 1000, "checkpoints": ORDERINGS, "by_forwards": ORDERINGS, "seed": 0}  # of a quick run
-_KEY = ("image", "estimator", "orderings")
+    sampled = replace(convergence.question(1000, ORDERINGS, ORDERINGS), limit=0)  # measured in a quick run alone
+    return Question("coefficients", measure, summary, {"seed": 0}, anew=True, beside=(sampled,))

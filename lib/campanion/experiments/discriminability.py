@@ -11,19 +11,19 @@ from campanion.experiments.pointing import CENTRE, CHEAP, MASKED, RANDOM, rows_q
 from campanion.experiments.protocols import FD_METHODS
 from campanion.experiments.runner import Answer, Question
 from campanion.experiments.subject import Subject, in_order
-from campanion.results.statistics import paired, summarise
+from campanion.results.statistics import means_and_differences
 
 METHODS = (*FD_METHODS, RANDOM)
 METRICS = ("own", "swapped", "gap", "follows", "overlap", "correlation")
-#: Which of a image's two classes: both, the one of higher score, or the other, which FD-CAM's section IV-C is about.
-PARTS = ("both", "dominant", "other")
+#: Which of an image's two classes: the one of higher score, or the other, which FD-CAM's section IV-C is about.
+PARTS = ("dominant", "other")
 SHARED = 1e-4  # per cent of the image that boxes must share to overlap: less is rounding
 
 
 def pairs(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of images with exactly two classes, none of them marked difficult, with what tells the two maps apart.
 
-    For class c and the other class d of a image, in per cent:
+    For class c and the other class d of an image, in per cent:
 
     - ``own``: energy of c's map in the boxes of c;
     - ``swapped``: energy of *d's* map in the boxes of c, where they are not d's own;
@@ -33,32 +33,21 @@ def pairs(rows: pd.DataFrame) -> pd.DataFrame:
       random point's rows tell, where there are any), so that chance would give 50;
     - ``overlap``: IoU of the highest fifth of both maps, and ``correlation`` of their pixels (not in per cent).
 
-    ``part`` says which class it is: "dominant", of the higher score, or "other".
-
-    Args:
-        rows: with image, target, method, n_classes, difficult, score, own_energy, other_energy, overlap, correlation.
-
-    Raises:
-        ValueError: no image has two classes.
+    ``part`` says which class it is: "dominant", of the higher score, or "other". ValueError where no image has two
+    classes.
     """
-    two = rows[(rows["n_classes"] == 2) & (rows["method"] != CENTRE)]
-    clear = two[~two["difficult"].astype(bool)]
-    per = clear.groupby(["image", "method"])["target"]
-    clear = clear[per.transform("count") == 2]
+    clear = rows[(rows["n_classes"] == 2) & (rows["method"] != CENTRE) & ~rows["difficult"].astype(bool)]
+    clear = clear[clear.groupby(["image", "method"])["target"].transform("count") == 2]
     if clear.empty:
         raise ValueError("No image in these rows has two classes: discriminability needs some.")
     # With two rows for each image and method, sum - own value is the other class's value.
-    both = clear.groupby(["image", "method"])
-    elsewhere = both["other_energy"].transform("sum") - clear["other_energy"]
-    result = clear.assign(own=clear["own_energy"], swapped=elsewhere)
-    result["gap"] = result["own"] - result["swapped"]
-    even = result[result["method"] == RANDOM]
-    shared = result["image"].isin(even.loc[even["gap"] > SHARED, "image"])
-    result["follows"] = (100.0 * (result["gap"] > 0)).where(~shared & (result["method"] != RANDOM))
-    result["part"] = "other"
-    top = result.groupby(["image", "method"])["score"].transform("max")
-    result.loc[result["score"] == top, "part"] = "dominant"
-    return result
+    by_map = clear.groupby(["image", "method"])
+    elsewhere = by_map["other_energy"].transform("sum") - clear["other_energy"]
+    two = clear.assign(own=clear["own_energy"], swapped=elsewhere, gap=clear["own_energy"] - elsewhere)
+    shared = two["image"].isin(two.loc[(two["method"] == RANDOM) & (two["gap"] > SHARED), "image"])
+    two["follows"] = (100.0 * (two["gap"] > 0)).where(~shared & (two["method"] != RANDOM))
+    dominant = two["score"] == by_map["score"].transform("max")
+    return two.assign(part=dominant.map({True: "dominant", False: "other"}))
 
 
 def summary(rows: pd.DataFrame, subject: Subject, masked: pd.DataFrame) -> Answer:
@@ -69,21 +58,16 @@ def summary(rows: pd.DataFrame, subject: Subject, masked: pd.DataFrame) -> Answe
     """
     every = pd.concat([part for part in (rows, masked) if len(part)], ignore_index=True)
     two = pairs(every)
-    present = two.drop_duplicates(["image", "target"])["predicted"].mean()
-    found, means, differences = in_order(two, METHODS), [], []
-    for part in PARTS:
-        chosen = found if part == "both" else found[found["part"] == part]
-        # Overlap and correlation are one number for a pair of classes: they have no parts.
-        for metric in METRICS if part == "both" else METRICS[:4]:
-            name = metric if part == "both" else f"{metric}_{part}"
-            there = chosen.assign(**{name: chosen[metric]})
-            there = there[there[name].notna()]
-            if len(there):
-                means.append(summarise(there, name))
-                differences.append(paired(there, name, "fd_cam"))
+    predicted = two.drop_duplicates(["image", "target"])["predicted"].mean()
+    # Overlap and correlation are one number for a pair of classes: they have no parts.
+    of_parts = {f"{metric}_{part}": two[metric].where(two["part"] == part) for part in PARTS for metric in METRICS[:4]}
+    means, differences = means_and_differences(
+        in_order(two.assign(**of_parts), METHODS), [*METRICS, *of_parts], "fd_cam"
+    )
     return Answer(
-        *(pd.concat(parts, ignore_index=True) for parts in (means, differences)),
-        accuracy=f"{100 * present:.1f} % of the classes in these pictures predicted",
+        means,
+        differences,
+        accuracy=f"{100 * predicted:.1f} % of the classes in these pictures predicted",
         counted=every[every["image"].isin(two["image"])],
     )
 

@@ -21,14 +21,21 @@ from campanion.data import Sample
 from campanion.errors import unknown
 from campanion.experiments.protocols import FD_METHODS, PROTOCOLS, Protocol, named
 from campanion.experiments.runner import Answer, Question, measured
-from campanion.experiments.subject import Subject, image_generator, in_order, input_boxes
+from campanion.experiments.subject import (
+    AREAS,
+    CURVES,
+    Subject,
+    confidence_columns,
+    curve_columns,
+    image_generator,
+    in_order,
+    input_boxes,
+)
 from campanion.experiments.timing import IMAGES, seconds_per_image
 from campanion.results.measures import better
 from campanion.results.rows import read_rows, rows_path
 from campanion.results.statistics import paired, summarise
 
-CURVES = ("insertion_curve", "deletion_curve")
-AREAS = ("insertion", "deletion", "overall")
 TIE = 1e-6  # areas that differ by rounding alone are equal
 EARLY = 4  # steps of 3.6 % after which a curve shows how steep it starts: one seventh of the pixels
 
@@ -42,24 +49,23 @@ def measure(subject: Subject, sample: Sample, protocol: Protocol) -> list[dict[s
     """
     game, target, facts = subject.play(sample)
     image, network, score = game.images, subject.network, subject.activation
-    found = explain_game(game, target, protocol.curves + protocol.compared)
+    explanation = explain_game(game, target, protocol.curves + protocol.compared)
     maps, shapley = {}, None
     if protocol.orderings:
         generator = image_generator(protocol.seed, sample.id)
         shapley = game.shapley(target, protocol.orderings, generator, protocol.antithetic)
         maps["shap_cam"] = enlarged(game, weighted(game, shapley.values))[0]
-    maps |= found.maps
+    maps |= explanation.maps
     exact = subject.network_in(protocol.confidence or protocol.precision)
     confidence = metrics.confidence(exact, image, torch.stack(list(maps.values()), 1), target, score=score)
     boxes = input_boxes(sample, int(target), image.shape[-2:])
     rows: dict[str, dict[str, object]] = {}
-    for i, name in enumerate(maps):
-        terms = {"iic": confidence.iic, "ad": confidence.average_drop, "add": confidence.add}
-        rows[name] = {**facts, "method": name} | {term: 100 * float(value[0, i]) for term, value in terms.items()}
+    for name, columns in zip(maps, confidence_columns(confidence), strict=True):
+        rows[name] = {**facts, "method": name, **columns}
         if len(boxes):
             rows[name]["energy_proportion"] = 100 * float(metrics.energy_pointing_game(maps[name], [boxes])[0])
         if shapley is not None and name in protocol.compared:
-            rows[name]["shap_cosine"] = float(metrics.shap_cosine(found.weights[name], shapley.values)[0])
+            rows[name]["shap_cosine"] = float(metrics.shap_cosine(explanation.weights[name], shapley.values)[0])
     if shapley is not None:
         error = shapley.standard_error.norm() / shapley.values.norm().clamp_min(1e-12)
         rows["shap_cam"]["shap_error"] = float(error)
@@ -68,11 +74,8 @@ def measure(subject: Subject, sample: Sample, protocol: Protocol) -> list[dict[s
         curves = metrics.insertion_deletion(
             network, image, drawn, target, step=protocol.step, baseline=protocol.baseline, score=score
         )
-        for j, name in enumerate(protocol.curves):
-            rows[name] |= {area: float(getattr(curves, area)[0, j]) for area in AREAS[:2]}
-            rows[name]["overall"] = rows[name]["insertion"] - rows[name]["deletion"]
-            # Four decimals are enough for a figure, and keep the rows' file small.
-            rows[name] |= {c: [round(v, 4) for v in getattr(curves, c)[0, j].tolist()] for c in CURVES}
+        for name, columns in zip(protocol.curves, curve_columns(curves), strict=True):
+            rows[name] |= columns | {"overall": columns["insertion"] - columns["deletion"]}
     return list(rows.values())
 
 
@@ -101,9 +104,9 @@ def summary(
 
 def _with_others(rows: pd.DataFrame, beside: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """``rows`` and, of those ``beside``, the methods that they lack."""
-    for more in beside:
-        if len(more):
-            rows = pd.concat([rows, more[~more["method"].isin(rows["method"].unique())]], ignore_index=True)
+    for others in beside:
+        if len(others):
+            rows = pd.concat([rows, others[~others["method"].isin(rows["method"].unique())]], ignore_index=True)
     return rows
 
 
@@ -119,13 +122,13 @@ def question(
     """``methods`` measured by a protocol of :data:`~campanion.experiments.protocols.PROTOCOLS`.
 
     Tables of one protocol share their rows, whatever methods and metrics they show. A quick run leaves out what it can
-    spare: methods not asked for, curves where no metric needs them, most orderings.
+    spare: other methods, curves where no metric needs them, most orderings.
 
     Args:
         metrics: in the papers' names (:data:`campanion.results.measures.DIRECTION`).
         precision: of the masked images' forwards, see :func:`campanion.inference.fast` (quick: float32).
         conclude: in place of :func:`summary`.
-        limit: 0 takes the rows that are kept.
+        limit: 0 takes the kept rows.
         beside: protocols whose kept rows have the methods that this one's rows lack, where there are any.
 
     Raises:
@@ -143,13 +146,14 @@ def question(
     curves = tuple(m for m in whole.curves if m in methods and (needs_curves or m not in compared))
     orderings = min(whole.orderings, 500)
     short = replace(whole, curves=curves, compared=compared, orderings=orderings, precision="float32")
-    own, quick = (conclude or partial(summary, methods=methods, metrics=metrics, timed=n) for n in (IMAGES, 2))
+    table, quick_table = (conclude or partial(summary, methods=methods, metrics=metrics, timed=n) for n in (IMAGES, 2))
+    shared = {
+        "beside": tuple(replace(of_protocol(replace(PROTOCOLS[p], precision=precision), p), limit=0) for p in beside)
+    }
     # Rows that were begun with every forward in one precision go on so.
-    older = of_protocol(replace(whole, confidence=None), protocol, own)
-    asked = of_protocol(whole, protocol, own)
-    others = tuple(replace(of_protocol(replace(PROTOCOLS[p], precision=precision), p), limit=0) for p in beside)
-    older = replace(older, beside=others)
-    return replace(asked, quick=of_protocol(short, protocol, quick), older=older, limit=limit, beside=others)
+    older = replace(of_protocol(replace(whole, confidence=None), protocol, table), **shared)
+    quick = of_protocol(short, protocol, quick_table)
+    return replace(of_protocol(whole, protocol, table), quick=quick, older=older, limit=limit, **shared)
 
 
 def of_protocol(protocol: Protocol, name: str = "cams", conclude: Callable[..., Answer] | None = None) -> Question:
@@ -176,20 +180,13 @@ def mean_curves(rows: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
 
 
 def with_wins(frame: pd.DataFrame, metrics: Sequence[str] = AREAS) -> pd.DataFrame:
-    """``frame`` with a column ``best_<metric>`` for each metric: per cent of the image's win that a method has.
-
-    100 for the best method of an image, 0 for the others; m methods that tie for the best have 100 / m each.
-
-    Raises:
-        ValueError: unknown metric, or an image lacks a method that others have.
-
-    >>> summarise(with_wins(rows), ["best_overall"])
+    """``frame`` with a column ``best_<metric>`` for each metric: 100 for the best method of an image, 0 for the others;
+    m methods that tie for the best have 100 / m each. ValueError where an image lacks a method that others have.
     """
     counts = frame.groupby("image")["method"].nunique()
     if counts.nunique() > 1:
-        least = counts.idxmin()
         raise ValueError(
-            f"Image {least} has {counts.min()} methods and others {counts.max()}: a best of all needs all."
+            f"Image {counts.idxmin()} has {counts.min()} methods and others {counts.max()}: a best of all needs all."
         )
     frame = frame.copy()
     for metric in metrics:
@@ -222,26 +219,21 @@ def precision_shift(
 ) -> pd.DataFrame | None:
     """How far bfloat16 forward passes move the numbers: the committed rows minus float32 rows of the first images.
 
-    Returns:
-        One row per method and metric (insertion, deletion, overall, ad, add): mean and largest absolute difference over
-        the images, n; None in ``quick``, which runs in float32 anyway, and where the rows are float32 themselves.
-
-    Raises:
-        MissingResult: cached, and the float32 rows of ``model`` are not there.
+    One row per method and metric: mean and largest absolute difference over the images, n; None in ``quick``, which
+    runs in float32 anyway, and where the rows are float32 themselves; MissingResult without float32 rows.
     """
     rows, settings = read_rows(rows_path(data, model)) if mode != "quick" else (None, {"precision": "float32"})
     if settings["precision"] == "float32":
         return None
     if mode == "full":
-        made = {f.name: settings[f.name] for f in fields(Protocol) if f.name in settings}
-        protocol = replace(Protocol(**made), precision="float32")
+        begun = {field.name: settings[field.name] for field in fields(Protocol) if field.name in settings}
+        protocol = replace(Protocol(**begun), precision="float32")
         measured(of_protocol(protocol, "float32"), f"{model}@{data}", limit, device)
     exact = read_rows(rows_path(data, model, "float32"))[0]
     both = rows.merge(exact, on=["image", "method"], suffixes=("", "_float32"))
     parts = []
     for metric in (*AREAS, "ad", "add"):
-        grouped = (both[metric] - both[f"{metric}_float32"]).groupby(both["method"], sort=False)
-        largest = grouped.agg(lambda d: d.abs().max())
-        part = pd.DataFrame({"mean": grouped.mean(), "largest": largest, "n": grouped.count()})
+        shift = (both[metric] - both[f"{metric}_float32"]).groupby(both["method"], sort=False)
+        part = pd.DataFrame({"mean": shift.mean(), "largest": shift.agg(lambda d: d.abs().max()), "n": shift.count()})
         parts.append(part[part["n"] > 0].reset_index().assign(metric=metric))
     return pd.concat(parts, ignore_index=True)

@@ -20,16 +20,16 @@ from campanion.cams.methods import parse
 from campanion.data.photographs import PHOTOGRAPHS, photograph
 from campanion.errors import MissingResult, unknown
 from campanion.experiments.mapfiles import packed, stacked, unpacked  # noqa: F401 - figures read the maps of rows
+from campanion.experiments.subject import curve_columns
 from campanion.game.game import ChannelGame
 from campanion.inference import fast
 from campanion.models import load_model
 from campanion.outputs import class_indices, probabilities
 from campanion.pictures import percent
 from campanion.progress import track
-from campanion.results.rows import complete_rows, read_rows, rows_path
+from campanion.results.rows import read_rows, rows_path, write_rows
 
-_KEY = ("image", "class_name", "method")
-CURVES = ("insertion_curve", "deletion_curve")
+_KEY = ["image", "class_name", "method"]
 STEP = 1 / 28  # of the curves: FD-CAM's 3.6 % of the pixels
 
 
@@ -48,8 +48,7 @@ def measure(
         images: PIL images, by name.
         classes: names of the classes to explain, by the image's name.
         methods: as :func:`campanion.cams.methods.parse` reads them.
-        step: of insertion (from a blurred image) and deletion (to zeros), see
-            :func:`campanion.metrics.insertion_deletion`; None leaves the curves out.
+        step: of insertion (from a blurred image) and deletion (to zeros); None leaves the curves out.
         precision: of the masked images' forward passes, see :func:`campanion.inference.fast`.
 
     Returns:
@@ -87,9 +86,9 @@ def measure(
             shared["seconds"] = round((time.perf_counter() - start) / len(methods), 3)
             for j, (n, e) in enumerate(explained.items()):
                 across, down = (maps[0, j].diff(dim=d).abs() for d in (1, 0))
-                mean = float((across.sum() + down.sum()) / (across.numel() + down.numel()))
-                own = {"variation": mean, **packed(e.raw[parsed[n][0]][0])}
-                rows.append({**shared, "method": n, **own, **measured[j]})
+                variation = float((across.sum() + down.sum()) / (across.numel() + down.numel()))
+                packed_map = packed(e.raw[parsed[n][0]][0])
+                rows.append({**shared, "method": n, "variation": variation, **packed_map, **measured[j]})
     return pd.DataFrame(rows)
 
 
@@ -103,12 +102,11 @@ def photographs(
 ) -> pd.DataFrame:
     """:func:`measure` of photographs, kept in ``data/results/rows/gallery_photographs_<model>.parquet``.
 
-    All figures share the file: what one of them has measured, with the same weights, is not measured again. Masked
-    images are forwarded in bfloat16, but for rows that were begun in float32.
+    All figures share the file: what one of them has measured, with the same weights, is not measured again.
 
     Args:
         model: name of the network.
-        mode: ``"cached"`` reads what was kept, ``"full"`` measures what is missing.
+        mode: ``"cached"`` reads the kept rows, ``"full"`` measures what is missing.
         methods: the rows' order too.
         classes: those to explain, by the photograph's name.
         curves: whether insertion and deletion are wanted too, dozens of forward passes for each map.
@@ -122,37 +120,50 @@ def photographs(
     for method in methods:
         parse(method)
     photos = {name: photograph(name) for name in classes}
-    path = rows_path("photographs", model, "gallery")
+    units = [(name, shown) for name in classes for shown in classes[name]]
     if mode == "full":
-        network = load_model(model, device=device)
-        settings = {"model": model, "weights_sha256": network.weights["sha256"], "step": STEP}
-        begun = read_rows(path)[1] if path.exists() else {"precision": "bfloat16"}
-        precision = begun.get("precision", "float32")  # rows that were begun in one are continued in it
-        settings |= {"precision": precision} if precision != "float32" else {}
-        step = STEP if curves else None
-
-        def of_class(unit: tuple[str, str], kept: pd.DataFrame) -> pd.DataFrame | None:
-            name, shown = unit
-            todo = _missing(kept, name, shown, methods, curves)
-            return measure(network, {name: photos[name]}, {name: [shown]}, todo, step, precision) if todo else None
-
-        units = [(name, shown) for name in classes for shown in classes[name]]
-        complete_rows(path, settings, _KEY, track(units, f"{model} on photographs", unit="class"), of_class)
-    kept = read_rows(path)[0]
-    places = [(name, shown, m) for name in classes for shown in classes[name] for m in methods]
-    for name, shown, m in places:
-        if _missing(kept, name, shown, [m], curves):
+        _measure_missing(model, photos, units, methods, device, curves)
+    path = rows_path("photographs", model, "gallery")
+    rows = read_rows(path)[0]
+    for name, shown in units:
+        for m in _missing(rows, name, shown, methods, curves):
             raise MissingResult(f"{path} has no map of {shown} in {name} by {m}: make it with `./reproduce.sh full`.")
-    return kept.set_index(list(_KEY), drop=False).loc[places].reset_index(drop=True)
+    places = [(*unit, m) for unit in units for m in methods]
+    return rows.set_index(_KEY, drop=False).loc[places].reset_index(drop=True)
 
 
-def _missing(kept: pd.DataFrame, name: str, shown: str, methods: Sequence[str], curves: bool) -> list[str]:
+def _measure_missing(
+    model: str,
+    photos: Mapping[str, Image.Image],
+    units: Sequence[tuple[str, str]],
+    methods: Sequence[str],
+    device: str,
+    curves: bool,
+) -> None:
+    """Add to the committed rows what they lack; written after each image and class, so that a stopped run resumes.
+
+    Masked images are forwarded in bfloat16, but for rows that were begun in float32.
+    """
+    network, path = load_model(model, device=device), rows_path("photographs", model, "gallery")
+    rows, kept = read_rows(path) if path.exists() else (None, {"precision": "bfloat16"})
+    settings = {"model": model, "weights_sha256": network.weights["sha256"], "step": STEP}
+    settings |= {"precision": kept["precision"]} if "precision" in kept else {}
+    if kept != settings:
+        rows = pd.DataFrame(columns=_KEY)
+    for name, shown in track(units, f"{model} on photographs", unit="class"):
+        if missing := _missing(rows, name, shown, methods, curves):
+            step, precision = STEP if curves else None, settings.get("precision", "float32")
+            new = measure(network, {name: photos[name]}, {name: [shown]}, missing, step, precision)
+            rows = new if rows.empty else pd.concat([rows, new]).drop_duplicates(_KEY, keep="last", ignore_index=True)
+            write_rows(rows, path, settings)
+
+
+def _missing(rows: pd.DataFrame, name: str, shown: str, methods: Sequence[str], curves: bool) -> list[str]:
     """The ``methods`` still missing for a class of an image: without a map, or without curves where they are wanted."""
-    there = (kept["image"] == name) & (kept["class_name"] == shown)
+    of_class = rows[(rows["image"] == name) & (rows["class_name"] == shown)]
     if curves:
-        there &= kept["insertion"].notna() if "insertion" in kept else False
-    done = set(kept[there]["method"])
-    return [m for m in methods if m not in done]
+        of_class = of_class.reindex(columns=["method", "insertion"]).dropna()
+    return [m for m in methods if m not in set(of_class["method"])]
 
 
 def captions(rows: pd.DataFrame) -> list[str]:
@@ -165,9 +176,9 @@ def _indices(model: nn.Module, name: str, classes: Mapping[str, Sequence[str]]) 
     """Indices of the classes of image ``name``; of two classes of one name (ImageNet's cranes) the first."""
     if not classes.get(name):
         raise ValueError(f"Say which classes of the image {name!r} are to be explained.")
-    strange = [c for c in classes[name] if c not in model.class_names]
-    if strange:
-        raise ValueError(unknown("class", strange[0], model.class_names))
+    for class_name in classes[name]:
+        if class_name not in model.class_names:
+            raise ValueError(unknown("class", class_name, model.class_names))
     return [list(model.class_names).index(c) for c in classes[name]]
 
 
@@ -176,9 +187,4 @@ def _curves(
 ) -> list[dict[str, object]]:
     """Insertion and deletion of each map of one image and class: areas, and curves of four digits."""
     score = getattr(model, "activation", "softmax")
-    found = metrics.insertion_deletion(game.network, image, maps, index, step=step, score=score)
-    return [
-        {k: float(getattr(found, k)[0, j]) for k in ("insertion", "deletion", "overall")}
-        | {k: [round(v, 4) for v in getattr(found, k)[0, j].tolist()] for k in CURVES}
-        for j in range(maps.shape[1])
-    ]
+    return curve_columns(metrics.insertion_deletion(game.network, image, maps, index, step=step, score=score))

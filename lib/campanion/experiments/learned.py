@@ -34,10 +34,7 @@ SMALL = 2_000_000  # bytes of weights that are committed
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished checkpoint: what map it learned to make, what tells it from its likes, its accuracy on test images.
-
-    ``form`` is LFI-CAM's generation and what became of its FIN.
-    """
+    """A finished checkpoint; ``form``: LFI-CAM's generation and what became of its FIN, ``top1``: on test images."""
 
     path: Path
     name: str
@@ -57,23 +54,16 @@ class Trained:
 
 
 def finished(checkpoints: Iterable[str | Path]) -> list[Trained]:
-    """Those of ``checkpoints`` that are there and learn a map of their own, by method, learning rate and seed.
-
-    Of a ``.json`` alone the maps are known that are committed (:func:`learned_maps`).
-
-    Raises:
-        ValueError: they are of several data sets or networks, or of several forms of LFI-CAM.
+    """Those of ``checkpoints`` (weights or cards) that are there and learn a map of their own, by method, learning rate
+    and seed; ValueError where they are of several data sets, networks or forms of LFI-CAM.
     """
-    found = [_read(Path(path)) for path in checkpoints if Path(path).is_file()]
-    found = [network for network in found if network.method in LEARNED.values()]
-    for what, values in (
-        ("data sets", {n.data for n in found}),
-        ("networks", {n.network for n in found}),
-        ("forms of LFI-CAM", {n.form for n in found if n.form}),
-    ):
+    read = (_read(Path(path)) for path in checkpoints if Path(path).is_file())
+    networks = [network for network in read if network.method in LEARNED.values()]
+    for kind, attribute in (("data sets", "data"), ("networks", "network"), ("forms of LFI-CAM", "form")):
+        values = {getattr(n, attribute) for n in networks} - {""}
         if len(values) > 1:
-            raise ValueError(f"These checkpoints are of several {what}: {', '.join(sorted(values))}. Compare one.")
-    return sorted(found, key=lambda n: (n.method, n.lr, n.seed))
+            raise ValueError(f"These checkpoints are of several {kind}: {', '.join(sorted(values))}. Compare one.")
+    return sorted(networks, key=lambda n: (n.method, n.lr, n.seed))
 
 
 def _read(path: Path) -> Trained:
@@ -81,26 +71,24 @@ def _read(path: Path) -> Trained:
     network = facts["network"]
     attention = network["attention"]
     return Trained(
-        weights_of(path),
-        facts["name"],
-        LEARNED.get(attention, "none"),
-        set_name(facts["data"]["name"], facts["input"]["size"]),
-        network["network"],
-        f"{network['generation']}, FIN {network.get('fin', 'trained')}" if attention == "lfi" else "",
-        facts["recipe"]["lr"],
-        facts["seed"],
-        facts["accuracy"]["test"]["top1"],
-        facts["sha256"],
+        path=weights_of(path),
+        name=facts["name"],
+        method=LEARNED.get(attention, "none"),
+        data=set_name(facts["data"]["name"], facts["input"]["size"]),
+        network=network["network"],
+        form=f"{network['generation']}, FIN {network.get('fin', 'trained')}" if attention == "lfi" else "",
+        lr=facts["recipe"]["lr"],
+        seed=facts["seed"],
+        top1=facts["accuracy"]["test"]["top1"],
+        sha256=facts["sha256"],
     )
 
 
 def grid_result(
     notebook: str, mode: str, cells: Iterable[Cell], measure: Callable[[list[Cell]], dict | None], lacking: str
 ) -> dict:
-    """A result with a run for each data set and network of ``cells``, of the longest training runs that can answer.
-
-    Raises:
-        MissingData: ``measure`` makes none; says ``lacking``.
+    """A result with a run for each data set and network of ``cells``, of the longest training runs that can answer;
+    MissingData, with the sentence ``lacking``, where ``measure`` makes none.
     """
 
     def runs() -> list[dict]:
@@ -124,53 +112,35 @@ def set_name(data: str, size: int) -> str:
 
 
 def config_of(path: str | Path, limit: int | None = None) -> Config:
-    """Settings that open the test images of a checkpoint; ``limit`` takes so many in the set's fixed order.
-
-    Raises:
-        MissingData: there is no such checkpoint.
-    """
+    """Settings that open the test images of a checkpoint, the first ``limit`` in the set's fixed order."""
     return config_of_card(read_card(path)["settings"], limit_test=limit)
 
 
 def accuracy(path: str | Path, limit: int | None = None, device: str = "cpu") -> dict[str, float]:
-    """``top1``, ``loss`` and ``n`` of a checkpoint on the test images of the set that it was trained on.
-
-    Example:
-        >>> accuracy("data/checkpoints/imagenette_vgg.safetensors")["top1"]
-    """
-    config = config_of(path, limit)
-    network = load_trained(path, device)
-    return evaluate(network, open_part(config, "test", device))
+    """``top1``, ``loss`` and ``n`` of a checkpoint on the test images of the set that it was trained on."""
+    return evaluate(load_trained(path, device), open_part(config_of(path, limit), "test", device))
 
 
 def maps_of(
-    path: str | Path, method: str | None = None, limit: int | None = None, batch: int = 50, device: str = "cpu"
+    path: str | Path, method: str | None = None, limit: int | None = None, device: str = "cpu"
 ) -> tuple[Tensor, list[str], str]:
-    """The map of each test image in 0..1, [N, H, W], for the predicted class; the images' ids; the method.
-
-    Args:
-        path: of the checkpoint.
-        method: of :data:`campanion.METHODS`; None: the network's own learned map.
-        limit: so many images in the set's fixed order.
-        batch: images at a time.
-        device: where the network runs.
-
-    Raises:
-        ValueError: no method named for a network without an attention branch.
+    """The map of each test image of a checkpoint in 0..1, [N, H, W], for the predicted class; the images' ids; the
+    method, which is the network's own learned map where none is named (ValueError where it learns none).
     """
     config = config_of(path, limit)
     method = method or LEARNED.get(config.attention)
     if method is None:
         raise ValueError(f"{config.network} learns no map of its own: name a method, such as method='grad_cam'.")
-    network: nn.Module = load_trained(path, device)
-    part = open_part(config, "test", device)
-    batches = batches_of(part, network, batch, f"maps of {method}", device)
-    found = [explain(network, images, methods=(method,)).maps[method] for images in batches]
-    return torch.cat(found).cpu().float(), list(part.ids), method
+    network, part = load_trained(path, device), open_part(config, "test", device)
+    batches = batches_of(part, network, 50, f"maps of {method}", device)
+    maps = [explain(network, images, methods=(method,)).maps[method] for images in batches]
+    return torch.cat(maps).cpu().float(), list(part.ids), method
 
 
-def learned_maps(network: Trained, limit: int | None = None, device: str = "cpu") -> tuple[Tensor, list[str], int]:
-    """Maps [N, h, w] as the network makes them, ids of the test images, and the side that they are enlarged to.
+@torch.no_grad()
+def learned_maps(network: Trained, limit: int | None = None, device: str = "cpu") -> tuple[Tensor, dict]:
+    """Maps [N, h, w] as the network makes them, and ``ids`` of the test images, the ``size`` that maps are enlarged to
+    and the maps ``shown``, [h, w] rounded, of :func:`images_to_show`.
 
     They are kept in ``out/maps``, and read from there while checkpoint and images are the same; those of networks
     whose weights are not in the repository are committed in ``data/results/maps``.
@@ -178,30 +148,23 @@ def learned_maps(network: Trained, limit: int | None = None, device: str = "cpu"
     Raises:
         MissingData: the weights are not here, and neither are the maps.
     """
-    maps, about = _kept(network, limit, device)
-    return maps, about["ids"], about["size"]
-
-
-@torch.no_grad()
-def _kept(network: Trained, limit: int | None, device: str) -> tuple[Tensor, dict]:
-    """The file of a network's maps: those of the test images, and in its header those of images to show."""
     config = config_of(network.path.with_suffix(".json"), limit)
-    known = {"sha256": network.sha256, "limit": limit, "size": config.pixels}
+    about = {"sha256": network.sha256, "limit": limit, "size": config.pixels}
     for folder in (maps_dir(), paths.out_dir() / "maps"):
         if (file := folder / f"{network.name}.safetensors").is_file():
-            maps, about = read_maps(file)
-            if {key: about.get(key) for key in known} == known and "shown" in about:
-                return maps, about
+            maps, header = read_maps(file)
+            if about.items() <= header.items() and "shown" in header:
+                return maps, header
     part, model = open_part(config, "test", device), load_trained(network.path, device)
     with eval_mode(model):
         batches = batches_of(part, model, 250, f"maps of {network.name}", device)
         maps = torch.cat([model.attention_map(images).float().cpu() for images in batches])
-        known["shown"] = {}
+        about["shown"] = {}
         for name, photo in images_to_show(network.data).items():
-            (shown,) = model.attention_map(model.preprocess(photo)[None].to(device))
-            known["shown"][name] = [[round(v, 4) for v in row] for row in shown.tolist()]
-    save_maps(maps, part.ids, known, file)
-    return maps, known | {"ids": list(part.ids)}
+            (drawn,) = model.attention_map(model.preprocess(photo)[None].to(device))
+            about["shown"][name] = [[round(v, 4) for v in row] for row in drawn.tolist()]
+    save_maps(maps, part.ids, about, file)
+    return maps, about | {"ids": list(part.ids)}
 
 
 def maps_dir() -> Path:
@@ -217,34 +180,23 @@ def keep(path: str | Path, device: str = "cpu") -> list[Path]:
     """
     path = weights_of(path)
     network, small = _read(path), path.stat().st_size <= SMALL
-    copied = [path.with_suffix(suffix) for suffix in (".json", ".md", *[".safetensors"] * small)]
-    for file in copied:
-        write_whole(paths.checkpoints_dir() / file.name, file.read_bytes())
-    files = [paths.checkpoints_dir() / file.name for file in copied]
+    files = []
+    for suffix in (".json", ".md", *[".safetensors"] * small):
+        files.append(paths.checkpoints_dir() / f"{path.stem}{suffix}")
+        write_whole(files[-1], path.with_suffix(suffix).read_bytes())
     if not small and network.method in LEARNED.values():
-        maps, about = _kept(network, None, device)
+        maps, about = learned_maps(network, None, device)
         files.append(maps_dir() / f"{network.name}.safetensors")
         save_maps(maps, about.pop("ids"), about, files[-1])
     return files
 
 
-def batches_of(part: Part, network: nn.Module, size: int, what: str, device: str | torch.device) -> Iterator[Tensor]:
-    """The test images as the network takes them, ``size`` at a time."""
+def batches_of(part: Part, network: nn.Module, size: int, task: str, device: str | torch.device) -> Iterator[Tensor]:
+    """The test images as the network takes them, ``size`` at a time; ``task`` is said beside the progress."""
     draws = [Draw(indices) for indices in torch.arange(len(part.labels)).split(size)]
     mean, std = network.preprocess.mean, network.preprocess.std
-    for pixels in track(part.images.batches(draws), what, total=len(draws), unit="batch"):
+    for pixels in track(part.images.batches(draws), task, total=len(draws), unit="batch"):
         yield normalise(pixels.to(device), mean, std)
-
-
-def maps_to_show(
-    networks: Sequence[Trained], limit: int | None = None, device: str = "cpu"
-) -> dict[str, dict[str, list]]:
-    """Maps [h, w] of images that may be shown, rounded, by image and network: see :func:`images_to_show`."""
-    found: dict[str, dict[str, list]] = {}
-    for network in networks:
-        for name, shown in _kept(network, limit, device)[1]["shown"].items():
-            found.setdefault(name, {})[network.name] = shown
-    return found
 
 
 def images_to_show(data: str) -> dict[str, Image.Image]:

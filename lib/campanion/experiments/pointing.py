@@ -7,7 +7,7 @@ two classes in one image are told apart: the energy of each on the other's boxes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -24,9 +24,8 @@ from campanion.data import Dataset, Sample, open_dataset
 from campanion.experiments.runner import Answer, Question
 from campanion.experiments.subject import Subject, in_order, input_boxes
 from campanion.game.game import ChannelGame
-from campanion.metrics import macro
 from campanion.outputs import probabilities
-from campanion.results.statistics import paired, summarise
+from campanion.results.statistics import means_and_differences, paired, summarise
 
 #: Baselines without a map, which the paper lacks: the middle of the image, and a point drawn uniformly.
 CENTRE, RANDOM = "centre point", "random point"
@@ -99,8 +98,8 @@ def measure(subject: Subject, sample: Sample, methods: Sequence[str]) -> list[di
             columns = _mapped(game, name, classes, boxes, far, wide)
         values = {c: (100 * v.double() if c in _PERCENT else v).tolist() for c, v in columns.items()}
         for j, fact in enumerate(facts):
-            own = {column: each[j] for column, each in values.items()}
-            rows.append({**fact, "method": name, **{k: v for k, v in own.items() if not math.isnan(v)}})
+            numbers = {column: of_classes[j] for column, of_classes in values.items() if not math.isnan(of_classes[j])}
+            rows.append({**fact, "method": name, **numbers})
     return rows
 
 
@@ -108,10 +107,8 @@ _PERCENT = (*ACCURACIES, *DISCRIMINABILITY[:3])
 
 
 def tolerant_size(size: tuple[int, int]) -> tuple[int, int]:
-    """(H, W) at which the tolerance of 15 pixels is measured, of a image of ``size`` (width, height).
-
-    TorchRay measures it in the original image. VOC's have 500 pixels on their longer side, so a image that was
-    resized is taken back to that, and the map is enlarged to it, not squashed.
+    """(H, W) at which the tolerance of 15 pixels is measured, for an image of ``size`` (width, height): as TorchRay in
+    the original image, of which VOC's have 500 pixels on their longer side.
     """
     width, height = size
     scale = LONG_SIDE / max(size)
@@ -119,18 +116,17 @@ def tolerant_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def likeness(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """How alike the maps [T, H, W] of T classes in one image are: for each its mean over the T - 1 others, [T].
+    """How alike the maps [T, H, W] of T classes in one image are, [T]: each one's mean over the T - 1 others.
 
-    The first number is the IoU of the masks of each map's highest fifth of pixels, of which those that are zero do not
-    count; the second is Pearson's correlation of the pixels. Constant maps tell nothing and are left out; NaN where
-    nothing is left, as for a single class.
+    IoU of the highest fifth of the pixels (zeros do not count), and Pearson's correlation. Constant maps are left out;
+    NaN where nothing is left, as for a single class.
     """
     flat = maps.flatten(1).double()
     top = ((flat >= flat.quantile(1 - TOP, 1, keepdim=True)) & (flat > 0)).double()
     both, count = top @ top.T, top.sum(1)
     pairs = torch.stack([both / (count + count[:, None] - both), torch.corrcoef(flat).reshape(both.shape)])
-    told = (flat.amax(1) > flat.amin(1)) & ~torch.eye(len(flat), dtype=torch.bool, device=maps.device)
-    overlap, correlation = pairs.masked_fill(~(told & told.T), math.nan).nanmean(2)
+    varying = (flat.amax(1) > flat.amin(1)) & ~torch.eye(len(flat), dtype=torch.bool, device=maps.device)
+    overlap, correlation = pairs.masked_fill(~(varying & varying.T), math.nan).nanmean(2)
     return overlap, correlation
 
 
@@ -138,8 +134,10 @@ def _mapped(
     game: ChannelGame, name: str, classes: Sequence[int], boxes: list[Tensor], far: list[Tensor], wide: tuple[int, int]
 ) -> dict[str, Tensor]:
     """Columns [T] of a method's maps of T classes."""
-    each = [explain_game(game, c, [name]) for c in classes]
-    maps, raw, degenerate = (torch.cat([getattr(e, p)[name] for e in each]) for p in ("maps", "raw", "degenerate"))
+    of_classes = [explain_game(game, c, [name]) for c in classes]
+    maps, raw, degenerate = (
+        torch.cat([getattr(e, part)[name] for e in of_classes]) for part in ("maps", "raw", "degenerate")
+    )
     own, large = metrics.energy_pointing_game(maps, boxes), min_max_map(upsample(raw, wide))[0]
     overlap, correlation = likeness(maps)
     return {
@@ -187,62 +185,53 @@ def summary(rows: pd.DataFrame, subject: Subject, masked: pd.DataFrame) -> Answe
     """Means, paired differences and the rest of a result, from the rows of the cheap methods and of the masked ones.
 
     The means are micro (FD-CAM eq. 12: over all pairs of an image and a class in it); the intervals resample images,
-    with all their pairs, since pairs of an image are not independent. Means of :data:`ACCURACIES`, of
-    the accuracy for classes that the network does not predict (``pointing_not_predicted``) and of
-    :data:`DISCRIMINABILITY`; differences of accuracies between all methods, and of discriminability to FD-CAM.
-    Beside them:
-
-    - ``class_names``; ``images`` and ``pairs`` of each method; ``degenerate``: its constant maps, in per cent;
-    - ``macro`` and ``macro_15``: mean over the classes of each one's accuracy, without and with the tolerance;
-    - ``per_class``: the accuracy of each class, and ``pairs_per_class``, by method;
-    - ``subsets``: rows of the pointing accuracy over each of :data:`SUBSETS`, with their pairs.
+    with all their pairs, since pairs of an image are not independent. Beside :data:`ACCURACIES` there are the accuracy
+    for classes that the network does not predict (``pointing_not_predicted``) and :data:`DISCRIMINABILITY`, with
+    differences to FD-CAM. ``extra`` has, by method, ``images`` and ``pairs``; ``degenerate``: constant maps, in per
+    cent; ``macro`` and ``macro_15``: mean over the classes of each one's accuracy, without and with the tolerance;
+    ``per_class`` and ``pairs_per_class``; and ``subsets``: pointing accuracy over each of :data:`SUBSETS`.
     """
     pairs = rows[~rows["difficult"]].drop_duplicates(["image", "target"])
     known = f"finds {100 * pairs['predicted'].mean():.1f} % of the {len(pairs):,} classes in these pictures"
     every = pd.concat([part for part in (rows, masked) if len(part)], ignore_index=True)
     rows, class_names = in_order(every, METHODS), subject.model.class_names
-    table, beside = rows[SUBSETS["table"](rows)], rows[SUBSETS["several classes"](rows)]
-    means, differences = [summarise(table, ACCURACIES)], [paired(table, "pointing_accuracy")]
+    table = rows[SUBSETS["table"](rows)]
+    table = table.assign(degenerate=table["degenerate"].fillna(False).astype(bool))
     missed = rows[SUBSETS["not predicted"](rows)].rename(columns={"pointing_accuracy": "pointing_not_predicted"})
-    if missed["method"].nunique() > 1:
-        means.append(summarise(missed, "pointing_not_predicted"))
-        differences.append(paired(missed, "pointing_not_predicted"))
-    for metric in DISCRIMINABILITY:
-        told = beside[beside[metric].notna()]  # a point has none of these
-        if len(told):
-            means.append(summarise(told, metric))
-        if {"fd_cam"} < set(told["method"]):
-            differences.append(paired(told, metric, "fd_cam"))
-    extra: dict = {"class_names": list(class_names), "images": {}, "pairs": {}, "degenerate": {}, "macro": {}}
-    extra |= {"macro_15": {}, "per_class": {}, "pairs_per_class": {}}
-    for method, own in table.groupby("method", sort=False):
-        classes = torch.tensor(own["target"].to_numpy())
-        grouped = own.groupby("target")["pointing_accuracy"]
-        extra["images"][method], extra["pairs"][method] = own["image"].nunique(), len(own)
-        extra["degenerate"][method] = 100 * own["degenerate"].fillna(False).astype(bool).mean()
-        for name, metric in (("macro", "pointing_accuracy"), ("macro_15", "pointing_accuracy_15")):
-            extra[name][method] = macro(torch.tensor(own[metric].to_numpy()), classes)
-        extra["per_class"][method] = grouped.mean().reindex(range(len(class_names))).tolist()
-        extra["pairs_per_class"][method] = grouped.size().reindex(range(len(class_names)), fill_value=0).tolist()
-    extra["subsets"] = {name: _subset(rows[chosen(rows)]) for name, chosen in SUBSETS.items()}
-    both = (pd.concat(parts, ignore_index=True) for parts in (means, differences))
+    beside = rows[SUBSETS["several classes"](rows)]  # the points have no map to compare
+    parts = [
+        (summarise(table, ACCURACIES), paired(table, "pointing_accuracy")),
+        means_and_differences(missed, ["pointing_not_predicted"] if missed["method"].nunique() > 1 else []),
+        means_and_differences(beside, DISCRIMINABILITY, "fd_cam"),
+    ]
+    methods, by_method = table["method"].unique(), table.groupby("method", sort=False)
+    by_class = table.groupby(["target", "method"])[ACCURACIES]
+    per_class = by_class.mean().unstack("method").reindex(range(len(class_names)))
+    counts = by_class.size().unstack("method").reindex(range(len(class_names)))[methods].fillna(0).astype(int)
+    extra = {
+        "class_names": list(class_names),
+        "images": by_method["image"].nunique().to_dict(),
+        "pairs": by_method.size().to_dict(),
+        "degenerate": (100 * by_method["degenerate"].mean()).to_dict(),
+        "macro": per_class["pointing_accuracy"][methods].mean().to_dict(),
+        "macro_15": per_class["pointing_accuracy_15"][methods].mean().to_dict(),
+        "per_class": per_class["pointing_accuracy"][methods].to_dict("list"),
+        "pairs_per_class": counts.to_dict("list"),
+        "subsets": {name: _subset(rows[chosen(rows)]) for name, chosen in SUBSETS.items()},
+    }
+    both = (pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True))
     return Answer(*both, extra, known, every)
 
 
 def _subset(rows: pd.DataFrame) -> list[dict]:
     if rows.empty:
         return []
-    pairs = rows.groupby("method").size()
-    found = summarise(rows, "pointing_accuracy").drop(columns="metric")
-    return found.assign(pairs=found["method"].map(pairs)).to_dict("records")
+    means = summarise(rows, "pointing_accuracy").drop(columns="metric")
+    return means.assign(pairs=means["method"].map(rows["method"].value_counts())).to_dict("records")
 
 
 def facts_of(subject: Subject, methods: Sequence[str]) -> dict[str, object]:
-    """The images' card, and ``methods``, checked: both decide numbers.
-
-    Raises:
-        ValueError: unknown method, or classes other than the network's.
-    """
+    """The images' card, and ``methods``; ValueError for an unknown method, or classes other than the network's."""
     for name in methods:
         if name not in (CENTRE, RANDOM):
             parse(name)
@@ -268,7 +257,7 @@ def rows_question(
     layer: str | None = None,
 ) -> Question:
     """The rows ``name`` of ``methods``; methods of very different cost have rows of their own, over fewer images."""
-    settings: Mapping[str, object] = {
+    settings = {
         "seed": seed, "precision": precision, "tolerance": TOLERANCE, "long_side": LONG_SIDE, "top": TOP,
     }  # fmt: skip
     return Question(

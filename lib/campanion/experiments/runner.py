@@ -8,7 +8,6 @@ small networks on generated scenes, anew each time; ``full`` measures real data 
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,7 +34,7 @@ QUICK = ("scenes_vgg@scenes", "scenes_resnet@scenes")
 class Answer:
     """What a study concludes from its rows: means, paired differences, and what else its figures need.
 
-    ``accuracy`` says in words how good the network is on these images, ``counted`` are the rows whose images and
+    ``accuracy`` says in words how good the network is on these images; ``counted`` are the rows whose images and
     seconds the provenance counts, where not all.
     """
 
@@ -58,13 +57,14 @@ class Question:
         key: columns that name a row; the first one is the unit of resuming.
         layer: the target layer, by default the model's own; ``"pool5"`` is the last max pooling.
         facts: settings that depend on the subject; may refuse it.
-        beside: further questions whose rows the summary gets too; of a tuple the first that there are rows of.
-        limit: images of a full run where not those asked for; 0 takes the committed rows, whatever their settings.
-        quick: what a quick run asks instead; ``quick_images``: of how many images at most.
-        older: what was asked under the same name before; committed rows of it are continued as they were begun.
+        beside: further questions whose rows the summary gets too; of a tuple the first that has rows.
+        limit: number of images of a full run, whatever is requested; 0 takes the committed rows, whatever their
+            settings.
+        quick: the question of a quick run in its place; ``quick_images``: the most images of a quick run.
+        older: an earlier form under the same name, whose committed rows are continued with its settings.
         anew: measured anew in every run: seconds depend on the machine.
         data: of a network that is named without one.
-        small: data sets whose runs are called ``quick`` whatever the mode, since they answer nothing about a paper.
+        small: data sets whose runs are called ``quick`` in any mode, since they answer nothing about a paper.
         load, open: what opens a network and a data set by name.
     """
 
@@ -115,8 +115,8 @@ def ask(
 
     Args:
         mode: ``"cached"`` reads the committed result; ``"quick"`` measures ``quick``; ``"full"`` measures ``models``.
-        question: what is asked; of several each network is asked the first that it has rows of, committed before
-            begun, and without any the first.
+        question: one, or several, of which each network is asked the first that it has rows of (committed rows go
+            before those of an unfinished run), else the first.
         models: names, with their data set: ``"voc_mlp@voc2007"``; without one it is ``question.data``.
         limit: images of each data set (None: all; quick: ``question.quick_images``, which is also the most).
         device: ``"auto"`` is a GPU where there is one.
@@ -133,12 +133,7 @@ def ask(
 
 
 def result_of(notebook: str, mode: str, measure: Callable[[], Sequence[Mapping]]) -> dict:
-    """The committed result in mode ``cached``; in the others the runs that ``measure`` makes, saved.
-
-    Raises:
-        MissingResult: cached, and there is no result; the sentence names the command that makes it.
-        ValueError: unknown mode.
-    """
+    """The committed result in mode ``cached``; in the others the runs that ``measure`` makes, saved."""
     check_mode(mode)
     return load_result(notebook) if mode == "cached" else save_result(notebook, measure())
 
@@ -159,10 +154,9 @@ def measured(question: Question, model: str, limit: int | None = None, device: s
 
     >>> measured(convergence.question(), "squeezenet1_1@imagenet-val", limit=50)
     """
-    name, _, data = model.partition("@")
-    network, images = question.load(name, device=pick_device(device)), question.open(data or question.data)
-    question = _asked((question,), "full", images.name, name)
-    return _kept(question, question.subject(network, images), question.name, limit)[0]
+    name, network, images = _opened(question, model, device)
+    question = _question_for((question,), "full", images.name, name)
+    return _measured_and_kept(question, question.subject(network, images), question.name, limit)[0]
 
 
 def per_image(
@@ -170,7 +164,7 @@ def per_image(
 ) -> tuple[pd.DataFrame, dict]:
     """Rows of at least the first ``limit`` images of ``data.order(seed)``, and their settings; resumable.
 
-    Finished images are kept in ``out/rows`` or committed in ``data/results/rows`` under ``name`` (the question's), and
+    Finished images are in ``out/rows``, or committed in ``data/results/rows``, under ``name`` (the question's), and are
     not measured again; ``fresh`` forgets them. Every row gets seconds (of the whole image), device and torch.
 
     Raises:
@@ -188,9 +182,12 @@ def per_image(
     made_on = {"device": provenance.device_name(subject.device), "torch": provenance.versions()["torch"]}
     unit = question.key[0]
     with RowStore(path, question.key, settings=settings) as store:
-        if not len(store) and not fresh and committed.exists():
-            _take(store, *read_rows(committed))
-        todo = [i for i in data.order(question.seed)[:limit] if data.ids[i] not in store.done]
+        if not store.rows and not fresh and committed.exists():
+            rows, committed_settings = read_rows(committed)
+            if committed_settings == store.settings:
+                store.append({k: v for k, v in row.items() if _has_value(v)} for row in rows.to_dict("records"))
+        done = store.done
+        todo = [i for i in data.order(question.seed)[:limit] if data.ids[i] not in done]
         for i in track(todo, f"{settings['model']} on {data.name}", unit=unit):
             start = time.perf_counter()
             rows = question.measure(subject, data[i])
@@ -205,45 +202,59 @@ def rows_of(run: Mapping) -> pd.DataFrame:
     return read_rows(rows_path(run["data"], run["model"], settings.get("rows", settings["protocol"])))[0]
 
 
-def _run(notebook: str, mode: str, questions: tuple[Question, ...], named: str, limit: int | None, device: str) -> dict:
-    """The run of one network."""
-    name, _, data = named.partition("@")
-    data = data or questions[0].data
-    model, images = questions[0].load(name, device=pick_device(device)), questions[0].open(data)
-    question = _asked(questions, mode, data, name)
-    subject = question.subject(model, images)
-    kept = f"quick_{notebook}" if mode == "quick" else question.name  # notebooks may run side by side
-    rows, settings = _rows(question, subject, mode, limit, kept)
+def _opened(question: Question, model: str, device: str) -> tuple[str, nn.Module, Dataset]:
+    """Name, network and data set of ``"NAME@DATA"``."""
+    name, _, data = model.partition("@")
+    return name, question.load(name, device=pick_device(device)), question.open(data or question.data)
+
+
+def _run(notebook: str, mode: str, questions: tuple[Question, ...], model: str, limit: int | None, device: str) -> dict:
+    """The run of one network, ``"NAME@DATA"``."""
+    name, network, images = _opened(questions[0], model, device)
+    data = images.name
+    question = _question_for(questions, mode, data, name)
+    subject = question.subject(network, images)
+    rows_name = f"quick_{notebook}" if mode == "quick" else question.name  # notebooks may run side by side
+    rows, settings = _rows(question, subject, mode, limit, rows_name)
     if rows.empty:
-        raise MissingResult(f"There are no rows {kept} of {name} on {data}: a notebook that measures them comes first.")
-    told, others = {**settings, "protocol": question.name}, []
-    if kept != question.name:
-        told["rows"] = kept
+        raise MissingResult(f"No rows {rows_name} of {name} on {data}: a notebook that measures them comes first.")
+    record_settings, rows_beside = {**settings, "protocol": question.name}, []
+    if rows_name != question.name:
+        record_settings["rows"] = rows_name
     for alternatives in question.beside:
-        other = _asked(alternatives if isinstance(alternatives, tuple) else (alternatives,), mode, data, name)
-        own = f"{kept}_{other.name}" if mode == "quick" else other.name
-        more, its = _rows(other, other.subject(model, images), mode, limit, own)
-        if len(more) and its["weights"] != settings["weights"]:
-            raise ValueError(f"The rows {kept} and {own} of {name} are of different weights: measure both anew.")
-        if len(more):
-            told.setdefault("beside", {})[own] = its
-        others.append(more)
-    answer = question.summary(rows, subject, *others)
-    weights = model.weights if answer.accuracy is None else {**model.weights, "accuracy": answer.accuracy}
-    counted = rows if answer.counted is None else answer.counted
-    shown = "quick" if data in question.small else mode
-    record = provenance.of_rows(counted, shown, data, weights, question.seed, told, question.key[0])
+        alternatives = alternatives if isinstance(alternatives, tuple) else (alternatives,)
+        beside = _question_for(alternatives, mode, data, name)
+        beside_name = f"{rows_name}_{beside.name}" if mode == "quick" else beside.name
+        more_rows, more_settings = _rows(beside, beside.subject(network, images), mode, limit, beside_name)
+        rows_beside.append(more_rows)
+        if len(more_rows):
+            if more_settings["weights"] != settings["weights"]:
+                both = f"{rows_name} and {beside_name} of {name}"
+                raise ValueError(f"The rows {both} are of different weights: measure both anew.")
+            record_settings.setdefault("beside", {})[beside_name] = more_settings
+    answer = question.summary(rows, subject, *rows_beside)
+    record = provenance.of_rows(
+        rows if answer.counted is None else answer.counted,
+        mode="quick" if data in question.small else mode,
+        data=data,
+        unit=question.key[0],
+        weights=network.weights | ({} if answer.accuracy is None else {"accuracy": answer.accuracy}),
+        seed=question.seed,
+        settings=record_settings,
+    )
     return make_run(answer.means, answer.differences, record, name, answer.extra)
 
 
 def _rows(question: Question, subject: Subject, mode: str, limit: int | None, name: str) -> tuple[pd.DataFrame, dict]:
     """Rows and settings, kept under ``name``; a quick run measures them anew, few images."""
     if mode == "quick":
-        return _kept(question, subject, name, min(limit or question.quick_images, question.quick_images), True)
-    return _kept(question, subject, name, limit if question.limit is None else question.limit, question.anew)
+        limit = min(limit or question.quick_images, question.quick_images)
+        return _measured_and_kept(question, subject, name, limit, fresh=True)
+    limit = limit if question.limit is None else question.limit
+    return _measured_and_kept(question, subject, name, limit, question.anew)
 
 
-def _asked(questions: tuple[Question, ...], mode: str, data: str, model: str) -> Question:
+def _question_for(questions: tuple[Question, ...], mode: str, data: str, model: str) -> Question:
     """The question that is put to a network: the first that it has rows of; in a quick run its quick form."""
     if mode == "quick":
         question = questions[0].quick or questions[0]
@@ -253,19 +264,19 @@ def _asked(questions: tuple[Question, ...], mode: str, data: str, model: str) ->
     name = with_rows([q.name for q in questions], data, model)
     question, committed = next(q for q in questions if q.name == name), rows_path(data, model, name)
     if question.older is not None and committed.exists():
-        begun = read_rows(committed)[1]
-        new, old = (json.loads(json.dumps(dict(q.settings))) for q in (question, question.older))
-        if not _within(new, begun) and _within(old, begun):
+        kept = read_rows(committed)[1]
+        if not _within(question.settings, kept) and _within(question.older.settings, kept):
             return replace(question.older, limit=question.limit)
     return question
 
 
 def _within(settings: Mapping[str, object], kept: Mapping[str, object]) -> bool:
-    """Whether kept settings have all these; the layer is known by its name only there."""
+    """Whether the settings of kept rows have all these, but the layer, which they know by the network's name for it."""
+    settings = json.loads(json.dumps(dict(settings)))  # as they are kept: a tuple is a list there
     return all(name in kept and kept[name] == value for name, value in settings.items() if name != "layer")
 
 
-def _kept(
+def _measured_and_kept(
     question: Question, subject: Subject, name: str, limit: int | None, fresh: bool = False
 ) -> tuple[pd.DataFrame, dict]:
     """:func:`per_image`, and the rows written where they are committed; a second run of the same rows waits."""
@@ -278,13 +289,5 @@ def _kept(
     return rows, settings
 
 
-def _take(store: RowStore, rows: pd.DataFrame, settings: Mapping[str, object]) -> None:
-    """Start from committed rows, where they were made with the same settings."""
-    if settings != store.settings:
-        return
-    for _, group in rows.groupby(store.key[0], sort=False):
-        store.append({k: v for k, v in row.items() if not _missing(v)} for row in group.to_dict("records"))
-
-
-def _missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+def _has_value(value: object) -> bool:
+    return pd.api.types.is_list_like(value) or pd.notna(value)

@@ -45,7 +45,6 @@ from campanion.experiments.learned import (
     grid_result,
     learned_maps,
     maps_of,
-    maps_to_show,
     range_of,
 )
 from campanion.experiments.runner import pick_device
@@ -71,17 +70,13 @@ POST_HOC_IMAGES, QUICK_POST_HOC = 300, 3  # Score-CAM takes a forward pass for e
 
 
 def others(count: int, seed: int = 0) -> Tensor:
-    """For each of ``count`` images another one: a random ring through all of them.
-
-    Raises:
-        ValueError: there is no other image.
-    """
+    """For each of ``count`` images another one, by a random ring through all of them; ValueError for a single image."""
     if count < 2:
         raise ValueError("One image has no other to be compared with: take at least two.")
     ring = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    other = torch.empty_like(ring)
-    other[ring] = ring.roll(1)
-    return other
+    partner = torch.empty_like(ring)
+    partner[ring] = ring.roll(1)
+    return partner
 
 
 def compare_maps(a: Tensor, b: Tensor, b_of_others: Tensor, side: int, threshold: float = PAPER / 255) -> dict:
@@ -102,120 +97,114 @@ def compare_maps(a: Tensor, b: Tensor, b_of_others: Tensor, side: int, threshold
     return {metric: 100 * values for metric, values in found.items()}
 
 
-def kind_of(one: Trained, other: Trained) -> str:
+def kind_of(a: Trained, b: Trained) -> str:
     """What stands before the metrics of a pair: nothing for different seeds, ``"one_seed_"`` for a shared one."""
-    return KINDS[one.seed == other.seed]
+    return KINDS[a.seed == b.seed]
 
 
 def method_rows(
     networks: Sequence[Trained], limit: int | None = None, device: str = "cpu"
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
-    """What is measured of networks of one method, and what the figures need beside.
+    """What is measured of networks of one method, which were tested on the same images, and what the figures need.
 
     Returns:
         Means over pairs, a row per kind of pair and image (method, kind, image and :data:`METRICS`); means over images,
         a row per pair (method, kind, first, second and the metrics); and a dictionary: ``networks``, ``base`` (the most
         accurate one's name), ``matrix`` (mean IoU of every two networks), ``curves`` (mean ``iou`` and ``iou_shuffled``
-        of the base with networks of other seeds at each of :data:`THRESHOLDS`) and ``shown``
-        (:func:`~campanion.experiments.learned.maps_to_show`).
-
-    Raises:
-        ValueError: the networks were tested on other images.
+        of the base with networks of other seeds at each of :data:`THRESHOLDS`) and ``shown`` (maps [h, w] of
+        :func:`~campanion.experiments.learned.images_to_show`, by image and network).
     """
-    maps, ids, side = _maps(networks, limit, device)
-    other, base = others(len(ids), SEED), max(networks, key=lambda n: n.top1)
-    couples = list(combinations(networks, 2))
-    counts = {kind: sum(kind_of(*couple) == kind for couple in couples) for kind in KINDS}
-    each = {kind: np.zeros((len(ids), len(METRICS))) for kind in KINDS if counts[kind]}
-    sums = np.zeros((len(couples), len(METRICS)))
-    curves = {kind: torch.zeros(len(THRESHOLDS)) for kind in ("iou", "iou_shuffled")}
-    for indices in track(torch.arange(len(ids)).split(CHUNK), f"IoU of {networks[0].method}", unit="chunk"):
-        for c, (a, b) in enumerate(couples):
-            here, there, far = maps[a.name][indices], maps[b.name][indices], maps[b.name][other[indices]]
-            found = compare_maps(here, there, far, side)
-            values = np.stack([found[metric].double().numpy() for metric in METRICS], 1)
-            each[kind_of(a, b)][indices] += values / counts[kind_of(a, b)]
-            sums[c] += values.sum(0)
-            if base in (a, b) and kind_of(a, b) == "":
-                for kind, compared in (("iou", there), ("iou_shuffled", far)):
-                    both = enlarged(here, side), enlarged(compared, side)
-                    ious = (stability_iou(*both, threshold=t / 255) for t in THRESHOLDS)
-                    curves[kind] += torch.stack([iou.sum().float() for iou in ious])
-    with_base = sum(base in couple and kind_of(*couple) == "" for couple in couples)
-    method = networks[0].method
-    rows = [pd.DataFrame(v, columns=METRICS).assign(method=method, kind=k, image=ids) for k, v in each.items()]
-    pairs = pd.DataFrame(sums / len(ids), columns=METRICS).assign(
-        method=method,
-        kind=[kind_of(a, b) for a, b in couples],
-        first=[a.name for a, _ in couples],
-        second=[b.name for _, b in couples],
+    maps, ids, side, shown = _maps(networks, limit, device)
+    method, base, partner = networks[0].method, max(networks, key=lambda n: n.top1), others(len(ids), SEED)
+    parts = []
+    for indices in track(torch.arange(len(ids)).split(CHUNK), f"IoU of {method}", unit="chunk"):
+        images = [ids[i] for i in indices]
+        for a, b in combinations(networks, 2):
+            values = compare_maps(maps[a.name][indices], maps[b.name][indices], maps[b.name][partner[indices]], side)
+            part = pd.DataFrame({metric: values[metric].double().numpy() for metric in METRICS})
+            parts.append(part.assign(kind=kind_of(a, b), first=a.name, second=b.name, image=images))
+    every = pd.concat(parts, ignore_index=True).assign(method=method)
+    rows, pairs = (
+        every.groupby(["method", "kind", *names], sort=False)[list(METRICS)].mean().reset_index()
+        for names in (["image"], ["first", "second"])
     )
-    scale = 100 / len(ids) / max(with_base, 1)
+    matrix = _matrix(pairs, "iou", [n.name for n in networks])
+    np.fill_diagonal(matrix, 100.0)
+    with_base = [pair for pair in combinations(networks, 2) if base in pair and kind_of(*pair) == ""]
     extra = {
         "networks": [{**asdict(n), "path": n.path.name, "about": n.about} for n in networks],
         "base": base.name,
-        "matrix": _matrix(pairs, "iou", [n.name for n in networks], 100.0).tolist(),
-        "curves": {kind: (scale * curve).tolist() for kind, curve in curves.items()} if with_base else {},
-        "shown": maps_to_show(networks, limit, device),
+        "matrix": matrix.tolist(),
+        "curves": _curves([(maps[a.name], maps[b.name]) for a, b in with_base], partner, side) if with_base else {},
+        "shown": shown,
     }
-    return pd.concat(rows, ignore_index=True), pairs, extra
+    return rows, pairs, extra
 
 
-def _maps(networks: Sequence[Trained], limit: int | None, device: str) -> tuple[dict[str, Tensor], list[str], int]:
-    """Maps [N, h, w] by the network's name, the images' ids, and the side that maps are enlarged to."""
-    maps, ids, side = {}, None, 0
+def _maps(
+    networks: Sequence[Trained], limit: int | None, device: str
+) -> tuple[dict[str, Tensor], list[str], int, dict[str, dict[str, list]]]:
+    """Maps [N, h, w] by the network's name, the images' ids, the side that maps are enlarged to, and maps to show."""
+    maps, shown, ids_of = {}, {}, {}
     for network in networks:
         if network.method in LEARNED.values():
-            maps[network.name], own, side = learned_maps(network, limit, device)
+            maps[network.name], about = learned_maps(network, limit, device)
+            ids_of[network.name], side = about["ids"], about["size"]
+            for image, drawn in about["shown"].items():
+                shown.setdefault(image, {})[network.name] = drawn
         else:
-            maps[network.name], own, _ = maps_of(network.path, network.method, limit, device=device)
+            maps[network.name], ids_of[network.name], _ = maps_of(network.path, network.method, limit, device=device)
             side = maps[network.name].shape[-1]
-        if ids is not None and own != ids:
+        if ids_of[network.name] != ids_of[networks[0].name]:
             raise ValueError(f"{network.name} was tested on other images than {networks[0].name}.")
-        ids = own
-    return maps, ids, side
+    return maps, ids_of[networks[0].name], side, shown
 
 
-def _matrix(pairs: pd.DataFrame, metric: str, names: Sequence[str], diagonal: float = np.nan) -> np.ndarray:
-    """[K, K] of a metric, NaN where ``pairs`` has no row."""
-    matrix = np.full((len(names), len(names)), np.nan)
-    np.fill_diagonal(matrix, diagonal)
-    for first, second, value in pairs[["first", "second", metric]].itertuples(index=False):
-        i, j = names.index(first), names.index(second)
-        matrix[i, j] = matrix[j, i] = value
-    return matrix
+def _curves(couples: Sequence[tuple[Tensor, Tensor]], partner: Tensor, side: int) -> dict[str, list[float]]:
+    """Mean ``iou`` and ``iou_shuffled`` of pairs of maps [N, h, w] at each of :data:`THRESHOLDS`, in per cent."""
+    sums = {name: torch.zeros(len(THRESHOLDS)) for name in ("iou", "iou_shuffled")}
+    for indices in torch.arange(len(partner)).split(CHUNK):
+        for a, b in couples:
+            large = enlarged(a[indices], side)
+            for name, compared in (("iou", b[indices]), ("iou_shuffled", b[partner[indices]])):
+                ious = (stability_iou(large, enlarged(compared, side), threshold=t / 255) for t in THRESHOLDS)
+                sums[name] += torch.stack([iou.sum().float() for iou in ious])
+    return {name: (100 / len(partner) / len(couples) * total).tolist() for name, total in sums.items()}
+
+
+def _matrix(pairs: pd.DataFrame, metric: str, names: Sequence[str]) -> np.ndarray:
+    """[K, K] of a metric, symmetric, NaN where ``pairs`` has no row."""
+    table = pairs.pivot(index="first", columns="second", values=metric).reindex(index=names, columns=names).to_numpy()
+    return np.where(np.isnan(table), table.T, table)
 
 
 def summary(rows: pd.DataFrame, pairs: pd.DataFrame) -> tuple[list[dict], list[dict], list[dict]]:
-    """Means, differences between the methods on the same images, and the latter with intervals over images alone.
-
-    Args:
-        rows, pairs: of all methods, from :func:`method_rows`.
+    """Means, differences between the methods on the same images, and the latter with intervals over images alone;
+    ``rows`` and ``pairs`` are those of all methods, from :func:`method_rows`.
     """
-    means, differences, images = [], [], []
+    means, differences, over_images = [], [], []
     for kind, metric in product(KINDS, METRICS):
-        found: dict[str, Pairs] = {}
-        for method, own in rows[rows["kind"] == kind].groupby("method", sort=False):
-            of = pairs[(pairs["kind"] == kind) & (pairs["method"] == method)]
-            names = sorted({*of["first"], *of["second"]})
-            found[method] = Pairs(_matrix(of, metric, names), own.sort_values("image")[metric].to_numpy())
-        about = {"metric": kind + metric}
-        for method, one in found.items():
-            interval, count = over_networks([(1, one)]), int(one.there.sum())
-            least = -100 if metric == "above_shuffled" else 0
-            ends = {key: float(np.clip(interval[key], least, 100)) for key in ("low", "high")}
-            note = f"{count} pair{'s' * (count > 1)} of {one.networks} networks"
-            row = {"method": method, **about, "mean": interval["mean"], **ends, "n": len(one.images), "note": note}
-            means.append(row)
-        for method, reference in combinations(found, 2):
-            if len(found[method].images) != len(found[reference].images):
+        arms: dict[str, Pairs] = {}
+        for method, of_method in rows[rows["kind"] == kind].groupby("method", sort=False):
+            couples = pairs[(pairs["kind"] == kind) & (pairs["method"] == method)]
+            values = _matrix(couples, metric, sorted({*couples["first"], *couples["second"]}))
+            arms[method] = Pairs(values, of_method.sort_values("image")[metric].to_numpy())
+        for method, arm in arms.items():
+            interval, count = over_networks([(1, arm)]), int(arm.there.sum())
+            lowest = -100 if metric == "above_shuffled" else 0
+            row = {"method": method, "metric": kind + metric, "mean": interval["mean"]}
+            row |= {end: float(np.clip(interval[end], lowest, 100)) for end in ("low", "high")}
+            note = f"{count} pair{'s' * (count > 1)} of {arm.networks} networks"
+            means.append(row | {"n": len(arm.images), "note": note})
+        for method, reference in combinations(arms, 2):
+            if len(arms[method].images) != len(arms[reference].images):
                 continue  # post-hoc maps are made of fewer images
-            interval = over_networks([(1, found[method]), (-1, found[reference])])
-            row = {"method": method, "reference": reference, **about, "mean": interval["mean"]}
-            row["n"] = len(found[method].images)
+            interval = over_networks([(1, arms[method]), (-1, arms[reference])])
+            row = {"method": method, "reference": reference, "metric": kind + metric, "mean": interval["mean"]}
+            row["n"] = len(arms[method].images)
             differences.append({**row, "low": interval["low"], "high": interval["high"]})
-            images.append({**row, "low": interval["low_images"], "high": interval["high_images"]})
-    return means, differences, images
+            over_images.append({**row, "low": interval["low_images"], "high": interval["high_images"]})
+    return means, differences, over_images
 
 
 def stability_study(
@@ -248,40 +237,40 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
     """The run of one data set and network; None where there is nothing to compare yet."""
     start = time.monotonic()
     networks = finished(cell.checkpoint if cell.weights_here else cell.card for cell in cells if cell.done)
-    parts, extra = [], {}
-    for method in sorted({n.method for n in networks}):
-        own = [n for n in networks if n.method == method]
-        if len(own) > 1:
-            *measured, extra[method] = method_rows(own, limit, device)
+    by_method = {method: [n for n in networks if n.method == method] for method in sorted({n.method for n in networks})}
+    parts, methods = [], {}
+    for method, trained in by_method.items():
+        if len(trained) > 1:
+            *measured, methods[method] = method_rows(trained, limit, device)
             parts.append(measured)
     if not parts:
         return None
-    learned = [n for n in networks if n.method == "lfi_cam" and n.path.is_file()]
+    explained = [n for n in by_method.get("lfi_cam", ()) if n.path.is_file()]
     few = min(limit or POST_HOC_IMAGES, QUICK_POST_HOC if mode == "quick" else POST_HOC_IMAGES)
-    for method in POST_HOC if len(learned) > 1 else ():
-        parts.append(method_rows([replace(n, method=method) for n in learned], few, device)[:2])
-    rows, pairs = (pd.concat(each, ignore_index=True) for each in zip(*parts, strict=True))
+    for method in POST_HOC if len(explained) > 1 else ():
+        parts.append(method_rows([replace(n, method=method) for n in explained], few, device)[:2])
+    rows, pairs = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
     data, network = networks[0].data, networks[0].network
     epochs = next(cell.config.numbers.epochs for cell in cells if cell.done)
     settings = {"threshold": PAPER, "limit": limit, "epochs": epochs, "init": cells[0].config.init}
     settings["checkpoints"] = {n.name: n.sha256 for n in networks}
-    kept = rows.round(dict.fromkeys(METRICS, 2)).astype(dict.fromkeys(METRICS, "float32"))
-    kept = kept.astype({"image": "category", "method": "category"})
-    write_rows(kept, rows_path(data, network, "stability"), settings)
+    short = dict.fromkeys(METRICS, "float32") | {"image": "category", "method": "category"}
+    write_rows(rows.round(dict.fromkeys(METRICS, 2)).astype(short), rows_path(data, network, "stability"), settings)
     weights = range_of([100 * n.top1 for n in networks], network, "the test pictures")
     minutes = (time.monotonic() - start) / 60
     record = provenance.collect(mode, data, rows["image"].nunique(), weights, device, minutes, SEED, settings)
-    beside = {
-        "methods": extra,
+    means, differences, over_images = summary(rows, pairs)
+    extra = {
+        "methods": methods,
         "pairs": pairs.round(3).to_dict("records"),
         "seeds": "own" if (rows["kind"] == "").any() else "one",
         "thresholds": list(THRESHOLDS),
         "missing": [cell.name for cell in cells if not cell.done],
+        "images": over_images,
     }
-    means, differences, beside["images"] = summary(rows, pairs)
-    for method in extra:
-        top1 = [100 * n.top1 for n in networks if n.method == method]
-        wide = max(top1) - min(top1)
-        row = {"method": method, "metric": "accuracy_range", "mean": wide, "low": wide, "high": wide}
+    for method in methods:
+        top1 = [100 * n.top1 for n in by_method[method]]
+        spread = max(top1) - min(top1)
+        row = {"method": method, "metric": "accuracy_range", "mean": spread, "low": spread, "high": spread}
         means.append(row | {"n": len(top1)})
-    return make_run(means, differences, record, network, beside)
+    return make_run(means, differences, record, network, extra)

@@ -16,7 +16,12 @@ from campanion.experiments.protocols import LAST_POOLING
 from campanion.game.game import ChannelGame
 from campanion.game.split import Split, split
 from campanion.inference import fast
+from campanion.metrics.confidence import ConfidenceResult
+from campanion.metrics.curves import CurveResult
 from campanion.outputs import probabilities
+
+AREAS = ("insertion", "deletion", "overall")
+CURVES = ("insertion_curve", "deletion_curve")
 
 
 class Subject:
@@ -63,11 +68,7 @@ class Subject:
 
 
 def layer_of(model: nn.Module, layer: str | None = None) -> str:
-    """``layer``, by default the model's own; for :data:`LAST_POOLING` the name of the last max pooling.
-
-    Raises:
-        ValueError: the last max pooling is asked for, and there is none.
-    """
+    """``layer``, by default the model's own; for :data:`LAST_POOLING` the name of the last max pooling."""
     if layer != LAST_POOLING:
         return layer or model.target_layer
     poolings = [name for name, module in model.named_modules() if isinstance(module, nn.MaxPool2d)]
@@ -88,8 +89,22 @@ def input_boxes(sample: Sample, label: int, size: tuple[int, int]) -> Tensor:
     return sample.boxes(label) * torch.tensor([size[1] / width, size[0] / height] * 2)
 
 
+def confidence_columns(scores: ConfidenceResult) -> list[dict[str, float]]:
+    """iic, ad and add of each map of one image, in per cent."""
+    terms = {"iic": scores.iic, "ad": scores.average_drop, "add": scores.add}
+    return [{term: 100 * float(values[0, j]) for term, values in terms.items()} for j in range(scores.iic.shape[1])]
+
+
+def curve_columns(curves: CurveResult) -> list[dict[str, object]]:
+    """Areas and curves of each map of one image; four decimals are enough for a figure, and keep the rows small."""
+    return [
+        {area: float(getattr(curves, area)[0, j]) for area in AREAS}
+        | {curve: [round(v, 4) for v in getattr(curves, curve)[0, j].tolist()] for curve in CURVES}
+        for j in range(curves.insertion.shape[1])
+    ]
+
+
 def in_order(rows: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     """The rows of ``methods``, in their order."""
-    place = {name: i for i, name in enumerate(methods)}
     chosen = rows[rows["method"].isin(methods)]
-    return chosen.sort_values("method", key=lambda names: names.map(place), kind="stable")
+    return chosen.sort_values("method", key=lambda names: names.map(list(methods).index), kind="stable")

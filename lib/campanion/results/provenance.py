@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 
@@ -26,29 +26,20 @@ def collect(
     seed: int,
     settings: Mapping[str, object],
 ) -> dict[str, object]:
-    """The record of one run.
+    """The record of one run: the arguments, ``versions``, ``commit`` (a ``+`` marks changed code) and ``date`` (UTC).
 
     Args:
         mode: ``"quick"`` (generated scenes) or ``"full"`` (real data).
-        data: name of the data set.
-        n: number of images.
+        data: name of the data set; ``n``: number of its images.
         weights: ``name``, and where known ``sha256`` and ``accuracy``: the measured accuracy in words, such as
             ``"top-1 71.8 % on 2,306 images"``.
-        device: what it ran on.
-        minutes: how long it took.
+        device, minutes: what it ran on and how long it took.
         seed: of every random draw.
         settings: what decides the numbers, as given to :class:`~campanion.results.rows.RowStore`.
-
-    Returns:
-        These, with ``versions``, ``commit`` (a ``+`` marks uncommitted changes of the code) and ``date`` (UTC).
 
     >>> collect("full", "imagenet-val", 500, {"name": "resnet18"}, "cpu", 62.0, 0, {"step": 1792})["device"]
     'CPU, 2 threads'
     """
-    if mode not in ("quick", "full"):
-        raise ValueError(f"mode {mode!r} computes no result: it is 'quick' or 'full'.")
-    if "name" not in weights:
-        raise ValueError("weights lacks 'name': say which weights these are, such as 'resnet18'.")
     return {
         "mode": mode,
         "data": data,
@@ -64,39 +55,25 @@ def collect(
     }
 
 
-def of_rows(
-    rows: pd.DataFrame,
-    mode: str,
-    data: str,
-    weights: Mapping[str, object],
-    seed: int,
-    settings: Mapping[str, object],
-    unit: str = "image",
-) -> dict[str, object]:
-    """The record of per-image rows: each may have been measured elsewhere, and says by what and how long it took.
+def of_rows(rows: pd.DataFrame, mode: str, data: str, unit: str = "image", **arguments: object) -> dict[str, object]:
+    """:func:`collect` for per-image rows, which say on what they were measured and the seconds of their ``unit``.
 
-    Args:
-        rows: with image, device, torch and seconds: those of a ``unit``, which stand in each of its rows. What two
-            measurements made of one unit took two times.
-        unit: column of what is measured in one go.
-        mode, data, weights, seed, settings: as for :func:`collect`.
-
-    >>> of_rows(rows, "full", "imagenet-val", model.weights, 0, settings)["device"]
-    'CPU, 1 thread and CPU, 2 threads'
+    What two measurements made of one unit took two times.
     """
     minutes = rows.drop_duplicates([unit, "seconds"])["seconds"].sum() / 60
-    record = collect(mode, data, rows["image"].nunique(), weights, "cpu", minutes, seed, settings)
-    record["device"] = " and ".join(sorted(rows["device"].unique()))
-    record["versions"]["torch"] = " and ".join(sorted(rows["torch"].unique()))
+    record = collect(mode, data, rows["image"].nunique(), device="cpu", minutes=minutes, **arguments)
+    return measured_on(record, sorted(rows["device"]), sorted(rows["torch"]))
+
+
+def measured_on(record: dict, devices: Iterable[str], torch_versions: Iterable[str]) -> dict:
+    """``record`` with the devices and versions of torch that measured it, where those may have been several."""
+    record["device"] = " and ".join(dict.fromkeys(devices))
+    record["versions"]["torch"] = " and ".join(dict.fromkeys(torch_versions))
     return record
 
 
 def line(provenance: Mapping[str, object]) -> str:
-    """One line of text for the foot of a table.
-
-    >>> line(record)
-    'full run on imagenet-val, N = 500; weights resnet18 (sha256 0123456789ab, top-1 71.8 %); CPU, 2 threads; ...'
-    """
+    """One line for the foot of a table: mode, data, N, weights and their accuracy, device, time, versions, commit."""
     weights = provenance["weights"]
     about = [f"sha256 {weights['sha256'][:12]}"] if weights.get("sha256") else []
     about += [str(weights["accuracy"]) if weights.get("accuracy") else "accuracy not measured"]
@@ -111,14 +88,17 @@ def line(provenance: Mapping[str, object]) -> str:
 
 def versions() -> dict[str, str]:
     """Installed versions of the packages that decide numbers."""
-    return {name: _version(name) for name in PACKAGES}
+    installed = {}
+    for name in PACKAGES:
+        try:
+            installed[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            installed[name] = "not installed"
+    return installed
 
 
 def commit() -> str:
-    """Short git commit, with ``+`` where tracked code differs from it; ``"none"`` outside a git checkout.
-
-    What a run itself writes (results, figures, notebooks' outputs) does not count as a change.
-    """
+    """Short git commit, with ``+`` where the library differs from it; ``"none"`` outside a git checkout."""
     try:
         head = _git("rev-parse", "--short=10", "HEAD")
         changed = _git("status", "--porcelain", "--", "lib", "requirements.txt", "pyproject.toml")
@@ -136,13 +116,6 @@ def device_name(device: str | torch.device) -> str:
         threads = torch.get_num_threads()
         return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
     return device.type
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _git(*arguments: str) -> str:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -25,17 +24,15 @@ _DISK = (
 _TABLES = "CREATE TABLE about (key TEXT, settings TEXT); CREATE TABLE rows (key TEXT PRIMARY KEY, content TEXT);"
 
 
-class RowStore:
-    """Result rows in an SQLite file, all rows of one image in one transaction.
-
-    A killed run loses at most the image that it was working on. Opening with other settings is refused, as is a second
-    writer.
+class RowStore(contextlib.AbstractContextManager):
+    """Result rows in an SQLite file, all rows of one image in one transaction: a killed run loses at most the image
+    that it was working on.
 
     Args:
         path: the running file, usually :func:`running_path`.
         key: columns that name a row; the first one is the unit of resuming (``done``).
-        settings: everything that decides the numbers (model, weights sha256, data set, metric settings, seed),
-            JSON values only. What merely decides how much is done, such as a limit, does not belong here.
+        settings: everything that decides the numbers, JSON values only. What merely decides how much is done, such
+            as a limit, does not belong here.
 
     Raises:
         ValueError: the file was made with other settings or another key, or is damaged.
@@ -66,18 +63,12 @@ class RowStore:
             raise
 
     @property
-    def done(self) -> set:
+    def done(self) -> set[str]:
         """Images (values of the first key column) whose rows are safely in the file."""
         return {k[0] for k in self._keys}
 
-    def __contains__(self, key: tuple) -> bool:
-        return tuple(key) in self._keys
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
     def append(self, rows: Iterable[Mapping[str, object]]) -> None:
-        """Add the rows of one image (or of a batch of whole images) in one write that lasts.
+        """Add the rows of whole images in one write that lasts.
 
         Raises:
             KeyError: a row lacks a key column.
@@ -103,16 +94,9 @@ class RowStore:
         frame = frame[[*self.key, *sorted(set(frame.columns) - set(self.key))]]
         return frame.sort_values(list(self.key), kind="stable", ignore_index=True)
 
-    def to_parquet(self, path: str | Path) -> Path:
-        """Write :meth:`frame` and the settings to ``path``; the same rows give the same bytes."""
-        return write_rows(self.frame(), path, self.settings)
-
     def close(self) -> None:
         """Close the file and free its lock."""
         self._base.close()
-
-    def __enter__(self) -> RowStore:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -140,7 +124,7 @@ class RowStore:
         run = self._base.execute
         run("PRAGMA locking_mode = EXCLUSIVE")  # from the first write on, until the file is closed
         run("BEGIN EXCLUSIVE")
-        mark, tables = (run(f"{query}").fetchone()[0] for query in ("PRAGMA application_id", _COUNT))
+        (mark,), (tables,) = (run(query).fetchone() for query in ("PRAGMA application_id", _COUNT))
         if not tables:
             for statement in _TABLES.split(";")[:-1]:
                 run(statement)
@@ -153,7 +137,7 @@ class RowStore:
             key, settings = (json.loads(text) for text in run("SELECT key, settings FROM about").fetchone())
             self.rows = [json.loads(text) for (text,) in run("SELECT content FROM rows ORDER BY rowid")]
             self._keys = {self._key_of(row) for row in self.rows}
-            old, new = (_flat({"key": list(k), **s}) for k, s in ((key, settings), (self.key, self.settings)))
+            old, new = _flat({"key": key, **settings}), _flat({"key": list(self.key), **self.settings})
         except (ValueError, TypeError, KeyError) as error:
             raise sqlite3.DatabaseError(str(error)) from error
         for name in sorted(old.keys() | new.keys()):
@@ -205,41 +189,13 @@ def write_rows(frame: pd.DataFrame, path: str | Path, settings: Mapping[str, obj
 
 
 def read_rows(path: str | Path) -> tuple[pd.DataFrame, dict]:
-    """Rows and settings of a parquet file written by :func:`write_rows`.
-
-    Raises:
-        MissingResult: the file is not there; the sentence names the command that makes such files.
-    """
+    """Rows and settings of a parquet file written by :func:`write_rows`; MissingResult where it is not there."""
     import pyarrow.parquet as pq
 
     if not Path(path).exists():
         raise MissingResult(f"No per-image rows at {path}: make them with `./reproduce.sh full`.")
     table = pq.read_table(path)
     return table.to_pandas(), json.loads(table.schema.metadata[b"campanion"])
-
-
-def complete_rows(
-    path: Path,
-    settings: Mapping[str, object],
-    key: Sequence[str],
-    units: Iterable[Any],
-    measure: Callable[[Any, pd.DataFrame], pd.DataFrame | None],
-) -> None:
-    """Add to the committed rows of ``path`` what is missing, and write them after each unit; resumable.
-
-    Args:
-        settings: rows that were made with others are forgotten.
-        key: columns that name a row; a new row replaces the one before.
-        units: what is measured in one go.
-        measure: of a unit and the rows that are kept, the new rows; None where nothing is missing.
-    """
-    kept, old = read_rows(path) if path.exists() else (pd.DataFrame(columns=list(key)), None)
-    kept = kept if old == settings else pd.DataFrame(columns=list(key))
-    for unit in units:
-        if (new := measure(unit, kept)) is not None:
-            known = kept.set_index(list(key)).index.isin(new.set_index(list(key)).index)
-            kept = new if kept.empty else pd.concat([kept[~known], new], ignore_index=True)
-            write_rows(kept, path, settings)
 
 
 def _dump(value: object, sort_keys: bool = False) -> str:
@@ -257,5 +213,5 @@ def _plain(value: object) -> object:
 def _flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     flat: dict[str, object] = {}
     for name, value in tree.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return flat

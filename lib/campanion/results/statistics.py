@@ -31,23 +31,15 @@ LEAST = 3  # units (images, training runs, networks) that an interval needs
 _BLOCK = 1 << 22  # resampling counts held at once: 32 MiB, whatever the number of images
 
 
-def bootstrap_means(totals: np.ndarray, counts: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Means of ``resamples`` draws of units with replacement: ``sum(totals) / sum(counts)`` of each draw.
+def bootstrap_means(totals: np.ndarray, counts: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
+    """``sum(totals) / sum(counts)`` of draws of units with replacement, ``[resamples, columns]``; every column sees
+    the same draws.
 
     Args:
-        totals: sums of the rows of each unit, ``[units, columns]``.
-        counts: number of rows of each unit, ``[units, columns]``.
-        resamples: number of draws.
-        seed: of the draws; every column sees the same ones.
-
-    Returns:
-        ``[resamples, columns]``; NaN where a draw holds no row of a column.
-
-    >>> bootstrap_means(np.array([[0.0], [1.0]]), np.ones((2, 1)), resamples=3).shape
-    (3, 1)
+        totals, counts: sums and numbers of the rows of each unit, ``[units, columns]``. NaN where a draw holds no row.
     """
     units = len(totals)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     parts, step = [], max(1, _BLOCK // units)
     for start in range(0, resamples, step):
         weights = rng.multinomial(units, np.full(units, 1 / units), size=min(step, resamples - start)).astype(float)
@@ -57,16 +49,11 @@ def bootstrap_means(totals: np.ndarray, counts: np.ndarray, resamples: int = RES
 
 
 def summarise(
-    frame: pd.DataFrame,
-    metrics: Sequence[str] | str,
-    by: str = "method",
-    unit: str = "image",
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    frame: pd.DataFrame, metrics: Sequence[str] | str, by: str = "method", resamples: int = RESAMPLES
 ) -> pd.DataFrame:
     r"""Mean of every metric for every method with its 95 % interval.
 
-    From :data:`FEW` units on it runs from the 2.5 % to the 97.5 % quantile of the resampled means
+    From :data:`FEW` images on it runs from the 2.5 % to the 97.5 % quantile of the resampled means
     :math:`\bar x^* = \frac1n \sum_i x_{I_i}` with :math:`I_i` drawn uniformly with replacement; below it is Student's
     t interval. It stays between the metric's limits.
 
@@ -74,11 +61,10 @@ def summarise(
         frame: one row per image and method (or several per image), a column per metric; NaN rows are left out.
         metrics: names of the columns.
         by: column of the methods; their order of first appearance is kept.
-        unit: column of what is resampled.
 
     Returns:
-        Columns ``method, metric, mean, low, high, n`` with n the number of units. ``low`` and ``high`` are NaN
-        where there are fewer than three units.
+        Columns ``method, metric, mean, low, high, n`` with n the number of images. ``low`` and ``high`` are NaN
+        where there are fewer than three.
 
     Raises:
         KeyError: a column is missing; the sentence lists what is there.
@@ -86,7 +72,7 @@ def summarise(
     >>> summarise(frame, ["insertion", "deletion"])
     """
     rows = []
-    for metric, names, totals, counts, means in _resampled(frame, metrics, by, unit, resamples, seed):
+    for metric, names, totals, counts, means in _resampled(frame, metrics, by, resamples):
         for j, name in enumerate(names):
             n = int((counts[:, j] > 0).sum())
             mean = totals[:, j].sum() / counts[:, j].sum() if n else np.nan
@@ -96,80 +82,78 @@ def summarise(
 
 
 def paired(
-    frame: pd.DataFrame,
-    metric: Sequence[str] | str,
-    reference: str | None = None,
-    by: str = "method",
-    unit: str = "image",
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    frame: pd.DataFrame, metrics: Sequence[str] | str, reference: str | None = None, by: str = "method"
 ) -> pd.DataFrame:
     r"""Differences ``method - reference`` on the same images, with 95 % intervals as in :func:`summarise`.
 
     Args:
-        frame: as for :func:`summarise`.
-        metric: one name or several.
+        frame, metrics, by: as for :func:`summarise`.
         reference: the method to compare with; None gives every pair once (a test of a rank order needs
             neighbours, and a test of the best needs one against all).
 
     Returns:
-        Columns ``method, reference, metric, mean, low, high, n``. Only units with equally many rows of both
+        Columns ``method, reference, metric, mean, low, high, n``. Only images with equally many rows of both
         methods count; n is their number.
 
     Raises:
         ValueError: ``reference`` is not among the methods, or two methods share no image.
     """
     rows = []
-    for name, methods, totals, counts, shared in _resampled(frame, metric, by, unit, resamples, seed):
-        if reference is not None and reference not in methods:
-            raise ValueError(
-                f"No rows of the reference {reference!r} in column {by!r}; there are {', '.join(methods)}."
-            )
-        pairs = combinations(range(len(methods)), 2)
-        if reference is not None:
-            r = methods.index(reference)
-            pairs = ((j, r) for j in range(len(methods)) if j != r)
-        for pair in map(list, pairs):
-            both = (counts[:, pair[0]] == counts[:, pair[1]]) & (counts[:, pair[0]] > 0)
-            a, b = (methods[j] for j in pair)
-            if not both.any():
-                raise ValueError(f"{a} and {b} share no {unit} with a value of {name}.")
-            t, c = totals[np.ix_(both, pair)], counts[np.ix_(both, pair)]
-            means = shared[:, pair] if both.all() else bootstrap_means(t, c, resamples, seed)
+    for metric, names, totals, counts, resampled in _resampled(frame, metrics, by, RESAMPLES):
+        if reference is not None and reference not in names:
+            raise ValueError(f"No rows of the reference {reference!r} in column {by!r}; there are {', '.join(names)}.")
+        for pair in combinations(names, 2) if reference is None else ((m, reference) for m in names if m != reference):
+            columns = [names.index(name) for name in pair]
+            shared = (counts[:, columns[0]] == counts[:, columns[1]]) & (counts[:, columns[0]] > 0)
+            if not shared.any():
+                raise ValueError(f"{pair[0]} and {pair[1]} share no image with a value of {metric}.")
+            t, c = totals[np.ix_(shared, columns)], counts[np.ix_(shared, columns)]
+            means = resampled[:, columns] if shared.all() else bootstrap_means(t, c)
             low, high = _interval(means[:, 0] - means[:, 1], t[:, 0] - t[:, 1], c[:, 0])
             mean = (t[:, 0].sum() - t[:, 1].sum()) / c[:, 0].sum()
-            rows.append((a, b, name, mean, low, high, len(t)))
+            rows.append((*pair, metric, mean, low, high, len(t)))
     return pd.DataFrame(rows, columns=["method", "reference", "metric", "mean", "low", "high", "n"])
 
 
+def means_and_differences(
+    frame: pd.DataFrame, metrics: Sequence[str], reference: str | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """:func:`summarise` and :func:`paired` of each metric over the rows that have it; nothing of a metric without rows,
+    and no differences where fewer than two methods, or not the reference, have it.
+    """
+    means, differences = [pd.DataFrame()], [pd.DataFrame()]
+    for metric in (metric for metric in metrics if metric in frame):
+        rows = frame.dropna(subset=metric)
+        methods = set(rows["method"])
+        if methods:
+            means.append(summarise(rows, metric))
+        if len(methods) > 1 and (reference is None or reference in methods):
+            differences.append(paired(rows, metric, reference))
+    return pd.concat(means, ignore_index=True), pd.concat(differences, ignore_index=True)
+
+
 def _resampled(
-    frame: pd.DataFrame, metrics: Sequence[str] | str, by: str, unit: str, resamples: int, seed: int
+    frame: pd.DataFrame, metrics: Sequence[str] | str, by: str, resamples: int
 ) -> Iterator[tuple[str, list[str], np.ndarray, np.ndarray, np.ndarray]]:
-    """Metric, methods, totals, counts and resampled means of each metric; one set of draws serves all of them."""
-    metrics = _listed(frame, metrics, by, unit)
-    parts = [_units(frame, m, by, unit) for m in metrics]
-    means = bootstrap_means(np.hstack([p[1] for p in parts]), np.hstack([p[2] for p in parts]), resamples, seed)
-    for metric, part, own in zip(metrics, parts, np.split(means, len(metrics), axis=1), strict=True):
-        yield metric, *part, own
-
-
-def _listed(frame: pd.DataFrame, metrics: Sequence[str] | str, *others: str) -> list[str]:
-    names = [metrics] if isinstance(metrics, str) else list(metrics)
-    missing = [c for c in (*names, *others) if c not in frame.columns]
+    """Of each metric its name, the methods, sums and numbers of rows ``[images, methods]`` and resampled means."""
+    metrics = [metrics] if isinstance(metrics, str) else list(metrics)
+    missing = [column for column in (*metrics, by, "image") if column not in frame.columns]
     if missing:
         raise KeyError(f"No column {missing[0]!r} in the rows; there are {', '.join(map(str, frame.columns))}.")
-    return names
-
-
-def _units(frame: pd.DataFrame, metric: str, by: str, unit: str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Sum and number of rows per unit and method, ``[units, methods]``; units in sorted order."""
     names = list(dict.fromkeys(frame[by]))
-    values = pd.to_numeric(frame[metric]).astype(float)
-    table = frame.assign(_value=values).pivot_table(
-        index=unit, columns=by, values="_value", aggfunc=["sum", "count"], dropna=False, observed=False
+    parts = [_units(frame, metric, by, names) for metric in metrics]
+    means = bootstrap_means(*(np.hstack(tables) for tables in zip(*parts, strict=True)), resamples)
+    for metric, part, resampled in zip(metrics, parts, np.split(means, len(metrics), axis=1), strict=True):
+        yield metric, names, *part, resampled
+
+
+def _units(frame: pd.DataFrame, metric: str, by: str, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and number of rows per image and method, ``[images, methods]``; images in sorted order."""
+    table = frame.assign(_value=pd.to_numeric(frame[metric]).astype(float)).pivot_table(
+        index="image", columns=by, values="_value", aggfunc=["sum", "count"], dropna=False, observed=False
     )
-    parts = (table[f].reindex(columns=names).fillna(0).to_numpy(float) for f in ("sum", "count"))
-    return names, *parts
+    totals, counts = (table[f].reindex(columns=names).fillna(0).to_numpy(float) for f in ("sum", "count"))
+    return totals, counts
 
 
 def _interval(resampled: np.ndarray, totals: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
@@ -196,13 +180,11 @@ def _around(mean: float, variance: float, freedom: float) -> tuple[float, float]
 
 
 def combine(arms: Sequence[tuple[int, np.ndarray]]) -> dict[str, float]:
-    """Mean of a signed sum of methods' values, with both intervals of the module's head.
+    """Mean of a signed sum of methods' values, as :func:`with_intervals` gives it.
 
     Args:
         arms: (sign, values [S, N]) of each method: one for a mean, two for a difference, over the same N images.
-
-    Returns:
-        See :func:`with_intervals`; ``low`` and ``high`` are NaN where a method has fewer than three training runs.
+            With fewer than three training runs S of a method ``low`` and ``high`` are NaN.
 
     >>> combine([(1, plain), (-1, abn)])["mean"]
     """
@@ -215,15 +197,8 @@ def combine(arms: Sequence[tuple[int, np.ndarray]]) -> dict[str, float]:
 
 
 def with_intervals(mean: float, images: np.ndarray, others: Sequence[tuple[float, float]]) -> dict[str, float]:
-    """A mean over images whose variance has a second source (training runs, networks), with both intervals.
-
-    Args:
-        mean: the mean.
-        images: [N], the value of each image.
-        others: variance of the mean and degrees of freedom of each method's second source; NaN where not known.
-
-    Returns:
-        ``mean``; ``low``, ``high`` over both; ``low_images``, ``high_images`` over images alone.
+    """A mean over images [N] whose variance has further sources: ``mean``, ``low``, ``high``, and ``low_images``,
+    ``high_images`` over images alone; ``others``: (variance of the mean, degrees of freedom), NaN where not known.
     """
     variance = float(images.var(ddof=1)) / len(images)
     total = variance + sum(v for v, _ in others)
@@ -242,8 +217,7 @@ def random_effects(values: Sequence[float], errors: Sequence[float]) -> dict[str
     freedom.
 
     Args:
-        values: one per network.
-        errors: their standard errors.
+        values, errors: one per network, and its standard error.
 
     Returns:
         ``mean``, ``low``, ``high``, ``predicted_low``, ``predicted_high``, ``tau``, ``n`` = K; the intervals are NaN

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from campanion import paths
 from campanion.errors import MissingResult
@@ -22,6 +23,7 @@ from campanion.paths import locked, write_whole
 
 DIGITS = 6
 _Name = Annotated[str, Field(min_length=1)]
+_Mode = Literal["quick", "full"]
 
 
 class _Strict(BaseModel):
@@ -31,6 +33,7 @@ class _Strict(BaseModel):
 class Row(_Strict):
     """The mean of a metric over ``n`` units; ``low`` and ``high`` are its 95 % interval, null with a single unit."""
 
+    key: ClassVar = ("method", "metric")
     method: _Name
     metric: _Name
     mean: FiniteFloat
@@ -40,11 +43,6 @@ class Row(_Strict):
     p: float | None = None
     sd: float | None = None
     note: str | None = None
-
-    @property
-    def name(self) -> tuple[str, ...]:
-        """What no other row may share."""
-        return self.method, self.metric
 
     @model_validator(mode="after")
     def _upright(self) -> Row:
@@ -58,22 +56,25 @@ class Row(_Strict):
 class Difference(Row):
     """The mean of ``method - reference`` on the same units."""
 
+    key: ClassVar = ("method", "reference", "metric")
     reference: _Name
 
-    @property
-    def name(self) -> tuple[str, ...]:
-        """What no other difference may share."""
-        return self.method, self.reference, self.metric
+
+class Weights(BaseModel):
+    """The weights of a run, see :func:`campanion.results.provenance.collect`."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str
 
 
 class Provenance(BaseModel):
     """Where a run's numbers come from, see :func:`campanion.results.provenance.collect`."""
 
     model_config = ConfigDict(extra="allow")
-    mode: Literal["quick", "full"]
+    mode: _Mode
     data: str
     n: int
-    weights: dict
+    weights: Weights
     device: str
     minutes: float
     seed: int
@@ -83,27 +84,25 @@ class Provenance(BaseModel):
     date: str
 
 
+def _unique(parts: list[Row] | list[Run]) -> list[Row] | list[Run]:
+    """``parts``, of which no two may share the values of their ``key``."""
+    for key, count in Counter(tuple(getattr(part, name) for name in part.key) for part in parts).items():
+        if count > 1:
+            raise ValueError(f"{type(parts[0]).__name__.lower()} {key} is repeated")
+    return parts
+
+
 class Run(_Strict):
     """What was measured of one network on one data set."""
 
+    key: ClassVar = ("data", "model", "mode")
     model: str
     data: str
-    mode: Literal["quick", "full"]
-    rows: Annotated[list[Row], Field(min_length=1)]
-    differences: list[Difference]
+    mode: _Mode
+    rows: Annotated[list[Row], Field(min_length=1), AfterValidator(_unique)]
+    differences: Annotated[list[Difference], AfterValidator(_unique)]
     provenance: Provenance
     extra: dict | None = None
-
-    @property
-    def name(self) -> tuple[str, str, str]:
-        """What no other run of a result may share."""
-        return self.data, self.model, self.mode
-
-    @model_validator(mode="after")
-    def _single(self) -> Run:
-        _no_repeats(self.rows)
-        _no_repeats(self.differences)
-        return self
 
 
 class Result(_Strict):
@@ -111,25 +110,12 @@ class Result(_Strict):
 
     notebook: str
     schema_: Annotated[Literal[1], Field(alias="schema")]
-    runs: Annotated[list[Run], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _single(self) -> Result:
-        _no_repeats(self.runs)
-        return self
+    runs: Annotated[list[Run], Field(min_length=1), AfterValidator(_unique)]
 
 
-def _no_repeats(parts: Sequence[Row | Run]) -> None:
-    seen: set[tuple] = set()
-    for part in parts:
-        if part.name in seen:
-            raise ValueError(f"{type(part).__name__.lower()} {part.name} is repeated")
-        seen.add(part.name)
-
-
-def result_path(notebook: str) -> Path:
+def result_path(notebook: str, folder: Path | None = None) -> Path:
     """File of a notebook's results, such as ``data/results/21_fd_table1_faithfulness.json``."""
-    return paths.results_dir() / f"{notebook}.json"
+    return (folder or paths.results_dir()) / f"{notebook}.json"
 
 
 def make_run(
@@ -142,8 +128,7 @@ def make_run(
     """One run of a result file.
 
     Args:
-        rows: from :func:`campanion.results.statistics.summarise`.
-        differences: from :func:`campanion.results.statistics.paired`.
+        rows, differences: as :func:`campanion.results.statistics.summarise` and ``paired`` give them.
         record: from :func:`campanion.results.provenance.collect`; gives data and mode.
         model: name of the network.
         extra: what a figure needs beside (JSON values).
@@ -156,37 +141,32 @@ def make_run(
     return run if extra is None else {**run, "extra": dict(extra)}
 
 
-def save_result(notebook: str, runs: Sequence[Mapping], keep_others: bool = True) -> dict:
-    """Write the runs of a notebook and give back what was written.
+def save_result(notebook: str, runs: Sequence[Mapping]) -> dict:
+    """Write the runs of a notebook and give back what was written; runs of another (data, model, mode) stay.
 
-    Runs of another (data, model, mode) in the file stay where ``keep_others``. The file is replaced in one step under a
-    lock, so that runs of several models may be saved at the same time.
+    The file is replaced in one step under a lock, so that runs of several models may be saved at the same time.
 
     Raises:
         ValueError: the result is not a :class:`Result`; nothing is written.
     """
     path = result_path(notebook)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with locked(paths.out_dir() / "locks" / f"{path.name}.lock"):
-        new = {_identity(r): r for r in _rounded([dict(r) for r in runs])}
-        if len(new) < len(runs):
-            raise ValueError(f"Two of the runs for {notebook} have the same data, model and mode: merge them first.")
-        old = {_identity(r): r for r in load_result(notebook)["runs"]} if keep_others and path.exists() else {}
-        merged = {**old, **new}
-        result = {"notebook": notebook, "schema": 1, "runs": [merged[k] for k in sorted(merged)]}
-        check_result(result)
+        new = _rounded(runs)
+        measured = {_key(run) for run in new}
+        old = [run for run in load_result(notebook)["runs"] if _key(run) not in measured] if path.exists() else []
+        result = check_result({"notebook": notebook, "schema": 1, "runs": sorted([*old, *new], key=_key)})
         write_whole(path, _text(result))
     return result
 
 
 def load_result(notebook: str, folder: Path | None = None) -> dict:
-    """Result of a notebook, checked; from ``folder`` instead of :func:`campanion.paths.results_dir`, where given.
+    """Result of a notebook, checked, from ``folder`` (:func:`campanion.paths.results_dir`).
 
     Raises:
         MissingResult: there is none; the sentence names the command that computes it.
         ValueError: the file is damaged or of another schema; the sentence names file and place.
     """
-    path = (folder or paths.results_dir()) / f"{notebook}.json"
+    path = result_path(notebook, folder)
     if not path.exists():
         raise MissingResult(f"No result at {path}: compute it with `./reproduce.sh full {notebook}`.")
     try:
@@ -209,14 +189,15 @@ def check_result(result: Mapping, where: str = "result") -> Mapping:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-        given = first["input"] if isinstance(first["input"], str | int | float | None) else ""
-        what = f"{place} = {given!r}" if given != "" else place or "the file"
-        raise ValueError(f"{where}: {what}: {first['msg'].removeprefix('Value error, ')}.") from error
+        value = f" = {first['input']!r}" if isinstance(first["input"], str | int | float | None) else ""
+        raise ValueError(
+            f"{where}: {place or 'the file'}{value}: {first['msg'].removeprefix('Value error, ')}."
+        ) from error
     return result
 
 
-def _identity(run: Mapping) -> tuple[str, str, str]:
-    return run["data"], run["model"], run["mode"]
+def _key(run: Mapping) -> tuple[str, ...]:
+    return tuple(run[name] for name in Run.key)
 
 
 def _records(rows: pd.DataFrame | Sequence[Mapping]) -> list[dict]:
