@@ -125,7 +125,7 @@ def test_rows_of_other_settings_or_weights_are_not_mixed_in(out):
 
 
 def test_what_has_no_rows_is_said_and_no_file_is_begun(out):
-    with pytest.raises(MissingResult, match="No rows example of scenes_vgg on scenes"):
+    with pytest.raises(MissingResult, match="no rows example of scenes_vgg on scenes"):
         ask("99_test", "full", replace(example(), limit=0), [MODEL])
     assert not running_path("scenes", "scenes_vgg", "example").exists()
 

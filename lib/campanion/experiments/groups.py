@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -44,19 +45,13 @@ def nominal_size(channels: int, percentile: float) -> int:
 
 
 def group_statistics(activations: Tensor, percentile: float = 5.0, rule: str = "channel") -> dict[str, float]:
-    """What the groups of one image look like.
+    """What the groups of one image look like, from the activations [1, K, h, w] of the target layer.
 
-    Args:
-        activations: [1, K, h, w] of the target layer.
-        percentile: theta.
-        rule: ``percentile_of``, one of :data:`RULES`.
-
-    Returns:
-        ``dead``: channels that are zero everywhere. Of the live ones: ``size_mean, size_min, size_median, size_max`` of
-        their groups, ``small`` (share of groups below :func:`nominal_size`, as ties make them), ``empty`` (share of
-        groups without a member), ``distinct`` (different non-empty groups over live channels), ``within`` (mean cosine
-        of a channel with the other members of its group) and ``between`` (with all other live channels). A statistic
-        that no channel defines is NaN.
+    ``dead``: channels that are zero everywhere. Of the live ones: ``size_mean, size_min, size_median, size_max`` of
+    their groups, ``small`` (share of groups below :func:`nominal_size`, as ties make them), ``empty`` (share of groups
+    without a member), ``distinct`` (different non-empty groups over live channels), ``within`` (mean cosine of a
+    channel with the other members of its group) and ``between`` (with all other live channels). A statistic that no
+    channel defines is NaN.
 
     Raises:
         ValueError: not one image, or a percentile or rule that :func:`similarity_groups` refuses.
@@ -72,10 +67,9 @@ def group_statistics(activations: Tensor, percentile: float = 5.0, rule: str = "
     result = {"channels": channels, "dead": channels - count}
     if not count:
         names = ("size_mean", "size_min", "size_median", "size_max", "small", "empty", "distinct", "within", "between")
-        return result | dict.fromkeys(names, float("nan"))
+        return result | dict.fromkeys(names, math.nan)
     matrix = cosines(activations)[0]
-    own = torch.eye(channels, dtype=torch.bool, device=groups.device)
-    others, pairs = groups & ~own, live & live[:, None] & ~own
+    itself = torch.eye(channels, dtype=torch.bool, device=groups.device)
     sizes = groups[live].sum(1).double()
     filled = groups[live][sizes > 0]
     return result | {
@@ -85,9 +79,9 @@ def group_statistics(activations: Tensor, percentile: float = 5.0, rule: str = "
         "size_max": float(sizes.max()),
         "small": float((sizes < nominal_size(channels, percentile)).double().mean()),
         "empty": float((sizes == 0).double().mean()),
-        "distinct": len(torch.unique(filled, dim=0)) / count if len(filled) else float("nan"),
-        "within": _mean(matrix, others),
-        "between": _mean(matrix, pairs),
+        "distinct": len(torch.unique(filled, dim=0)) / count if len(filled) else math.nan,
+        "within": float(matrix[groups & ~itself].double().mean()),
+        "between": float(matrix[live & live[:, None] & ~itself].double().mean()),
     }
 
 
@@ -99,17 +93,17 @@ def cosine_histogram(activations: Tensor, percentile: float = 5.0) -> dict[str, 
     matrix, groups = cosines(activations)[0], similarity_groups(activations, percentile)[0]
     live = activations[0].flatten(1).any(1)
     pairs = live & live[:, None] & ~torch.eye(len(live), dtype=torch.bool, device=live.device)
-    return {"all": _histogram(matrix[pairs]), "group": _histogram(matrix[pairs & groups])}
+    shares = {}
+    for name, chosen in (("all", pairs), ("group", pairs & groups)):
+        values = matrix[chosen].clamp(0, 1)  # a cosine of 1 may round to just above it
+        counts = torch.histc(values, bins=BINS, min=0, max=1)
+        shares[name] = (counts / counts.sum().clamp_min(1)).tolist()
+    return shares
 
 
 def overlap(groups_a: Tensor, groups_b: Tensor) -> float:
-    """Mean over channels of |G and G'| / |G or G'| for two groupings [K, K] of the same channels, empty pairs left out.
-
-    How much the groups of the last ReLU and those of the pooling after it agree, for instance: the authors' code takes
-    the latter's maps.
-
-    Raises:
-        ValueError: the two are not of one shape [K, K].
+    """Mean over channels of |G and G'| / |G or G'| for two groupings [K, K] of the same channels, such as those of the
+    last ReLU and of the pooling after it, whose maps the authors' code takes; empty pairs are left out.
     """
     if groups_a.shape != groups_b.shape or groups_a.ndim != 2:
         shapes = f"{list(groups_a.shape)} and {list(groups_b.shape)}"
@@ -119,14 +113,12 @@ def overlap(groups_a: Tensor, groups_b: Tensor) -> float:
 
 
 def dead_is_lowest(game: ChannelGame, percentile: float = 5.0) -> float:
-    """1 where a dead channel has the lowest switching score of the predicted class, 0 where not, NaN without dead ones.
-
-    A dead channel's weight multiplies zeros, but its score (v of no channel at all, halved) takes part in the min-max
-    normalisation of eq. 10: as the lowest it squeezes the scores of the live channels.
+    """1 where a dead channel has the lowest switching score of the predicted class, which squeezes the scores of the
+    live ones in the min-max normalisation of eq. 10; 0 where not, NaN without dead channels.
     """
     dead = ~game.activations[0].flatten(1).any(1)
-    if not bool(dead.any()) or bool(dead.all()):
-        return float("nan")
+    if not dead.any() or dead.all():
+        return math.nan
     groups = similarity_groups(game.activations, percentile)
     scores = switching_score(game, game.target(None), groups)[0]
     return float(scores[dead].min() < scores[~dead].min())
@@ -178,11 +170,7 @@ def summary(rows: pd.DataFrame, subject: Subject) -> Answer:
 
 
 def question(percentiles: Sequence[float] = PERCENTILES, rules: Sequence[str] = RULES) -> Question:
-    """Notebook 25's question.
-
-    Raises:
-        ValueError: unknown rule.
-    """
+    """Notebook 25's question; ValueError for an unknown rule."""
     for rule in rules:
         if rule not in RULES:
             raise ValueError(unknown("rule", rule, RULES))
@@ -194,14 +182,8 @@ def question(percentiles: Sequence[float] = PERCENTILES, rules: Sequence[str] = 
 
 
 def photograph_examples(model: str, mode: str, name: str = "chelsea", device: str = "cpu") -> pd.DataFrame:
-    """:func:`examples` of a photograph, kept as rows ``groups_photographs_<model>``.
-
-    Args:
-        mode: ``"full"`` makes them, ``"cached"`` reads them.
-
-    Raises:
-        MissingResult: cached, and they are not there.
-        ValueError: unknown photograph.
+    """:func:`examples` of a photograph, kept as rows ``groups_photographs_<model>``: mode ``"full"`` makes them,
+    ``"cached"`` reads them (MissingResult where there are none).
     """
     image, path = photograph(name), rows_path("photographs", model, "groups")
     if mode == "full":
@@ -216,33 +198,22 @@ def examples(game: ChannelGame, channels: int = 3, members: int = 4) -> pd.DataF
     """Channels of one image with the most similar members of their groups, as Fig. 3 shows them.
 
     The channels are those that add most to the predicted class by the switching score, each outside the groups of those
-    before it. (The paper does not say how it chose its three.)
-
-    Returns:
-        Rows channel, member (the channel itself first), cosine, size (of the group), height, width and pixels (of the
-        member's activations; see :func:`campanion.experiments.mapfiles.packed`).
+    before it. (The paper does not say how it chose its three.) Rows channel, member (the channel itself first), cosine,
+    size (of the group), height, width and pixels (of the member's activations).
     """
     groups = similarity_groups(game.activations)[0]
     scores = switching_score(game, game.target(None), groups.unsqueeze(0))[0]
     matrix, taken, rows = cosines(game.activations)[0], torch.zeros(len(groups), dtype=torch.bool), []
     for k in scores.argsort(descending=True).tolist():
-        if taken[k] or not bool(groups[k, k]):
+        if taken[k] or not groups[k, k]:
             continue
         taken |= groups[k].cpu()
         near = matrix[k].masked_fill(~groups[k], -1.0)
         near[k] = 2.0  # itself first, also where another has cosine 1
-        for member in near.topk(min(members + 1, int(groups[k].sum()))).indices.tolist():
-            similarity = {"cosine": float(matrix[k, member]), "size": int(groups[k].sum())}
-            rows.append({"channel": k, "member": member, **similarity, **packed(game.activations[0, member])})
+        size = int(groups[k].sum())
+        for member in near.topk(min(members + 1, size)).indices.tolist():
+            row = {"channel": k, "member": member, "cosine": float(matrix[k, member]), "size": size}
+            rows.append({**row, **packed(game.activations[0, member])})
         if len({row["channel"] for row in rows}) == channels:
             break
     return pd.DataFrame(rows)
-
-
-def _mean(matrix: Tensor, where: Tensor) -> float:
-    return float(matrix[where].double().mean()) if bool(where.any()) else float("nan")
-
-
-def _histogram(values: Tensor) -> list[float]:
-    counts = torch.histc(values.clamp(0, 1), bins=BINS, min=0, max=1)  # a cosine of 1 may round to just above it
-    return (counts / counts.sum().clamp_min(1)).tolist()

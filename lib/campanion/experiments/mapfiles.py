@@ -29,12 +29,7 @@ def save_maps(maps: Tensor, ids: Sequence[str], about: dict[str, object], path: 
 
 
 def read_maps(path: str | Path) -> tuple[Tensor, dict[str, object]]:
-    """Maps [N, H, W] and the header, with ``ids``, that :func:`save_maps` wrote.
-
-    Raises:
-        MissingData: there is no such file.
-        ValueError: it is not such a file; names it.
-    """
+    """Maps [N, H, W] and the header, with ``ids``, that :func:`save_maps` wrote."""
     path = Path(path)
     if not path.is_file():
         raise MissingData(f"There is no {path}: `python -m campanion trained maps CKPT --out {path}` writes it.")
@@ -46,30 +41,20 @@ def read_maps(path: str | Path) -> tuple[Tensor, dict[str, object]]:
 
 
 def iou_of(a: str | Path, b: str | Path, threshold: float = 127, variant: str = "paper") -> Tensor:
-    """IoU [N] of the maps of two files, images matched by their id.
-
-    Args:
-        a, b: files of :func:`save_maps`, of the same images in any order.
-        threshold: of 0..255, as the paper counts.
-        variant: of :func:`campanion.metrics.stability_iou`.
-
-    Raises:
-        ValueError: the files are of different images.
+    """IoU [N] of the maps of two files of :func:`save_maps`, images matched by their id; ``threshold`` is of 0..255,
+    ``variant`` that of :func:`campanion.metrics.stability_iou`.
     """
     (maps_a, about_a), (maps_b, about_b) = read_maps(a), read_maps(b)
     place = {name: i for i, name in enumerate(about_b["ids"])}
     if set(place) != set(about_a["ids"]):
         raise ValueError(f"{a} and {b} hold maps of different images: make both with the same data and limit.")
-    return stability_iou(
-        maps_a, maps_b[[place[name] for name in about_a["ids"]]], threshold=threshold / 255, variant=variant
-    )
+    matched = maps_b[[place[name] for name in about_a["ids"]]]
+    return stability_iou(maps_a, matched, threshold=threshold / 255, variant=variant)
 
 
 def stacked(rows: pd.DataFrame, size: tuple[int, int] = (224, 224)) -> dict[str, Tensor]:
-    """The maps of rows of :func:`measure`, by method: [B, H, W] of ``size`` in 0..1, in the order of the rows.
-
-    They are enlarged and normalised as :func:`campanion.explain` does it. A map as large as the image was kept at
-    :data:`LARGEST` pixels a side.
+    """The maps of rows, by method: [B, H, W] of ``size`` in 0..1 as :func:`campanion.explain` makes them, in the order
+    of the rows. A map as large as the image was kept at :data:`LARGEST` pixels a side.
     """
     return {
         method: torch.cat([unpacked(row, size) for row in part.itertuples()])
@@ -84,9 +69,8 @@ def unpacked(row: object, size: tuple[int, int] = (224, 224)) -> Tensor:
 
 
 def packed(raw: Tensor) -> dict[str, object]:
-    """Height, width and float16 bytes of a raw map [h, w], divided by its largest magnitude; :func:`unpacked` reads it.
-
-    The factor is lost in the normalisation anyway.
+    """Height, width and float16 bytes of a raw map [h, w], for :func:`unpacked`; divided by its largest magnitude,
+    which the normalisation loses anyway.
     """
     if max(raw.shape) > LARGEST:
         raw = F.adaptive_avg_pool2d(raw[None, None], LARGEST)[0, 0]

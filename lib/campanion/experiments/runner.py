@@ -217,7 +217,9 @@ def _run(notebook: str, mode: str, questions: tuple[Question, ...], model: str, 
     rows_name = f"quick_{notebook}" if mode == "quick" else question.name  # notebooks may run side by side
     rows, settings = _rows(question, subject, mode, limit, rows_name)
     if rows.empty:
-        raise MissingResult(f"No rows {rows_name} of {name} on {data}: a notebook that measures them comes first.")
+        raise MissingResult(
+            f"There are no rows {rows_name} of {name} on {data}: a notebook that measures them comes first."
+        )
     record_settings, rows_beside = {**settings, "protocol": question.name}, []
     if rows_name != question.name:
         record_settings["rows"] = rows_name

@@ -18,11 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from campanion import paths
 from campanion.errors import MissingResult, unknown
 
 OURS = "campanion"
+ENTRY = ("network", "batch", "method")
 
 
 def measured(mode: str, device: str = "auto") -> dict:
@@ -32,23 +34,23 @@ def measured(mode: str, device: str = "auto") -> dict:
         mode: ``"cached"`` reads the committed file of the first machine; ``"quick"`` measures this project's small
             networks once, in half a minute; ``"full"`` goes on with what the file of this machine lacks.
         device: of a run; ``"auto"`` is the CPU and then a GPU where there is one. What is returned is the CPU's,
-            unless ``"cuda"`` is asked for.
+            unless ``"cuda"`` is requested.
 
     Raises:
         MissingResult: nothing was measured yet; the sentence names the command.
         ValueError: unknown mode.
-        RuntimeError: the measurement failed; with the end of what it said.
+        RuntimeError: the measurement failed; with the end of what it printed.
     """
     if mode not in ("cached", "quick", "full"):
         raise ValueError(unknown("mode", mode, ("cached", "quick", "full")))
     folder = paths.root() / "benchmarks"
     if mode != "cached":
         options = ["--quick", "--device", "cpu" if device == "auto" else device] if mode == "quick" else []
-        done = subprocess.run([sys.executable, str(folder / "run.py"), *options], capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"benchmarks/run.py {' '.join(options)} failed:\n{done.stderr[-2000:]}")
-    where = this_machine(device) if mode == "full" else None
-    file = quick_file(device) if mode == "quick" else results_file(device, where)
+        run = subprocess.run([sys.executable, str(folder / "run.py"), *options], capture_output=True, text=True)
+        if run.returncode:
+            raise RuntimeError(f"benchmarks/run.py {' '.join(options)} failed:\n{run.stderr[-2000:]}")
+    machine = this_machine(device) if mode == "full" else None
+    file = quick_file(device) if mode == "quick" else results_file(device, machine)
     return {**_read(file), "training": _read(folder / "training.json")}
 
 
@@ -57,25 +59,22 @@ def quick_file(device: str) -> Path:
     return paths.out_dir() / "quick" / f"benchmarks_results{'_cuda' if device == 'cuda' else ''}.json"
 
 
-def results_file(device: str = "auto", where: str | None = None) -> Path:
-    """The committed file of the processor, or card, called ``where``; of the first that was measured where it is None.
-
-    The first has ``results.json`` (of GPUs ``results_cuda.json``), any other a file with its name at the end, so that
-    measuring elsewhere never replaces what was measured.
+def results_file(device: str = "auto", machine: str | None = None) -> Path:
+    """The committed file of the processor, or card, called ``machine``; None: of the first that was measured, which has
+    ``results.json`` (``results_cuda.json``). Others have a file with their name at the end, so that none is replaced.
     """
     first = paths.root() / "benchmarks" / ("results_cuda.json" if device == "cuda" else "results.json")
-    if where is None or not first.exists() or place(_read(first)) == where:
+    if machine is None or not first.exists() or place(_read(first)) == machine:
         return first
-    return first.with_name(f"{first.stem}_{re.sub('[^a-z0-9]+', '-', where.lower()).strip('-')}.json")
+    return first.with_name(f"{first.stem}_{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json")
 
 
 def other_machines(results: Mapping) -> list[dict]:
     """The committed results of every other processor, or card, than ``results`` are of; the first measured first."""
     first = results_file("cuda" if "card" in results["machine"] else "cpu")
     files = [first, *sorted(first.parent.glob(f"{first.stem}_*.json"))]
-    found = [_read(file) for file in files if file.exists()]
-    alike = [other for other in found if ("card" in other["machine"]) == ("card" in results["machine"])]
-    return [other for other in alike if place(other) != place(results)]
+    of_kind = [other for other in map(_read, filter(Path.exists, files)) if _clock(other) == _clock(results)]
+    return [other for other in of_kind if place(other) != place(results)]
 
 
 def place(results: Mapping) -> str:
@@ -84,12 +83,9 @@ def place(results: Mapping) -> str:
 
 
 def this_machine(device: str = "auto") -> str:
-    """Name of this machine's card (``"cuda"``) or processor, and its vector instructions if they are not AVX-512.
-
-    Virtual machines of several generations of a processor have one name, and differ by a factor of three.
+    """Name of this machine's card (``"cuda"``) or processor, with its vector instructions if they are not AVX-512:
+    virtual machines of several generations of a processor share a name, and differ by a factor of three.
     """
-    import torch
-
     if device == "cuda":
         return torch.cuda.get_device_name()
     listed = Path("/proc/cpuinfo")
@@ -118,6 +114,22 @@ def machine_line(results: Mapping) -> str:
     )
 
 
+def _sides(results: Mapping, ours: bool) -> pd.DataFrame:
+    """A row per network, batch, method and library, of this project's or of the others: its numbers by our clock."""
+    clock = _clock(results)
+    return pd.DataFrame(
+        [
+            {**_named(entry), "library": library, **{time: side[clock][time] for time in ("median", "min", "max")},
+             "gflop": side["gflop"], "mb": side["added_mb"], "once": side["runs"] == 1,
+             "rate": entry["rate_gflops"][clock]}
+            for entry in results["methods"].values()
+            for library, side in entry["sides"].items()
+            if (library == OURS) == ours
+        ],
+        columns=[*ENTRY, "library", "median", "min", "max", "gflop", "mb", "once", "rate"],
+    )  # fmt: skip
+
+
 def method_table(results: Mapping) -> pd.DataFrame:
     """One row per network, batch and method of ours.
 
@@ -125,17 +137,14 @@ def method_table(results: Mapping) -> pd.DataFrame:
     batch), ``gflop`` an image (convolutions and matrix products that were done), ``share`` of the rate of a large
     matrix product in per cent, ``mb`` beyond what was held before the call.
     """
-    entries, clock, rows = results["methods"], _clock(results), []
-    for entry in entries.values():
-        forward = entries.get(f"{entry['network']}/forward/{entry['batch']}")
-        ours = entry["sides"].get(OURS)
-        if ours is None or forward is None:
-            continue
-        seconds, unit = ours[clock]["median"], forward["sides"][OURS][clock]["median"]
-        row = _named(entry) | {"seconds": seconds / entry["batch"], "forwards": seconds / unit}
-        row |= {"gflop": ours["gflop"] / entry["batch"], "mb": ours["added_mb"]}
-        rows.append(row | {"share": 100 * ours["gflop"] / seconds / entry["rate_gflops"][clock]})
-    return pd.DataFrame(rows)
+    ours = _sides(results, True)
+    forward = ours.loc[ours["method"] == "forward", ["network", "batch", "median"]]
+    table = ours.merge(forward, on=["network", "batch"], suffixes=("", "_forward"))
+    share = 100 * table["gflop"] / table["median"] / table["rate"]
+    forwards = table["median"] / table["median_forward"]
+    table = table.assign(seconds=table["median"] / table["batch"], forwards=forwards, share=share)
+    table["gflop"] /= table["batch"]
+    return table[[*ENTRY, "seconds", "forwards", "gflop", "mb", "share"]]
 
 
 def ratio_table(results: Mapping) -> pd.DataFrame:
@@ -144,17 +153,11 @@ def ratio_table(results: Mapping) -> pd.DataFrame:
     ``low`` and ``high``: the ratio of its fastest call to our slowest, and of its slowest to our fastest; ``once``:
     its call took long and was made once. A side that was left out has no row (:func:`left_out`).
     """
-    clock, rows = _clock(results), []
-    for entry in results["methods"].values():
-        ours = entry["sides"].get(OURS)
-        for library, peer in entry["sides"].items():
-            if library == OURS or ours is None:
-                continue
-            ends = (("ratio", "median", "median"), ("low", "min", "max"), ("high", "max", "min"))
-            row = _named(entry) | {"library": library}
-            row |= {name: peer[clock][theirs] / ours[clock][own] for name, theirs, own in ends}
-            rows.append(row | {"once": peer["runs"] == 1, "ours_mb": ours["added_mb"], "their_mb": peer["added_mb"]})
-    return pd.DataFrame(rows)
+    table = _sides(results, False).merge(_sides(results, True), on=list(ENTRY), suffixes=("", "_ours"))
+    table["ratio"] = table["median"] / table["median_ours"]
+    table["low"], table["high"] = table["min"] / table["max_ours"], table["max"] / table["min_ours"]
+    table = table.rename(columns={"mb_ours": "ours_mb", "mb": "their_mb"})
+    return table[[*ENTRY, "library", "ratio", "low", "high", "once", "ours_mb", "their_mb"]]
 
 
 def machines_table(results: Mapping, others: Sequence[Mapping]) -> pd.DataFrame:
@@ -162,21 +165,17 @@ def machines_table(results: Mapping, others: Sequence[Mapping]) -> pd.DataFrame:
 
     A row is one comparison on one other machine (``machine``); scoring the curves is the method ``"curves"``.
     """
-    keys = ["network", "batch", "method", "library"]
-    return pd.concat(
-        [
-            _all_ratios(results)
-            .merge(_all_ratios(other).rename(columns={"ratio": "there"}), on=keys)
-            .assign(machine=place(other))
-            for other in others
-        ]
-        or [pd.DataFrame(columns=[*keys, "ratio", "there", "machine"])]
-    ).reset_index(drop=True)
+    first, keys = _all_ratios(results), [*ENTRY, "library"]
+    parts = [
+        first.merge(_all_ratios(other).rename(columns={"ratio": "there"}), on=keys).assign(machine=place(other))
+        for other in others
+    ]
+    return pd.concat(parts or [pd.DataFrame(columns=[*keys, "ratio", "there", "machine"])], ignore_index=True)
 
 
 def _all_ratios(results: Mapping) -> pd.DataFrame:
-    keys = ["network", "batch", "method", "library", "ratio"]
-    parts = [ratio_table(results).reindex(columns=keys)]
+    keys = [*ENTRY, "library", "ratio"]
+    parts = [ratio_table(results)[keys]]
     if results.get("metrics"):
         (entry,) = results["metrics"].values()
         curves = curves_table(results).query("library != @OURS")
@@ -192,9 +191,9 @@ def cases_table(results: Mapping, other: Mapping) -> pd.DataFrame:
         row = {"network": case["network"], "ours": case["what"], "beside": case["against"]}
         row["goal"] = "-" if case["goal"] is None else f"{sign} {case['goal']}"
         for machine in (results, other):
-            found = machine["cases"].get(name)
-            row[place(machine)] = found["ratio"][_clock(machine)] if found else np.nan
-            row[f"{place(machine)}, met"] = {True: "yes", False: "no", None: "-"}[found["met"] if found else None]
+            measured_case = machine["cases"].get(name, {"ratio": {}, "met": None})
+            row[place(machine)] = measured_case["ratio"].get(_clock(machine), np.nan)
+            row[f"{place(machine)}, met"] = {True: "yes", False: "no", None: "-"}[measured_case["met"]]
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -202,28 +201,22 @@ def cases_table(results: Mapping, other: Mapping) -> pd.DataFrame:
 def left_out(results: Mapping) -> pd.DataFrame:
     """What was not run, and why."""
     rows = [
-        {**_named(e), "side": side, "why": why}
-        for e in results["methods"].values()
-        for side, why in e["left_out"].items()
+        {**_named(entry), "side": side, "why": why}
+        for entry in results["methods"].values()
+        for side, why in entry["left_out"].items()
     ]
-    return pd.DataFrame(rows, columns=["network", "batch", "method", "side", "why"])
+    return pd.DataFrame(rows, columns=[*ENTRY, "side", "why"])
 
 
 def curves_table(results: Mapping) -> pd.DataFrame:
     """Insertion and deletion by each library: seconds, images scored, milliseconds a scored image, its ratio."""
     (entry,), clock = results["metrics"].values(), _clock(results)
-    frame = pd.DataFrame(
-        [
-            {
-                "library": side,
-                "seconds": found[clock]["median"],
-                "scored": found["gflop"] / entry["forward_gflop"],
-                "ms_each": 1e3 * found[clock]["median"] / (found["gflop"] / entry["forward_gflop"]),
-                "mb": found["added_mb"],
-            }
-            for side, found in entry["sides"].items()
-        ]
-    )
+    rows = []
+    for library, side in entry["sides"].items():
+        seconds, scored = side[clock]["median"], side["gflop"] / entry["forward_gflop"]
+        row = {"library": library, "seconds": seconds, "scored": scored}
+        rows.append({**row, "ms_each": 1e3 * seconds / scored, "mb": side["added_mb"]})
+    frame = pd.DataFrame(rows)
     return frame.assign(ratio=frame["ms_each"] / frame["ms_each"][frame["library"] == OURS].item())
 
 
@@ -240,25 +233,20 @@ def exponents(results: Mapping) -> pd.DataFrame:
 
 
 def tradeoff(faithfulness: Mapping, results: Mapping) -> pd.DataFrame:
-    """Insertion - deletion and seconds an image of every method that has both, by network.
-
-    Args:
-        faithfulness: a result (:mod:`campanion.results`) with the metric ``overall``.
-        results: the benchmarks; a method's seconds are those from image to map, one image at a time.
-    """
+    """``overall`` of a result, and seconds from image to map, one image at a time, of every method that has both."""
+    seconds = _sides(results, True).query("batch == 1").set_index(["network", "method"])["median"]
     rows = []
     for run in faithfulness["runs"]:
         for row in run["rows"]:
-            entry = results["methods"].get(f"{run['model']}/{row['method']}/1")
-            if row["metric"] == "overall" and entry is not None and OURS in entry["sides"]:
-                seconds = entry["sides"][OURS][_clock(results)]["median"]
-                kept = {key: row[key] for key in ("method", "low", "high", "n")}
-                rows.append({"network": run["model"], "seconds": seconds, "overall": row["mean"], **kept})
+            key = run["model"], row["method"]
+            if row["metric"] == "overall" and key in seconds.index:
+                interval = {name: row[name] for name in ("method", "low", "high", "n")}
+                rows.append({"network": run["model"], "seconds": seconds[key], "overall": row["mean"], **interval})
     return pd.DataFrame(rows)
 
 
 def _named(entry: Mapping) -> dict[str, object]:
-    return {name: entry[name] for name in ("network", "batch", "method")}
+    return {name: entry[name] for name in ENTRY}
 
 
 def _clock(results: Mapping) -> str:
