@@ -29,7 +29,6 @@ from campanion.training.grid import STANDS_IN, cells, default_scale, train_cells
 from campanion.training.parts import Part, open_part
 
 BATCH = 250  # as in training.evaluate: generation table3 looks at all images of a batch
-ROWS = "accuracy"
 #: Our names of what the paper calls otherwise.
 MODELS = {"resnext29_8x64d": "resnext29"}
 DATA = {"imagenette": "imagenette96"}
@@ -48,7 +47,6 @@ def accuracy_study(notebook: str, mode: str, table: str, scale: str | None = Non
 
     Raises:
         MissingResult: cached, and there is no result; or full, and no cell is trained. The sentence names a command.
-        ValueError: unknown mode, scale or table.
     """
     return result_of(notebook, mode, lambda: _runs(mode, table, scale, pick_device(device)))
 
@@ -83,28 +81,26 @@ def correct_of(cell: Cell, part: Part, device: str | torch.device = "cpu") -> np
     """Whether the finished training run is right about each image of ``part``, bool [N]; its file's float32 weights."""
     network = load_trained(cell.checkpoint, device)
     batches = batches_of(part, network, BATCH, cell.name, device)
-    found = [network(images).argmax(1).cpu() for images in batches]
-    return (torch.cat(found) == part.labels.cpu()).numpy()
+    predicted = torch.cat([network(images).argmax(1).cpu() for images in batches])
+    return (predicted == part.labels.cpu()).numpy()
 
 
 def correctness(group: Sequence[Cell], data: str, model: str, device: str | torch.device = "cpu") -> pd.DataFrame:
-    """One row per cell and test image: ``cell``, ``image``, ``correct``; cells that were tested before are read.
-
-    The rows are kept in ``data/results/rows/accuracy_DATA_MODEL.parquet`` with the SHA-256 of each checkpoint.
+    """One row per cell and test image: ``cell``, ``image``, ``correct``; cells that were tested before are read from
+    ``data/results/rows/accuracy_DATA_MODEL.parquet``, which has the SHA-256 of each checkpoint.
     """
-    path = rows_path(data, model, ROWS)
-    rows, settings = read_rows(path) if path.exists() else (pd.DataFrame(), {"checkpoints": {}})
-    known = settings["checkpoints"]
-    wanted = {cell.name: read_card(cell.card)["sha256"] for cell in group}
-    parts = [rows[rows["cell"] == name] for name in known if name not in wanted or known[name] == wanted[name]]
-    fresh = [cell for cell in group if known.get(cell.name) != wanted[cell.name]]
-    if fresh:
-        part = open_part(fresh[0].config, "test", device if torch.device(device).type == "cuda" else "cpu")
-        for cell in fresh:
-            right = correct_of(cell, part, device)
-            parts.append(pd.DataFrame({"cell": cell.name, "image": part.ids, "correct": right}))
+    path = rows_path(data, model, "accuracy")
+    rows, settings = read_rows(path) if path.exists() else (pd.DataFrame(columns=["cell"]), {"checkpoints": {}})
+    tested, wanted = settings["checkpoints"], {cell.name: read_card(cell.card)["sha256"] for cell in group}
+    untested = [cell for cell in group if tested.get(cell.name) != wanted[cell.name]]
+    if untested:
+        part = open_part(untested[0].config, "test", device if torch.device(device).type == "cuda" else "cpu")
+        parts = [rows[~rows["cell"].isin([cell.name for cell in untested])]] if len(rows) else []
+        for cell in untested:
+            correct = correct_of(cell, part, device)
+            parts.append(pd.DataFrame({"cell": cell.name, "image": part.ids, "correct": correct}))
         rows = pd.concat(parts, ignore_index=True).sort_values(["cell", "image"], kind="stable", ignore_index=True)
-        write_rows(rows, path, {"checkpoints": {**known, **wanted}, "batch": BATCH})
+        write_rows(rows, path, {"checkpoints": {**tested, **wanted}, "batch": BATCH})
     return rows[rows["cell"].isin(list(wanted))]
 
 
@@ -119,92 +115,92 @@ def summary(errors: Mapping[str, Mapping[int, np.ndarray]]) -> tuple[list[dict],
         ``pictures``, the differences with intervals over images alone; ``per_seed``, the same for runs of one
         seed, which share the order of the images and their augmentations; ``detectable``, one number per difference.
     """
-    rows, differences, over_images, per_seed, least = [], [], [], [], []
-    for method, seeds in errors.items():
-        stacked = np.stack(list(seeds.values()))
-        found = combine([(1, stacked)])
-        row = {"method": method, "metric": "top1_error", "mean": found["mean"], "n": stacked.shape[1]}
-        if len(seeds) > 1:
-            row |= {"low": max(0.0, found["low"]), "high": min(100.0, found["high"])}
-            row["sd"] = float(stacked.mean(1).std(ddof=1))
+    rows, differences = [], []
+    extra: dict[str, list] = {"pictures": [], "per_seed": [], "detectable": []}
+    runs = {method: np.stack(list(seeds.values())) for method, seeds in errors.items()}
+    for method, values in runs.items():
+        interval = combine([(1, values)])
+        row = {"method": method, "metric": "top1_error", "mean": interval["mean"], "n": values.shape[1]}
+        if len(values) > 1:
+            row |= {"low": max(0.0, interval["low"]), "high": min(100.0, interval["high"])}
+            row["sd"] = float(values.mean(1).std(ddof=1))
         else:
-            row |= {"low": found["low_images"], "high": found["high_images"], "note": ONE}
+            row |= _over_images(interval) | {"note": ONE}
         rows.append(row)
-    for other, one in combinations(errors, 2):
-        arms = [(1, np.stack(list(errors[one].values()))), (-1, np.stack(list(errors[other].values())))]
-        found = combine(arms)
-        head = {"method": one, "reference": other, "metric": "top1_error", "mean": found["mean"]}
-        head["n"] = arms[0][1].shape[1]
-        differences.append({**head, "low": found["low"], "high": found["high"]})
-        over_images.append({**head, "low": found["low_images"], "high": found["high_images"]})
-        least.append(detectable(*(values for _, values in arms)))
-        for seed in sorted(set(errors[one]) & set(errors[other])):
-            found = combine([(1, errors[one][seed][None]), (-1, errors[other][seed][None])])
-            bounds = {"low": found["low_images"], "high": found["high_images"]}
-            per_seed.append({**head, "seed": seed, "mean": found["mean"], **bounds})
-    return rows, differences, {"pictures": over_images, "per_seed": per_seed, "detectable": least}
+    for reference, method in combinations(errors, 2):
+        row = {"method": method, "reference": reference, "metric": "top1_error", "n": runs[method].shape[1]}
+        interval = combine([(1, runs[method]), (-1, runs[reference])])
+        row["mean"] = interval["mean"]
+        differences.append({**row, "low": interval["low"], "high": interval["high"]})
+        extra["pictures"].append(row | _over_images(interval))
+        extra["detectable"].append(detectable(runs[method], runs[reference]))
+        for seed in sorted(set(errors[method]) & set(errors[reference])):
+            interval = combine([(1, errors[method][seed][None]), (-1, errors[reference][seed][None])])
+            extra["per_seed"].append({**row, "seed": seed, "mean": interval["mean"], **_over_images(interval)})
+    return rows, differences, extra
 
 
-def detectable(one: np.ndarray, other: np.ndarray, power: float = 0.8) -> float | None:
-    r"""The difference that so many training runs and images find: its 95 % interval leaves 0 out in ``power`` of cases.
+def _over_images(interval: Mapping[str, float]) -> dict[str, float]:
+    return {"low": interval["low_images"], "high": interval["high_images"]}
 
-    :math:`(t_{\nu, 0.975} + t_{\nu, power})` standard errors of :func:`campanion.results.statistics.combine`. None
-    where a method has one training run.
 
-    Args:
-        one, other: errors [S, N] of two methods on the same images.
+def detectable(a: np.ndarray, b: np.ndarray, power: float = 0.8) -> float | None:
+    r"""The difference of errors [S, N] of two methods whose 95 % interval leaves 0 out in ``power`` of cases:
+    :math:`(t_{\nu, 0.975} + t_{\nu, power})` standard errors. None where a method has one training run.
     """
-    if min(len(one), len(other)) < 2:
+    if min(len(a), len(b)) < 2:
         return None
-    images = (one.mean(0) - other.mean(0)).var(ddof=1) / one.shape[1]
-    runs = [(values.mean(1).var(ddof=1) / len(values), len(values) - 1) for values in (one, other)]
+    images = (a.mean(0) - b.mean(0)).var(ddof=1) / a.shape[1]
+    runs = [(values.mean(1).var(ddof=1) / len(values), len(values) - 1) for values in (a, b)]
     total = images + sum(variance for variance, _ in runs)
     freedom = total**2 / max(sum(variance**2 / f for variance, f in runs), 1e-300)
     return float((stats.t.ppf(0.975, freedom) + stats.t.ppf(power, freedom)) * total**0.5)
 
 
 def names_of(group: Sequence[Cell]) -> dict[str, str]:
-    """The tables' names of the grid's methods: ``lfi_cam`` is the generation nearest to the paper that is there."""
-    there = [cell.config.generation for cell in group if cell.config.attention == "lfi"]
-    own = next((f"lfi-{generation}" for generation in _ORDER if generation in there), None)
-    named = {cell.method: cell.method for cell in group}
-    return {m: "lfi_cam" if m == own else f"lfi_cam:{m[4:].replace('-', ',')}" if m[:4] == "lfi-" else m for m in named}
+    """The tables' names of the grid's methods: ``lfi_cam`` is the trained generation nearest to the paper."""
+    generations = [cell.config.generation for cell in group if cell.config.attention == "lfi"]
+    nearest = next((f"lfi-{generation}" for generation in _ORDER if generation in generations), None)
+    names = {cell.method: cell.method for cell in group}
+    names |= {m: f"lfi_cam:{m[4:].replace('-', ',')}" for m in names if m.startswith("lfi-")}
+    return names | ({nearest: "lfi_cam"} if nearest in names else {})
 
 
 def _run(group: Sequence[Cell], mode: str, device: str) -> dict:
-    config, named = group[0].config, names_of(group)
+    config, names = group[0].config, names_of(group)
     model, data = MODELS.get(config.network, config.network), DATA.get(config.data_name, config.data_name)
     rows = correctness(group, data, model, device)
     by_cell = rows.pivot(index="image", columns="cell", values="correct")
     cards = {cell.name: read_card(cell.card) for cell in group}
     errors: dict[str, dict[int, np.ndarray]] = {}
     trained = []
-    for cell in sorted(group, key=lambda cell: list(named).index(cell.method)):
-        wrong, card, method = 100.0 * ~by_cell[cell.name].to_numpy(bool), cards[cell.name], named[cell.method]
+    for cell in sorted(group, key=lambda cell: list(names).index(cell.method)):
+        wrong, card, method = 100.0 * ~by_cell[cell.name].to_numpy(bool), cards[cell.name], names[cell.method]
         errors.setdefault(method, {})[cell.config.seed] = wrong
-        own = combine([(1, wrong[None])])
-        numbers, generation = cell.config.numbers, cell.config.generation
-        facts = {"name": cell.name, "scale": cell.scale, "method": method}
-        facts["generation"] = generation if cell.config.attention == "lfi" else None
-        facts |= {"lr": numbers.lr, "seed": cell.config.seed, "epochs": numbers.epochs}
-        facts |= {"error": own["mean"], "low": own["low_images"], "high": own["high_images"]}
-        facts["parameters"] = card["parameters"] / 1e6
+        interval = combine([(1, wrong[None])])
+        facts = {
+            "name": cell.name, "scale": cell.scale, "method": method,
+            "generation": cell.config.generation if cell.config.attention == "lfi" else None,
+            "lr": cell.config.numbers.lr, "seed": cell.config.seed, "epochs": cell.config.numbers.epochs,
+            "error": interval["mean"], **_over_images(interval), "parameters": card["parameters"] / 1e6,
+        }  # fmt: skip
         trained.append(facts | {name: card[name] for name in ("minutes", "device", "sha256")})
-    found, differences, extra = summary(errors)
+    means, differences, extra = summary(errors)
+    plain, epochs = means[0], config.numbers.epochs
     for method in errors:
         size = next(cell["parameters"] for cell in trained if cell["method"] == method)
-        found.append({"method": method, "metric": "parameters", "mean": size, "low": size, "high": size, "n": 1})
-    recipe = {"scale": group[0].scale, "name": config.recipe, "size": config.pixels, "precision": config.precision}
-    recipe["init"] = config.init
-    settings = {**recipe, **config.numbers.as_dict(), "train": cards[group[0].name]["data"]["train"]}
-    first, epochs = found[0], config.numbers.epochs
+        means.append({"method": method, "metric": "parameters", "mean": size, "low": size, "high": size, "n": 1})
+    settings = {
+        "scale": group[0].scale, "name": config.recipe, "size": config.pixels, "precision": config.precision,
+        "init": config.init, **config.numbers.as_dict(), "train": cards[group[0].name]["data"]["train"],
+    }  # fmt: skip
     weights = {
         "name": f"{model}, {len(group)} training runs of {epochs} epoch{'s' * (epochs != 1)}",
-        "accuracy": f"top-1 {100 - first['mean']:.1f} % {first['method']}",
+        "accuracy": f"top-1 {100 - plain['mean']:.1f} % {plain['method']}",
     }
     minutes = sum(cell["minutes"] for cell in trained)
     record = provenance.collect(mode, data, len(by_cell), weights, device, minutes, config.seed, settings)
     # What takes the time is training, which may have been elsewhere and before.
-    record["device"] = " and ".join(dict.fromkeys(cell["device"] for cell in trained))
-    record["versions"]["torch"] = " and ".join(dict.fromkeys(card["versions"]["torch"] for card in cards.values()))
-    return make_run(found, differences, record, model, {"cells": trained, **extra})
+    torch_versions = [card["versions"]["torch"] for card in cards.values()]
+    record = provenance.measured_on(record, [cell["device"] for cell in trained], torch_versions)
+    return make_run(means, differences, record, model, {"cells": trained, **extra})

@@ -15,17 +15,14 @@ from campanion.models.lfi import LFICAM, unit_range
 
 @torch.no_grad()
 def steps(network: LFICAM, images: Tensor) -> dict[str, Tensor]:
-    """The quantities of eq. 5-10 for preprocessed ``images`` [B, 3, H, W], in their order.
+    """The quantities of eq. 5-10 for preprocessed ``images`` [B, 3, H, W], in their order; ValueError for another
+    network.
 
     Keys: ``I``, ``F`` (feature maps), ``I~`` (eq. 5), ``M`` (eq. 6), ``w`` (eq. 7 and 8; uniform without a FIN), ``L``
     (eq. 9), ``attention`` (L in 0..1), ``F'`` (eq. 10) and ``logits``.
 
-    Raises:
-        ValueError: another kind of network.
-
-    Example:
-        >>> steps(build_model("resnet20", attention="lfi"), torch.rand(1, 3, 32, 32))["w"].shape
-        torch.Size([1, 64])
+    >>> steps(build_model("resnet20", attention="lfi"), torch.rand(1, 3, 32, 32))["w"].shape
+    torch.Size([1, 64])
     """
     if not isinstance(network, LFICAM):
         raise ValueError(f"Only LFI-CAM networks have these steps, and {type(network).__name__} is none.")
@@ -45,40 +42,32 @@ def steps(network: LFICAM, images: Tensor) -> dict[str, Tensor]:
     }  # fmt: skip
 
 
-def layers(module: nn.Module, given: Tensor) -> pd.DataFrame:
-    """The convolutions of ``module`` as they run on ``given``: a row each, with what follows until the next one.
+def layers(module: nn.Module, inputs: Tensor) -> pd.DataFrame:
+    """The convolutions of ``module`` as they run on ``inputs``: a row each, with what follows until the next one.
 
-    Columns: layer (its name), kind (such as ``Conv 3x3, BatchNorm, ReLU``), into and out (shapes [C, h, w]) and
-    parameters (of all that the row names).
+    Columns: layer (its name), kind (such as ``Conv 3x3, BatchNorm, ReLU``), into and out (shapes [C, h, w]),
+    parameters.
     """
     rows: list[dict[str, object]] = []
     short = {"BatchNorm2d": "BatchNorm", "AdaptiveAvgPool2d": "average pool"}
+    names = {part: name for name, part in module.named_modules() if not list(part.children())}
 
-    def seen(name: str, part: nn.Module) -> None:
-        def hook(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            size = sum(p.numel() for p in part.parameters())
-            if isinstance(part, nn.Conv2d):
-                kernel = "x".join(map(str, part.kernel_size))
-                stride = "" if part.stride == (1, 1) else f" / {part.stride[0]}"
-                shapes = [tuple(t.shape[1:]) for t in (inputs[0], output)]
-                rows.append(
-                    {"layer": name, "kind": f"Conv {kernel}{stride}", "into": shapes[0], "out": shapes[1],
-                     "parameters": size}
-                )  # fmt: skip
-            elif rows:
-                kind = type(part).__name__
-                rows[-1]["kind"] += f", {short.get(kind, kind)}"
-                rows[-1]["parameters"] += size
+    def add(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        size = _count(part)
+        if isinstance(part, nn.Conv2d):
+            stride = "" if part.stride == (1, 1) else f" / {part.stride[0]}"
+            kind = f"Conv {'x'.join(map(str, part.kernel_size))}{stride}"
+            shapes = {"into": tuple(inputs[0].shape[1:]), "out": tuple(output.shape[1:])}
+            rows.append({"layer": names[part], "kind": kind, **shapes, "parameters": size})
+        elif rows:
+            kind = type(part).__name__
+            rows[-1]["kind"] += f", {short.get(kind, kind)}"
+            rows[-1]["parameters"] += size
 
-        handles.append(part.register_forward_hook(hook))
-
-    handles: list = []
-    for name, part in module.named_modules():
-        if not list(part.children()):
-            seen(name, part)
+    handles = [part.register_forward_hook(add) for part in names]
     try:
         with eval_mode(module), torch.no_grad():
-            module(given)
+            module(inputs)
     finally:
         for handle in handles:
             handle.remove()
@@ -87,6 +76,9 @@ def layers(module: nn.Module, given: Tensor) -> pd.DataFrame:
 
 def parts(network: LFICAM) -> dict[str, int]:
     """Parameters of the ``backbone`` (its classifier included), of the ``FIN``, and ``all``."""
-    fin = 0 if network.fin is None else sum(p.numel() for p in network.fin.parameters())
-    every = sum(p.numel() for p in network.parameters())
+    fin, every = 0 if network.fin is None else _count(network.fin), _count(network)
     return {"backbone": every - fin, "FIN": fin, "all": every}
+
+
+def _count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

@@ -71,9 +71,6 @@ def summary(rows: pd.DataFrame, subject: Subject, sampled: pd.DataFrame) -> Answ
 
 
 def question() -> Question:
-    """What section 3 of LIFT-CAM says of coefficients; seconds are measured anew in every run.
-
-    >>> ask("32_lift_coefficients", "full", question(), ["squeezenet1_1@imagenet-val"], limit=50)
-    """
+    """What section 3 of LIFT-CAM says of coefficients; seconds are measured anew in every run."""
     sampled = replace(convergence.question(1000, ORDERINGS, ORDERINGS), limit=0)  # measured in a quick run alone
     return Question("coefficients", measure, summary, {"seed": 0}, anew=True, beside=(sampled,))

@@ -70,10 +70,7 @@ def measure(
 def growing(
     game: ChannelGame, target: Tensor, checkpoints: list[int], generator: torch.Generator, antithetic: bool = False
 ) -> Iterator[tuple[int, Shapley]]:
-    """The estimate after each of ``checkpoints`` orderings of one stream: as one call for each would give, once drawn.
-
-    >>> for orderings, estimate in growing(game, target, [10, 100], generator): ...
-    """
+    """The estimate after each of ``checkpoints`` orderings of one stream, as one call for each would give it."""
     unit = 2 if antithetic else 1  # a pair of orderings is one draw
     mean = total = 0.0
     for before, upto in pairwise([0, *checkpoints]):
@@ -103,50 +100,38 @@ def question(
 
     Args:
         reference: orderings of the reference, divisible by 4 (two halves of pairs).
-        checkpoints: numbers of orderings at which the running mean is compared, rising; an antithetic estimate
-            starts at the first even one and skips odd ones.
-        by_forwards: checkpoints for a linear head, whose values are known in closed form: there the sampler is run on
+        checkpoints: rising numbers of orderings to compare at; antithetic estimates skip odd ones.
+        by_forwards: checkpoints for a linear head, whose values are known in closed form: there the sampler runs on
             forward passes of the head, as if nothing were known of it.
         seed: of the order of the images and of the orderings.
-
-    Raises:
-        ValueError: numbers other than these.
     """
     if reference < 4 or reference % 4:
         raise ValueError(f"reference must be divisible by 4 (two halves of pairs); got {reference}.")
     for points in (checkpoints, by_forwards):
         if not points or points[0] < 1 or any(a >= b for a, b in pairwise(points)):
             raise ValueError(f"checkpoints must be rising numbers of at least 1; got {tuple(points)}.")
-    settings = {
-        "reference": reference, "checkpoints": tuple(checkpoints), "by_forwards": tuple(by_forwards), "seed": seed,
-    }  # fmt: skip
+    settings = {"reference": reference, "checkpoints": tuple(checkpoints), "by_forwards": tuple(by_forwards)}
+    settings["seed"] = seed
     return Question("convergence", partial(measure, **settings), None, settings, ("image", "estimator", "orderings"))
 
 
 def kept() -> dict[str, pd.DataFrame]:
     """The rows that there are, by ``"NAME on DATA"``."""
     files = sorted((paths.root() / "data" / "results" / "rows").glob("convergence_*.parquet"))
-    read = (read_rows(file) for file in files)
-    return {f"{settings['model']} on {settings['data']}": rows for rows, settings in read}
+    return {f"{settings['model']} on {settings['data']}": rows for rows, settings in map(read_rows, files)}
 
 
 def needed(rows: pd.DataFrame, cosine: float = ENOUGH) -> pd.DataFrame:
-    """Orderings from which on the cosine stays at ``cosine`` or above, for each estimator.
-
-    Returns:
-        Columns estimator, images, reached (images that get there), median, p95, largest. The last three are quantiles
-        over the images of the first such checkpoint, infinite where so many images do not get there.
+    """Orderings from which on the cosine stays at ``cosine`` or above, for each estimator: ``images``, ``reached``
+    (images that get there), and ``median``, ``p95``, ``largest`` over the images, infinite where so many do not get
+    there.
     """
-    found = []
+    table = []
     for estimator in ESTIMATORS:
         part = rows[rows["estimator"] == estimator]
-        first = np.array([_first_enough(image, cosine) for _, image in part.groupby("image")])
+        below = part[part["cosine"] < cosine].groupby("image")["orderings"].max()
+        above = part[part["orderings"] > part["image"].map(below).fillna(0)]
+        first = above.groupby("image")["orderings"].min().reindex(part["image"].unique(), fill_value=np.inf)
         quantiles = np.quantile(first, [0.5, 0.95, 1], method="higher")
-        found.append((estimator, len(first), int(np.isfinite(first).sum()), *quantiles))
-    return pd.DataFrame(found, columns=["estimator", "images", "reached", "median", "p95", "largest"])
-
-
-def _first_enough(image: pd.DataFrame, cosine: float) -> float:
-    short = image[image["cosine"] < cosine]
-    after = image[image["orderings"] > (short["orderings"].max() if len(short) else 0)]
-    return float(after["orderings"].min()) if len(after) else float("inf")
+        table.append((estimator, len(first), int(np.isfinite(first).sum()), *quantiles))
+    return pd.DataFrame(table, columns=["estimator", "images", "reached", "median", "p95", "largest"])

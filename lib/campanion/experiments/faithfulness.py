@@ -131,9 +131,6 @@ def question(
         limit: 0 takes the kept rows.
         beside: protocols whose kept rows have the methods that this one's rows lack, where there are any.
 
-    Raises:
-        ValueError: unknown protocol or method.
-
     >>> ask("33_lift_table3_faithfulness", mode, question("lift", LIFT_METHODS, ["iic", "ad", "add"]), models)
     """
     if protocol not in PROTOCOLS:
@@ -202,9 +199,8 @@ def with_starts(frame: pd.DataFrame, steps: int = EARLY) -> pd.DataFrame:
 
 
 def wins_summary(rows: pd.DataFrame, subject: Subject, *beside: pd.DataFrame) -> Answer:
-    """Notebook 27: areas, how often a method is the best of an image, how steep the curves start, and mean curves.
-
-    A best of all needs all: where methods stand in rows ``beside`` of fewer images, only those images count.
+    """Notebook 27: areas, how often a method is the best of an image (of those that all methods were measured on), how
+    steep the curves start, and mean curves.
     """
     rows = in_order(_with_others(rows, beside), FD_METHODS)
     counts = rows.groupby("image")["method"].nunique()
@@ -217,10 +213,9 @@ def wins_summary(rows: pd.DataFrame, subject: Subject, *beside: pd.DataFrame) ->
 def precision_shift(
     model: str, mode: str, data: str = "imagenet-val", limit: int = 20, device: str = "auto"
 ) -> pd.DataFrame | None:
-    """How far bfloat16 forward passes move the numbers: the committed rows minus float32 rows of the first images.
-
-    One row per method and metric: mean and largest absolute difference over the images, n; None in ``quick``, which
-    runs in float32 anyway, and where the rows are float32 themselves; MissingResult without float32 rows.
+    """How far bfloat16 forward passes move the numbers: the committed rows minus float32 rows of the first images; mean
+    and largest absolute difference per method and metric, n. None in ``quick`` and where the rows are float32
+    themselves.
     """
     rows, settings = read_rows(rows_path(data, model)) if mode != "quick" else (None, {"precision": "float32"})
     if settings["precision"] == "float32":

@@ -13,8 +13,6 @@ image: ``mean``, the mean of a_k e^{s_k} (half of the channels or so count again
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 import torch
 from torch import Tensor
@@ -23,9 +21,9 @@ from campanion import metrics
 from campanion.cams.explain import enlarged, explain_game, weighted
 from campanion.data import Sample
 from campanion.experiments.runner import Answer, Question
-from campanion.experiments.subject import Subject, in_order, input_boxes
+from campanion.experiments.subject import Subject, confidence_columns, in_order, input_boxes
 from campanion.game.game import ChannelGame
-from campanion.results.statistics import paired, summarise
+from campanion.results.statistics import means_and_differences, summarise
 
 FIXED = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 RULES = ("mean", "zero")
@@ -54,26 +52,23 @@ def measure(subject: Subject, sample: Sample) -> list[dict[str, object]]:
     (where the predicted class has a box), iic, ad, add (per cent), degenerate (a constant map); channels, live; b.
     """
     game, target, facts = subject.play(sample)
-    found = explain_game(game, target, ("fd_cam:bias=0", "grad_cam"))
-    strengths = found.weights["fd_cam:bias=0"]
-    chosen = biases(game, target, strengths)
-    weights = {name: strengths - b for name, b in chosen.items()} | {"grad_cam": found.weights["grad_cam"]}
-    drawn = {name: enlarged(game, weighted(game, each)) for name, each in weights.items()}
-    maps = torch.cat([each for each, _ in drawn.values()])
+    explained = explain_game(game, target, ("fd_cam:bias=0", "grad_cam")).weights
+    strengths = explained["fd_cam:bias=0"]
+    bias = biases(game, target, strengths)
+    weights = {name: strengths - b for name, b in bias.items()} | {"grad_cam": explained["grad_cam"]}
+    maps, degenerate = map(torch.cat, zip(*(enlarged(game, weighted(game, w)) for w in weights.values()), strict=True))
     exact = subject.network_in("float32")
     confidence = metrics.confidence(exact, game.images, maps.unsqueeze(0), target, score=subject.activation)
     boxes = input_boxes(sample, int(target), game.images.shape[-2:])
     live = game.activations[0].flatten(1).any(1)
     rows = []
-    for i, (name, each) in enumerate(weights.items()):
+    for i, (name, columns) in enumerate(zip(weights, confidence_columns(confidence), strict=True)):
         row: dict[str, object] = {
-            **facts, "method": name, "channels": len(live), "live": int(live.sum()),
-            "negative": 100 * float((each[0, live] < 0).double().mean()), "degenerate": bool(drawn[name][1]),
-            "iic": 100 * float(confidence.iic[0, i]), "ad": 100 * float(confidence.average_drop[0, i]),
-            "add": 100 * float(confidence.add[0, i]),
+            **facts, "method": name, "channels": len(live), "live": int(live.sum()), **columns,
+            "negative": 100 * float((weights[name][0, live] < 0).double().mean()), "degenerate": bool(degenerate[i]),
         }  # fmt: skip
-        if name in chosen:
-            row["b"] = float(chosen[name])
+        if name in bias:
+            row["b"] = float(bias[name])
         if len(boxes):
             row["pointing_accuracy"] = 100 * float(metrics.pointing_game(maps[i : i + 1], [boxes])[0])
             row["energy_proportion"] = 100 * float(metrics.energy_pointing_game(maps[i : i + 1], [boxes])[0])
@@ -83,20 +78,17 @@ def measure(subject: Subject, sample: Sample) -> list[dict[str, object]]:
 
 def summary(rows: pd.DataFrame, _subject: Subject) -> Answer:
     """Means of :data:`METRICS` for each bias, differences to the paper's b = 0.5, and the number of channels."""
-    chosen = in_order(rows, METHODS)
-    told = [metric for metric in METRICS if metric in chosen]
-    differences = [paired(chosen.dropna(subset=metric), metric, "b=0.5") for metric in told]
-    extra: Mapping[str, object] = {
-        "channels": int(chosen["channels"].iloc[0]),
-        "b": chosen.groupby("method", sort=False)["b"].mean().dropna().to_dict(),
-        "degenerate": (100 * chosen.groupby("method", sort=False)["degenerate"].mean()).to_dict(),
+    rows = in_order(rows, METHODS)
+    metrics = [metric for metric in METRICS if metric in rows]
+    by_method = rows.groupby("method", sort=False)
+    extra = {
+        "channels": int(rows["channels"].iloc[0]),
+        "b": by_method["b"].mean().dropna().to_dict(),
+        "degenerate": (100 * by_method["degenerate"].mean()).to_dict(),
     }
-    return Answer(summarise(chosen, told), pd.concat(differences, ignore_index=True), extra)
+    return Answer(summarise(rows, metrics), means_and_differences(rows, metrics, "b=0.5")[1], extra)
 
 
 def question() -> Question:
-    """Share of negative weights, pointing and confidence of FD-CAM over b.
-
-    >>> ask("24_fd_bias", mode, fd_bias.question(), ["resnet50", "voc_vgg16@voc2007"], limit=50)
-    """
+    """Share of negative weights, pointing and confidence of FD-CAM over b."""
     return Question("fd_bias", measure, summary, {"fixed": list(FIXED), "rules": list(RULES), "precision": "float32"})

@@ -22,12 +22,12 @@ from torch import Tensor
 from campanion import metrics
 from campanion.cams.explain import explain
 from campanion.cams.maps import min_max_map, upsample
-from campanion.data import Dataset, Sample, open_dataset
+from campanion.data import Sample, open_dataset
 from campanion.experiments.accuracy import correct_of
 from campanion.experiments.accuracy import summary as accuracy_summary
 from campanion.experiments.learned import SEED, config_of, grid_result, range_of, set_name
 from campanion.experiments.runner import Question, per_image, pick_device
-from campanion.experiments.subject import Subject
+from campanion.experiments.subject import AREAS, Subject
 from campanion.models.lfi import LFICAM
 from campanion.models.load import build_network, load_trained, read_card
 from campanion.results import provenance
@@ -50,9 +50,9 @@ def own_maps(network: LFICAM, images: Tensor) -> tuple[dict[str, Tensor], Tensor
         weights = network.importance(images, features)
         raw = {"lfi_cam": network.activation_map(features, weights), "mean_features": features.mean(1)}
     size = images.shape[-2:]
-    explained = explain(network, images, methods="grad_cam")
+    explanation = explain(network, images, methods="grad_cam")
     maps = {name: min_max_map(upsample(values, size))[0] for name, values in raw.items()}
-    return {**maps, "grad_cam": explained.maps["grad_cam"]}, weights, explained.targets
+    return maps | explanation.maps, weights, explanation.targets
 
 
 def measure(subject: Subject, sample: Sample) -> list[dict[str, object]]:
@@ -60,10 +60,10 @@ def measure(subject: Subject, sample: Sample) -> list[dict[str, object]]:
     image, network = subject.image(sample), subject.model
     maps, weights, targets = own_maps(network, image)
     curves = metrics.insertion_deletion(network, image, torch.stack(list(maps.values()), 1), targets, step=STEP)
-    rows: list[dict[str, object]] = []
-    for j, name in enumerate(maps):
-        areas = {key: float(getattr(curves, key)[0, j]) for key in ("insertion", "deletion", "overall")}
-        rows.append({"image": sample.id, "map": name, **areas})
+    rows: list[dict[str, object]] = [
+        {"image": sample.id, "map": name, **{area: float(getattr(curves, area)[0, j]) for area in AREAS}}
+        for j, name in enumerate(maps)
+    ]
     rows[0]["iou_with_mean"] = 100 * float(metrics.stability_iou(maps["lfi_cam"], maps["mean_features"])[0])
     rows[0]["unevenness"] = float(weights.std() / weights.mean())
     return rows
@@ -81,18 +81,16 @@ def errors(cell: Cell, limit: int | None = None, device: str = "cpu") -> np.ndar
 
 @torch.no_grad()
 def moved(cell: Cell) -> float | None:
-    """How far training moved FIN's convolutions: ||theta - theta_0|| / ||theta_0||; None without FIN.
-
-    Weights are stored in half precision, so that a FIN that was not trained shows about 2e-4.
+    """||theta - theta_0|| / ||theta_0|| of FIN's convolutions, None without FIN. Weights are stored in half precision,
+    so that a FIN that was not trained shows about 2e-4.
     """
     network, facts = load_trained(cell.checkpoint), read_card(cell.checkpoint)
     if network.fin is None:
         return None
     start = build_network(facts["network"], facts["classes"], network.preprocess, facts["seed"])
-    now, before = (
-        torch.cat([p.flatten() for p in fin.parameters() if p.ndim == 4]) for fin in (network.fin, start.fin)
-    )
-    return float((now - before).norm() / before.norm())
+    kernels = [[p.flatten() for p in fin.parameters() if p.ndim == 4] for fin in (network.fin, start.fin)]
+    theta, theta_0 = map(torch.cat, kernels)
+    return float((theta - theta_0).norm() / theta_0.norm())
 
 
 def fin_study(
@@ -106,13 +104,8 @@ def fin_study(
     Args:
         mode: ``"cached"`` reads the committed result; ``"quick"`` and ``"full"`` measure the networks of ``cells``.
         cells: training runs with LFI-CAM, of :func:`campanion.training.grid.cells`, a result for each set and network;
-            those that are not done yet are named in the run's ``extra["missing"]``.
+            those that are not done yet are named in the run's ``extra["missing"]``, and are MissingData if none is.
         limit: images whose maps are measured (None: all; quick: 3 at most); the error is over all test images.
-
-    Raises:
-        MissingResult: cached, and there is no result.
-        MissingData: none of the cells is done.
-        ValueError: unknown mode.
     """
     most = QUESTION.quick_images
     limit = min(limit or most, most) if mode == "quick" else limit
@@ -131,48 +124,38 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
     if not explained:
         return None
     config = config_of(done[0].checkpoint)
-    data = _dataset(done[0])
-    maps, wrong = [], {}
+    scenes = {"n": SCENES["test"], "size": config.pixels} if config.data == "scenes" else {}
+    data, name = open_dataset(config.data, split="test", **scenes), set_name(config.data, config.pixels)
+    wrong: dict[str, dict[int, np.ndarray]] = {}
     for cell in done:
-        own = errors(cell, QUICK_IMAGES if mode == "quick" else None, device)
-        wrong.setdefault(cell.method, {})[cell.config.seed] = own
+        of_cell = errors(cell, QUICK_IMAGES if mode == "quick" else None, device)
+        wrong.setdefault(cell.method, {})[cell.config.seed] = of_cell
+    parts = []
     for cell in explained:
-        network = load_trained(cell.checkpoint, device)
-        rows, _ = per_image(QUESTION, QUESTION.subject(network, data), limit, fresh=mode == "quick")
-        maps.append(rows.assign(method=cell.method))
-    measured = pd.concat(maps, ignore_index=True)
-    name, settings = set_name(config.data, config.pixels), {"step": STEP, "baseline": "blur", "limit": limit}
+        subject = QUESTION.subject(load_trained(cell.checkpoint, device), data)
+        parts.append(per_image(QUESTION, subject, limit, fresh=mode == "quick")[0].assign(method=cell.method))
+    rows = pd.concat(parts, ignore_index=True)
+    settings = {"step": STEP, "baseline": "blur", "limit": limit}
     settings["checkpoints"] = {cell.name: read_card(cell.checkpoint)["sha256"] for cell in done}
-    write_rows(measured, rows_path(name, config.network, "fin"), settings)
-    top1 = [100 - own.mean() for seeds in wrong.values() for own in seeds.values()]
-    weights, minutes = range_of(top1, config.network, f"{len(own):,} test images"), (time.monotonic() - start) / 60
-    record = provenance.collect(mode, name, measured["image"].nunique(), weights, device, minutes, SEED, settings)
+    write_rows(rows, rows_path(name, config.network, "fin"), settings)
+    top1 = [100 - of_cell.mean() for seeds in wrong.values() for of_cell in seeds.values()]
+    weights, minutes = range_of(top1, config.network, f"{len(of_cell):,} test images"), (time.monotonic() - start) / 60
+    record = provenance.collect(mode, name, rows["image"].nunique(), weights, device, minutes, SEED, settings)
+    means, differences, of_errors = accuracy_summary(wrong)
     extra = {
         "networks": {cell.method: cell.name for cell in explained},
         "seeds": {method: sorted(seeds) for method, seeds in wrong.items()},
         "moved": {cell.method: moved(cell) for cell in explained},
         "missing": [cell.name for cell in cells if not cell.done],
+        "errors": of_errors,
     }
-    rows, differences, extra["errors"] = accuracy_summary(wrong)
-    means, paired_areas = summary(measured)
-    return make_run(
-        [*rows, *means.to_dict("records")],
-        [*differences, *paired_areas.to_dict("records")],
-        record, config.network, extra,
-    )  # fmt: skip
+    map_means, map_differences = (table.to_dict("records") for table in summary(rows))
+    return make_run([*means, *map_means], [*differences, *map_differences], record, config.network, extra)
 
 
 def summary(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Means and paired differences of each map's areas, and means of what weighs the LFI-CAM map."""
     named = rows.assign(method=rows["method"] + " " + rows["map"])
     weighed = rows[rows["map"] == "lfi_cam"]
-    areas = ["insertion", "deletion", "overall"]
-    means = [summarise(named, areas), summarise(weighed, ["iou_with_mean", "unevenness"])]
-    return pd.concat(means, ignore_index=True), paired(named, areas)
-
-
-def _dataset(cell: Cell) -> Dataset:
-    config = config_of(cell.checkpoint)
-    if config.data == "scenes":
-        return open_dataset("scenes", split="test", n=SCENES["test"], size=config.pixels)
-    return open_dataset(config.data, split="test")
+    means = [summarise(named, AREAS), summarise(weighed, ["iou_with_mean", "unevenness"])]
+    return pd.concat(means, ignore_index=True), paired(named, AREAS)

@@ -44,10 +44,8 @@ def measure(
     """Explain every class of every image by every method.
 
     Args:
-        model: from :func:`campanion.load_model`; its ``class_names`` name the classes.
         images: PIL images, by name.
-        classes: names of the classes to explain, by the image's name.
-        methods: as :func:`campanion.cams.methods.parse` reads them.
+        classes: names of the classes to explain, by the image's name; they and the methods are checked before any work.
         step: of insertion (from a blurred image) and deletion (to zeros); None leaves the curves out.
         precision: of the masked images' forward passes, see :func:`campanion.inference.fast`.
 
@@ -56,10 +54,6 @@ def measure(
         difference between neighbouring pixels of the map in 0..1 at the input's size), height, width, pixels (of the
         map, see :func:`stacked`), insertion, deletion, overall, the two curves, and seconds (the method's share of the
         wall time of its image and class).
-
-    Raises:
-        ValueError: an image without classes, a class that the model does not have, or an unknown method; before any
-            work.
 
     >>> rows = measure(model, {"chelsea": photograph("chelsea")}, PHOTOGRAPHS, ["grad_cam", "fd_cam"])
     """
@@ -102,18 +96,17 @@ def photographs(
 ) -> pd.DataFrame:
     """:func:`measure` of photographs, kept in ``data/results/rows/gallery_photographs_<model>.parquet``.
 
-    All figures share the file: what one of them has measured, with the same weights, is not measured again.
+    All figures share the file: what one of them has measured, with the same weights, is not measured again. Mode
+    ``"cached"`` reads the kept rows, ``"full"`` measures what is missing; in a quick run scenes stand in for
+    photographs.
 
     Args:
-        model: name of the network.
-        mode: ``"cached"`` reads the kept rows, ``"full"`` measures what is missing.
         methods: the rows' order too.
         classes: those to explain, by the photograph's name.
         curves: whether insertion and deletion are wanted too, dozens of forward passes for each map.
 
     Raises:
         MissingResult: cached, and a map is not there.
-        ValueError: another mode (in a quick run scenes stand in for photographs), photograph, class or method.
     """
     if mode not in ("cached", "full"):
         raise ValueError(f"Photographs are measured in mode 'full' and read in mode 'cached', not {mode!r}.")
@@ -140,9 +133,8 @@ def _measure_missing(
     device: str,
     curves: bool,
 ) -> None:
-    """Add to the committed rows what they lack; written after each image and class, so that a stopped run resumes.
-
-    Masked images are forwarded in bfloat16, but for rows that were begun in float32.
+    """Add to the committed rows what they lack, and write them after each image and class, so that a stopped run
+    resumes; masked images are forwarded in bfloat16, but for rows that were begun in float32.
     """
     network, path = load_model(model, device=device), rows_path("photographs", model, "gallery")
     rows, kept = read_rows(path) if path.exists() else (None, {"precision": "bfloat16"})

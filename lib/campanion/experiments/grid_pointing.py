@@ -43,18 +43,16 @@ def measure(subject: Subject, sample: Sample, methods: Sequence[str]) -> list[di
     for (name,), side, box in zip(names, ("left", "right"), halves(image.shape[-1], image.shape[-2]), strict=True):
         index = class_indices(list(model.class_names).index(name), 1, len(model.class_names), subject.device)
         rank = int((game.logits[0] > game.logits[0, index]).sum()) + 1
-        for method, found in explain_game(game, index, methods).maps.items():
-            energy = 100 * float(energy_pointing_game(found, [box]))
-            hit = 100 * float(pointing_game(found, [box])) if found.any() else 0.0
+        for method, drawn in explain_game(game, index, methods).maps.items():
+            energy = 100 * float(energy_pointing_game(drawn, [box]))
+            hit = 100 * float(pointing_game(drawn, [box])) if drawn.any() else 0.0
             row = {"image": sample.id, "class_name": name, "side": side, "rank": rank, "method": method}
             rows.append({**row, "grid_energy": energy, "grid_hit": hit})
     return rows
 
 
 def summary(rows: pd.DataFrame, subject: Subject, methods: Sequence[str]) -> Answer:
-    """Means, and differences from FD-CAM.
-
-    The unit of the intervals is the pair, both of its classes together. Pairs share photographs, so the intervals are
+    """Means, and differences from FD-CAM. The unit is the pair; pairs share photographs, so that the intervals are
     somewhat too narrow.
     """
     rows = in_order(rows, methods)
@@ -62,11 +60,8 @@ def summary(rows: pd.DataFrame, subject: Subject, methods: Sequence[str]) -> Ans
 
 
 def question(methods: Sequence[str]) -> Question:
-    """All pairs of the nine photographs, for networks of ImageNet's or VOC's classes.
-
-    The rows are ``grid_photographs_<model>``. A quick run has nothing to ask: its networks know no animals.
-
-    >>> ask("20_grid_pointing", "full", question(["grad_cam", "fd_cam"]), ["voc_mlp"])
+    """All pairs of the nine photographs, for networks of ImageNet's or VOC's classes: ``grid_photographs_<model>``. The
+    networks of a quick run know no animals.
     """
     return Question(
         "grid", partial(measure, methods=methods), partial(summary, methods=methods), {"seed": 0},

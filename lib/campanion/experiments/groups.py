@@ -36,28 +36,17 @@ BINS = 50  # of a histogram of cosines, over 0..1
 
 
 def nominal_size(channels: int, percentile: float) -> int:
-    """How many of ``channels`` lie strictly above the (100 - percentile)th percentile when no two cosines are equal.
-
-    >>> nominal_size(512, 5)
-    26
-    """
+    """How many of ``channels`` lie strictly above the (100 - percentile)th percentile when no two cosines are equal."""
     return channels - 1 - int((1 - percentile / 100) * (channels - 1))
 
 
 def group_statistics(activations: Tensor, percentile: float = 5.0, rule: str = "channel") -> dict[str, float]:
-    """What the groups of one image look like, from the activations [1, K, h, w] of the target layer.
+    """What the groups of one image look like, from the activations [1, K, h, w] of the target layer; NaN is undefined.
 
     ``dead``: channels that are zero everywhere. Of the live ones: ``size_mean, size_min, size_median, size_max`` of
     their groups, ``small`` (share of groups below :func:`nominal_size`, as ties make them), ``empty`` (share of groups
     without a member), ``distinct`` (different non-empty groups over live channels), ``within`` (mean cosine of a
-    channel with the other members of its group) and ``between`` (with all other live channels). A statistic that no
-    channel defines is NaN.
-
-    Raises:
-        ValueError: not one image, or a percentile or rule that :func:`similarity_groups` refuses.
-
-    >>> group_statistics(game.activations)["size_median"]
-    26.0
+    channel with the other members of its group) and ``between`` (with all other live channels).
     """
     if activations.ndim != 4 or len(activations) != 1:
         raise ValueError(f"activations must be those of one image, [1, K, h, w], not {list(activations.shape)}.")
@@ -86,9 +75,8 @@ def group_statistics(activations: Tensor, percentile: float = 5.0, rule: str = "
 
 
 def cosine_histogram(activations: Tensor, percentile: float = 5.0) -> dict[str, list[float]]:
-    """Shares of pairs of live channels of one image by cosine, in :data:`BINS` bins of 0..1, that sum to 1.
-
-    ``all``: every ordered pair; ``group``: a channel and another member of its group.
+    """Shares by cosine, in :data:`BINS` bins of 0..1, of ordered pairs of live channels of one image: ``all`` of them,
+    and a channel with another member of its ``group``.
     """
     matrix, groups = cosines(activations)[0], similarity_groups(activations, percentile)[0]
     live = activations[0].flatten(1).any(1)
@@ -195,11 +183,10 @@ def photograph_examples(model: str, mode: str, name: str = "chelsea", device: st
 
 
 def examples(game: ChannelGame, channels: int = 3, members: int = 4) -> pd.DataFrame:
-    """Channels of one image with the most similar members of their groups, as Fig. 3 shows them.
-
-    The channels are those that add most to the predicted class by the switching score, each outside the groups of those
-    before it. (The paper does not say how it chose its three.) Rows channel, member (the channel itself first), cosine,
-    size (of the group), height, width and pixels (of the member's activations).
+    """Rows of the channels that add most to the predicted class by the switching score, each outside the groups of
+    those before it (the paper does not say how it chose its three), with the most similar members of their groups:
+    channel, member (the channel itself first), cosine, size (of the group), height, width and pixels (of its
+    activations).
     """
     groups = similarity_groups(game.activations)[0]
     scores = switching_score(game, game.target(None), groups.unsqueeze(0))[0]

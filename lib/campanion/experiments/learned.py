@@ -144,9 +144,6 @@ def learned_maps(network: Trained, limit: int | None = None, device: str = "cpu"
 
     They are kept in ``out/maps``, and read from there while checkpoint and images are the same; those of networks
     whose weights are not in the repository are committed in ``data/results/maps``.
-
-    Raises:
-        MissingData: the weights are not here, and neither are the maps.
     """
     config = config_of(network.path.with_suffix(".json"), limit)
     about = {"sha256": network.sha256, "limit": limit, "size": config.pixels}
@@ -173,10 +170,8 @@ def maps_dir() -> Path:
 
 
 def keep(path: str | Path, device: str = "cpu") -> list[Path]:
-    """Copy a finished training run to where it is committed; returns the files.
-
-    Its card in any case; the weights where they have at most :data:`SMALL` bytes, else the learned maps of all test
-    images, which is what LFI-CAM's Fig. 6 needs of it.
+    """Copy a finished training run to where it is committed: its card, and its weights where they have at most
+    :data:`SMALL` bytes, else the learned maps of all test images, which LFI-CAM's Fig. 6 needs; returns the files.
     """
     path = weights_of(path)
     network, small = _read(path), path.stat().st_size <= SMALL

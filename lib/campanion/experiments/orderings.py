@@ -18,7 +18,7 @@ from campanion.data import Sample
 from campanion.experiments import faithfulness
 from campanion.experiments.protocols import LIFT_METHODS, LIFT_ROWS
 from campanion.experiments.runner import Answer, Question
-from campanion.experiments.subject import Subject, image_generator
+from campanion.experiments.subject import Subject, confidence_columns, image_generator
 from campanion.results.statistics import paired, summarise
 
 METRICS = ["iic", "ad", "add"]
@@ -35,11 +35,11 @@ def measure(
     weights = torch.cat([game.shapley(target, n, generator).values for n, _ in runs])
     # Simulations that agree (with a linear head all do) share one map.
     distinct, place = torch.unique(weights, dim=0, return_inverse=True)
-    maps = torch.cat([enlarged(game, weighted(game, each[None]))[0] for each in distinct])
-    found = metrics.confidence(subject.network, game.images, maps.unsqueeze(0), target, score=subject.activation)
-    terms = {"iic": found.iic, "ad": found.average_drop, "add": found.add}
+    maps = torch.cat([enlarged(game, weighted(game, w[None]))[0] for w in distinct])
+    confidence = metrics.confidence(subject.network, game.images, maps.unsqueeze(0), target, score=subject.activation)
+    columns = confidence_columns(confidence)
     return [
-        {**facts, "method": f"shap_cam_{n}", "simulation": s} | {t: 100 * float(v[0, j]) for t, v in terms.items()}
+        {**facts, "method": f"shap_cam_{n}", "simulation": s, **columns[j]}
         for (n, s), j in zip(runs, place.tolist(), strict=True)
     ]
 
@@ -57,19 +57,17 @@ def summary(rows: pd.DataFrame, subject: Subject, cams: pd.DataFrame) -> Answer:
     """
     frame = rows.groupby(["image", "method"], sort=False, as_index=False)[METRICS].mean()
     if len(cams):
-        known = cams[cams["method"].isin(LIFT_METHODS) & cams["image"].isin(set(frame["image"]))]
-        frame = pd.concat([frame, known[["image", "method", *METRICS]]], ignore_index=True)
+        shared = cams[cams["method"].isin(LIFT_METHODS) & cams["image"].isin(frame["image"])]
+        frame = pd.concat([frame, shared[["image", "method", *METRICS]]], ignore_index=True)
     simulations = by_simulation(rows)
     spread = simulations.groupby("method")[METRICS].std(ddof=1)
     means = summarise(frame, METRICS).to_dict("records")
     for row in means:
         if row["method"] in spread.index:
             row["sd"] = spread.loc[row["method"], row["metric"]]
-    each = {
-        method: {metric: part[metric].tolist() for metric in METRICS}
-        for method, part in simulations.sort_values("simulation").groupby("method", sort=False)
-    }
-    return Answer(means, paired(frame, METRICS), {"simulations": each}, faithfulness.accuracy(rows, subject))
+    by_method = simulations.sort_values("simulation").groupby("method", sort=False)[METRICS]
+    extra = {"simulations": {method: part.to_dict("list") for method, part in by_method}}
+    return Answer(means, paired(frame, METRICS), extra, faithfulness.accuracy(rows, subject))
 
 
 def question(
@@ -81,10 +79,6 @@ def question(
         precision: of the masked images' forwards; committed rows in bfloat16, as the first were, go on so.
         counts: numbers of orderings n.
         simulations: independent sets of orderings for each n.
-        seed: of the order of the images and of the orderings.
-
-    Raises:
-        ValueError: a count or the simulations below 1.
     """
     if simulations < 1 or not counts or min(counts) < 1:
         raise ValueError(f"counts and simulations must be at least 1; got {tuple(counts)} and {simulations}.")

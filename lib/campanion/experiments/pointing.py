@@ -271,9 +271,7 @@ def question(precision: str = "float32", masked_limit: int | None = None) -> Que
 
     Args:
         precision: of the masked images' forwards, which only :data:`MASKED` need (quick: float32).
-        masked_limit: images for these in a full run; 0 takes only what is there already.
-
-    >>> ask("22_fd_table2_pointing_game", mode, pointing.question(), ["voc_mlp"], limit=100)
+        masked_limit: images for these in a full run; 0 takes only the kept rows.
     """
     masked = rows_question("pointing_masked", MASKED, precision, masked_limit)
     return rows_question("pointing", CHEAP, conclude=summary, beside=(masked,))

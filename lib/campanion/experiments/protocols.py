@@ -8,8 +8,6 @@ FD_METHODS = (
     "grad_cam", "grad_cam_pp", "xgrad_cam", "score_cam", "ablation_cam", "layer_cam", "group_cam", "fd_cam",
 )  # fmt: skip
 LIFT_METHODS = ("grad_cam", "grad_cam_pp", "score_cam", "ablation_cam", "xgrad_cam:lift", "lift_cam")
-
-
 LIFT_EXTRA = ("lift_cam", "lrp_cam", "lime_cam")
 
 LAST_POOLING = "pool5"  # VGG's name for it
@@ -53,21 +51,12 @@ class Protocol:
     confidence: str | None = "float32"
 
 
-STANDARD = Protocol()
-
-
-def named(protocol: object) -> dict[str, object]:
-    """All of a protocol (any dataclass) that decides numbers, as its rows keep it.
-
-    What is younger than the first committed rows is named only where it makes a difference: rows that name no
-    ``confidence`` have IIC, AD and ADD in ``precision``.
+def named(protocol: Protocol) -> dict[str, object]:
+    """All of a protocol that decides numbers, as its rows keep it; what is younger than the first committed rows only
+    where it makes a difference: rows that name no ``confidence`` have IIC, AD and ADD in ``precision``.
     """
-    kept = asdict(protocol)
-    if not kept.get("antithetic"):
-        kept.pop("antithetic", None)
-    if kept.get("confidence") in (None, kept.get("precision")):
-        kept.pop("confidence", None)
-    return kept
+    usual = {"antithetic": (False,), "confidence": (None, protocol.precision)}
+    return {name: value for name, value in asdict(protocol).items() if value not in usual.get(name, ())}
 
 
 FD_ABLATION = ("fd_cam_ng_off", "fd_cam_g_off", "fd_cam", "fd_cam_linear", "fd_cam_exp_b0")
@@ -82,7 +71,7 @@ POST_HOC = ("cam", "grad_cam", "grad_cam_pp", "score_cam", "lift_cam", "fd_cam")
 #: By the name of their rows. Every one of them measures confidence and energy too.
 PROTOCOLS: dict[str, Protocol] = {
     # FD-CAM Table I, LIFT-CAM Tables 2, 3 and 5
-    "cams": STANDARD,
+    "cams": Protocol(),
     # FD-CAM Table I alone, where other rows serve LIFT-CAM's tables
     "fd": Protocol(compared=(), orderings=0),
     # FD-CAM Tables III and IV, the sweep that they lack, and what the paper leaves open

@@ -33,12 +33,7 @@ def measure(
     its mirror image: what two maps have in common that only share their blobs' sizes and a liking for the middle.
     """
     networks = subject.once(  # of the layers above the target layer; each is made once, and used for all images
-        "re-initialised",
-        lambda: [
-            (order, depth, layer, network)
-            for order in orders
-            for depth, (layer, network) in enumerate(randomised(subject.model, order, seed), start=1)
-        ],
+        "re-initialised", lambda: {order: list(randomised(subject.model, order, seed)) for order in orders}
     )
     image = subject.image(sample)
     game = ChannelGame.of(subject.parts, image)
@@ -51,16 +46,16 @@ def measure(
         return {"image": sample.id, "method": method, "order": order, "depth": depth, "layer": layer, **similarity}
 
     rows = [row(method, MIRROR, 0, "", own.flip(2)) for method, own in trained.items()]
-    for order, depth, layer, network in networks:
-        drawn = explain_game(ChannelGame.of(network, image, subject.layer), target, methods).maps
-        rows += [row(method, order, depth, layer, drawn[method]) for method in methods]
+    for order, cascade in networks.items():
+        for depth, (layer, network) in enumerate(cascade, start=1):
+            drawn = explain_game(ChannelGame.of(network, image, subject.layer), target, methods).maps
+            rows += [row(method, order, depth, layer, drawn[method]) for method in methods]
     return rows
 
 
 def at_ends(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row for each (image, method) with :data:`METRICS`.
-
-    ``_output``: only the output layer re-initialised; ``_all``: every layer; ``_mirror``: the trained map mirrored.
+    """A row for each (image, method): similarity after re-initialising only the ``_output`` layer, after ``_all``
+    layers, and to the ``_mirror`` image.
     """
     cascade = rows[rows["order"] == "cascading"]
     parts = {
@@ -68,20 +63,20 @@ def at_ends(rows: pd.DataFrame) -> pd.DataFrame:
         "all": cascade[cascade["depth"] == cascade["depth"].max()],
         "mirror": rows[rows["order"] == MIRROR],
     }
-    keyed = [p.set_index(["image", "method"])[["rank", "ssim"]].add_suffix(f"_{name}") for name, p in parts.items()]
-    return pd.concat(keyed, axis=1).reset_index()
+    similarities = [
+        part.set_index(["image", "method"])[["rank", "ssim"]].add_suffix(f"_{name}") for name, part in parts.items()
+    ]
+    return pd.concat(similarities, axis=1).reset_index()
 
 
 def curves(rows: pd.DataFrame) -> dict[str, object]:
     """``layers`` from the output down, and by order, similarity and method its mean over the images at every depth."""
     drawn = rows[rows["order"] != MIRROR]
-    found: dict[str, object] = {"layers": drawn.drop_duplicates("depth").sort_values("depth")["layer"].tolist()}
+    result: dict[str, object] = {"layers": drawn.drop_duplicates("depth").sort_values("depth")["layer"].tolist()}
     for order, part in drawn.groupby("order", sort=False):
-        means = part.groupby(["method", "depth"])[["rank", "ssim"]].mean()
-        found[str(order)] = {
-            s: {m: means.loc[m, s].round(4).tolist() for m in part["method"].unique()} for s in ("rank", "ssim")
-        }
-    return found
+        means = part.groupby(["depth", "method"])[["rank", "ssim"]].mean().round(4).unstack("method")
+        result[str(order)] = {s: means[s][part["method"].unique()].to_dict("list") for s in ("rank", "ssim")}
+    return result
 
 
 def summary(rows: pd.DataFrame, subject: Subject) -> Answer:
@@ -90,11 +85,7 @@ def summary(rows: pd.DataFrame, subject: Subject) -> Answer:
 
 
 def question(methods: Sequence[str] = METHODS, orders: Sequence[str] = ORDERS, seed: int = 0) -> Question:
-    """Notebook 42's question; ``seed`` is of the new weights and of the order of the images.
-
-    Raises:
-        ValueError: unknown method.
-    """
+    """Notebook 42's question; ``seed`` is of the new weights and of the order of the images."""
     for name in methods:
         parse(name)
     settings = {"methods": tuple(methods), "orders": tuple(orders), "seed": seed}

@@ -32,11 +32,7 @@ def _count(name: str, spec: tuple[tuple[str, object], ...]) -> int:
 
 
 def parameters(name: str, **spec: object) -> float:
-    """Millions of parameters of ``build_model(name, **spec)``.
-
-    >>> parameters("resnet18", attention="lfi", generation="table3")
-    17.470952
-    """
+    """Millions of parameters of ``build_model(name, **spec)``."""
     return _count(name, tuple(sorted(spec.items()))) / 1e6
 
 

@@ -161,9 +161,8 @@ def ratio_table(results: Mapping) -> pd.DataFrame:
 
 
 def machines_table(results: Mapping, others: Sequence[Mapping]) -> pd.DataFrame:
-    """The ratios of the first machine (``ratio``) beside those of each other (``there``), where both were measured.
-
-    A row is one comparison on one other machine (``machine``); scoring the curves is the method ``"curves"``.
+    """The ratios of the first machine (``ratio``) beside those of each other (``machine``, ``there``), where both were
+    measured; scoring the curves is the method ``"curves"``.
     """
     first, keys = _all_ratios(results), [*ENTRY, "library"]
     parts = [

@@ -215,13 +215,8 @@ def stability_study(
     Args:
         mode: ``"cached"`` reads the committed result; ``"quick"`` and ``"full"`` measure the networks of ``cells``.
         cells: training runs, of :func:`campanion.training.grid.cells`: a result for each data set and network of which
-            two can be compared; those that are not done yet are named in the run's ``extra["missing"]``.
+            two can be compared (MissingData if there is none); ``extra["missing"]`` names those that are not done yet.
         limit: test images in the set's fixed order (None: all; quick: 40).
-
-    Raises:
-        MissingResult: cached, and there is no result.
-        MissingData: no two of the cells that are done can be compared.
-        ValueError: unknown mode, or see :func:`campanion.experiments.learned.finished`.
     """
     limit = (limit or QUICK_IMAGES) if mode == "quick" else limit
     attentive = (cell for cell in cells if cell.config.attention is not None)

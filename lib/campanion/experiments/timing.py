@@ -39,9 +39,8 @@ TITLES = {
 
 
 def median_seconds(function: Callable[[], object], least: float = 0.05) -> float:
-    """Median wall time of ``function()`` over blocks that take ``least`` seconds together; a GPU's work is awaited.
-
-    A call that takes twice as long is timed once, after one that is not; one of ten times as long is made once.
+    """Median wall time of ``function()`` over blocks that take ``least`` seconds together; a GPU's work is awaited. A
+    call of twice that is timed once, after one that is not; one of ten times as long is made once.
     """
     from torch.utils.benchmark import Timer  # only here: it warns on import where a compiler's CUDA has no driver
 
@@ -57,14 +56,12 @@ def median_seconds(function: Callable[[], object], least: float = 0.05) -> float
 
 
 def seconds_per_image(subject: Subject, methods: Sequence[str], limit: int = IMAGES, seed: int = 0) -> pd.DataFrame:
-    """Median wall time of every method on each of the first ``limit`` images of ``data.order(seed)``, one at a time.
+    """Median wall time of every method on each of the first ``limit`` images of ``data.order(seed)``, one at a time:
+    rows ``image, method, seconds_per_image``.
 
     Every repetition starts from a game that no other method has asked: a backward pass that several methods could share
     is paid by each; the shared forward pass of the trunk is not counted. Methods take turns image by image, so that a
     machine's slow minutes meet all of them alike. After five minutes no further image is begun, once two are timed.
-
-    Returns:
-        Rows with ``image, method, seconds_per_image``.
     """
     for name in methods:
         parse(name)
@@ -102,7 +99,7 @@ def measure(subject: Subject, sample: Sample) -> list[dict[str, object]]:
         """A game that remembers nothing, so that no method finds what another has computed."""
         return as_black_box(played) if black_box else played.fresh()
 
-    timed: dict[str, Callable[[], object]] = {
+    timed = {
         "forward": partial(network, image),
         "lift_cam": lambda: lift(fresh(), target),
         "ablation_cam": lambda: ablation(fresh(), target),

@@ -16,8 +16,8 @@ from campanion.cams.explain import explain_game
 from campanion.data.questions import HELD_OUT_SEED, Asked, QuestionSet, SceneQuestions
 from campanion.data.vqa import open_vqa, vqa_layout
 from campanion.errors import MissingData
-from campanion.experiments.runner import Answer, Question, ask, check_mode
-from campanion.experiments.subject import Subject, in_order
+from campanion.experiments.runner import Answer, Question, ask
+from campanion.experiments.subject import Subject, confidence_columns, in_order
 from campanion.game.game import ChannelGame
 from campanion.inference import fast
 from campanion.models.vqa import find_vqa, load_vqa, with_question
@@ -49,11 +49,8 @@ def measure(subject: Subject, sample: Asked) -> list[dict[str, object]]:
         "text": sample.question.text, "target": int(target), "label": sample.label,
         "correct": int(target) == sample.label, "probability": float(scores.original[0, 0]),
     }  # fmt: skip
-    terms = {"iic": scores.iic, "ad": scores.average_drop, "add": scores.add}
-    return [
-        {**shared, "method": name} | {term: 100 * float(values[0, i]) for term, values in terms.items()}
-        for i, name in enumerate(methods)
-    ]
+    columns = confidence_columns(scores)
+    return [{**shared, "method": name, **terms} for name, terms in zip(methods, columns, strict=True)]
 
 
 def summary(rows: pd.DataFrame, subject: Subject) -> Answer:
@@ -61,8 +58,8 @@ def summary(rows: pd.DataFrame, subject: Subject) -> Answer:
     questions = rows.drop_duplicates("question")
     right = f"{100 * questions['correct'].mean():.1f} % of {len(questions):,} questions answered right"
     chosen = in_order(rows, METHODS[subject.data.name])
-    found = questions.groupby("type", sort=False)["correct"].agg(["mean", "size"])
-    types = pd.DataFrame({"accuracy": 100 * found["mean"], "questions": found["size"]}).sort_index().reset_index()
+    types = questions.groupby("type")["correct"].agg(accuracy="mean", questions="size").reset_index()
+    types["accuracy"] *= 100
     extra = {"questions": len(questions), "types": types.to_dict("list")}
     return Answer(summarise(chosen, METRICS), paired(chosen, METRICS), extra, right)
 
@@ -84,16 +81,9 @@ def question(answers: tuple[str, ...] | None = None) -> Question:
 def ask_both(notebook: str, mode: str, limit: int | None = None, device: str = "auto") -> dict:
     """The result of ``notebook``: questions about scenes, which have the mode ``quick`` in a full run too, and VQA v2.
 
-    Args:
-        mode: ``"cached"`` reads the committed result; ``"quick"`` measures questions about scenes; ``"full"`` measures
-            all held-out questions about 1,000 scenes and, where :func:`not_there` has nothing to say, VQA v2.
-        limit: questions of each data set (None: all; quick: 40).
-
-    Raises:
-        MissingResult: cached, and there is no result.
-        ValueError: unknown mode.
+    ``"quick"`` measures questions about scenes; ``"full"`` all held-out questions about 1,000 scenes and, where
+    :func:`not_there` has nothing to say, VQA v2; ``limit`` is of each data set (None: all; quick: 40).
     """
-    check_mode(mode)
     scenes = ("vqa_scenes@scenes",)
     if mode != "full":
         return ask(notebook, mode, question(), (), limit, device, quick=scenes)
@@ -106,13 +96,12 @@ def ask_both(notebook: str, mode: str, limit: int | None = None, device: str = "
 
 def not_there() -> str:
     """What a run on VQA v2 lacks, in one sentence; empty where it lacks nothing."""
-    lacks = []
+    lacks, layout = [], ""
     try:
-        found = vqa_layout(paths.data_dir(), "val")
+        layout = vqa_layout(paths.data_dir(), "val")
     except MissingData as missing:
-        found = ""
         lacks.append(str(missing).rstrip("."))
     if find_vqa("vqa_v2") is None:
-        there = "the sample's questions are there, but " if found == "sample" else ""
-        lacks.append(f"{there}no network trained on VQA v2 is: `python -m campanion train vqa_v2` makes it")
+        sample = "the sample's questions are there, but " if layout == "sample" else ""
+        lacks.append(f"{sample}no network trained on VQA v2 is: `python -m campanion train vqa_v2` makes it")
     return f"VQA v2 was not run: {'; and '.join(lacks)}." if lacks else ""

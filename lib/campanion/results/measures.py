@@ -51,22 +51,14 @@ _OPEN = frozenset({"add", "score_change", "local_accuracy_gap", "lrp_gap"})  # i
 
 
 def better(metric: str) -> int:
-    """1 where higher values of ``metric`` are better, -1 where lower ones are.
-
-    Raises:
-        ValueError: the metric is not known.
-    """
+    """1 where higher values of ``metric`` are better, -1 where lower ones are; ValueError for an unknown metric."""
     if metric not in DIRECTION:
         raise ValueError(unknown("metric", metric, DIRECTION))
     return 1 if DIRECTION[metric] == "higher" else -1
 
 
 def limits(metric: str) -> tuple[float, float]:
-    """Between which values a mean of the metric can lie; infinite for a metric that is not listed.
-
-    >>> limits("iic"), limits("insertion")
-    ((0.0, 100.0), (0.0, 1.0))
-    """
+    """Between which values a mean of the metric can lie, such as (0, 100); infinite for a metric that is not listed."""
     if metric in _UNIT:
         return _UNIT[metric]
     share = metric.startswith("best_") or (TITLES.get(metric, "").endswith("(%)") and metric not in _OPEN)

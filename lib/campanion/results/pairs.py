@@ -22,11 +22,8 @@ from campanion.results.statistics import LEAST, with_intervals
 
 @dataclass(frozen=True)
 class Pairs:
-    """Values of pairs of networks.
-
-    Attributes:
-        values: [K, K], symmetric: the mean over images of two networks' value; NaN for pairs that do not count.
-        images: [N], each image's mean over the pairs.
+    """Values of pairs of networks: ``values`` [K, K], symmetric, the mean over images of two networks' value, NaN for
+    pairs that do not count; ``images`` [N], each image's mean over the pairs.
     """
 
     values: np.ndarray
@@ -57,16 +54,12 @@ class Pairs:
 
 
 def over_networks(arms: Sequence[tuple[int, Pairs]]) -> dict[str, float]:
-    """Mean of a signed sum of methods' values, with its intervals.
+    """Mean of a signed sum of methods' values, with its intervals, see
+    :func:`~campanion.results.statistics.with_intervals`; ``low`` and ``high`` are NaN where a method has fewer than
+    three networks.
 
     Args:
         arms: (sign, pairs) of each method: one for a mean, two for a difference, over the same N images.
-
-    Returns:
-        See :func:`~campanion.results.statistics.with_intervals`; ``low`` and ``high`` are NaN where a method has fewer
-        than three networks.
-
-    >>> over_networks([(1, lfi_cam), (-1, abn)])["low"]
     """
     mean = float(sum(sign * pairs.values[pairs.there].mean() for sign, pairs in arms))
     networks = [(pairs.variance, pairs.networks - 1) for _, pairs in arms]

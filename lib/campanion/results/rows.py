@@ -68,11 +68,8 @@ class RowStore(contextlib.AbstractContextManager):
         return {k[0] for k in self._keys}
 
     def append(self, rows: Iterable[Mapping[str, object]]) -> None:
-        """Add the rows of whole images in one write that lasts.
-
-        Raises:
-            KeyError: a row lacks a key column.
-            ValueError: a row is in the file already, or twice among ``rows``.
+        """Add the rows of whole images in one write that lasts; refuses rows without a key column or that are there
+        already.
         """
         group = json.loads(_dump([dict(r) for r in rows]))
         keys = [self._key_of(r) for r in group]

@@ -125,13 +125,8 @@ def make_run(
     model: str,
     extra: Mapping[str, object] | None = None,
 ) -> dict:
-    """One run of a result file.
-
-    Args:
-        rows, differences: as :func:`campanion.results.statistics.summarise` and ``paired`` give them.
-        record: from :func:`campanion.results.provenance.collect`; gives data and mode.
-        model: name of the network.
-        extra: what a figure needs beside (JSON values).
+    """One run of a result file, from the tables of :mod:`campanion.results.statistics`, the ``record`` of
+    :func:`campanion.results.provenance.collect` and what a figure needs beside (``extra``, JSON values).
 
     >>> run = make_run(summarise(frame, metrics), paired(frame, metrics), collect(...), "resnet18")
     >>> save_result("21_fd_table1_faithfulness", [run])
@@ -144,10 +139,8 @@ def make_run(
 def save_result(notebook: str, runs: Sequence[Mapping]) -> dict:
     """Write the runs of a notebook and give back what was written; runs of another (data, model, mode) stay.
 
-    The file is replaced in one step under a lock, so that runs of several models may be saved at the same time.
-
-    Raises:
-        ValueError: the result is not a :class:`Result`; nothing is written.
+    The file is replaced in one step under a lock, so that runs of several models may be saved at the same time. Nothing
+    is written where the result is not a :class:`Result` (ValueError).
     """
     path = result_path(notebook)
     with locked(paths.out_dir() / "locks" / f"{path.name}.lock"):
@@ -160,11 +153,8 @@ def save_result(notebook: str, runs: Sequence[Mapping]) -> dict:
 
 
 def load_result(notebook: str, folder: Path | None = None) -> dict:
-    """Result of a notebook, checked, from ``folder`` (:func:`campanion.paths.results_dir`).
-
-    Raises:
-        MissingResult: there is none; the sentence names the command that computes it.
-        ValueError: the file is damaged or of another schema; the sentence names file and place.
+    """Result of a notebook, checked, from ``folder`` (:func:`campanion.paths.results_dir`); the sentence of a
+    MissingResult names the command that makes it, that of a ValueError the damaged file and place.
     """
     path = result_path(notebook, folder)
     if not path.exists():
