@@ -42,6 +42,6 @@ def test_a_slow_network_is_timed_on_two_images_at_least_and_no_further(monkeypat
 
 def test_a_long_call_is_made_once():
     calls = []
-    seconds = median_seconds(lambda: calls.append(time.sleep(0.02)), least=0.001)
+    seconds = median_seconds(lambda: calls.append(time.sleep(0.02)), block=0.001)
     assert len(calls) == 1
     assert 0.02 <= seconds < 0.2

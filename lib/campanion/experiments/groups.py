@@ -55,8 +55,7 @@ def group_statistics(activations: Tensor, percentile: float = 5.0, rule: str = "
     count, channels = int(live.sum()), len(live)
     result = {"channels": channels, "dead": channels - count}
     if not count:
-        names = ("size_mean", "size_min", "size_median", "size_max", "small", "empty", "distinct", "within", "between")
-        return result | dict.fromkeys(names, math.nan)
+        return result | dict.fromkeys(METRICS[1:-2], math.nan)  # those of the groups
     matrix = cosines(activations)[0]
     itself = torch.eye(channels, dtype=torch.bool, device=groups.device)
     sizes = groups[live].sum(1).double()

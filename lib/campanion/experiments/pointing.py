@@ -138,22 +138,22 @@ def _mapped(
     maps, raw, degenerate = (
         torch.cat([getattr(e, part)[name] for e in of_classes]) for part in ("maps", "raw", "degenerate")
     )
-    own, large = metrics.energy_pointing_game(maps, boxes), min_max_map(upsample(raw, wide))[0]
+    energy, large = metrics.energy_pointing_game(maps, boxes), min_max_map(upsample(raw, wide))[0]
     overlap, correlation = likeness(maps)
     return {
         "pointing_accuracy": metrics.pointing_game(maps, boxes).double(),
         "pointing_accuracy_15": metrics.pointing_game(large, far, tolerance=TOLERANCE).double(),
         "degenerate": degenerate,
-        "own_energy": own,
-        "other_energy": _others(metrics.energy_pointing_game(maps, [torch.cat(boxes)] * len(boxes)), own),
+        "own_energy": energy,
+        "other_energy": _others(metrics.energy_pointing_game(maps, [torch.cat(boxes)] * len(boxes)), energy),
         "overlap": overlap,
         "correlation": correlation,
     }
 
 
-def _others(in_any: Tensor, own: Tensor) -> Tensor:
+def _others(all_classes: Tensor, energy: Tensor) -> Tensor:
     """Energy on the other classes alone; NaN where there is no other."""
-    return in_any - own if len(own) > 1 else torch.full_like(own, math.nan)
+    return all_classes - energy if len(energy) > 1 else torch.full_like(energy, math.nan)
 
 
 def _centre(boxes: list[Tensor], far: list[Tensor], size: tuple[int, int], wide: tuple[int, int]) -> dict[str, Tensor]:
@@ -167,12 +167,12 @@ def _centre(boxes: list[Tensor], far: list[Tensor], size: tuple[int, int], wide:
 
 def _random(boxes: list[Tensor], far: list[Tensor], size: tuple[int, int], wide: tuple[int, int]) -> dict[str, Tensor]:
     """The expected hits of a point drawn uniformly, which are also the energies of an even map."""
-    own = metrics.box_masks(boxes, *size).double().mean((1, 2))
+    share = metrics.box_masks(boxes, *size).double().mean((1, 2))
     anywhere = metrics.box_masks([torch.cat(boxes)] * len(boxes), *size).double().mean((1, 2))
     near = [within(mask, TOLERANCE) for mask in metrics.box_masks(far, *wide).numpy()]
     return {
-        "pointing_accuracy": own, "pointing_accuracy_15": torch.tensor(near, dtype=torch.float64), "own_energy": own,
-        "other_energy": _others(anywhere, own),
+        "pointing_accuracy": share, "pointing_accuracy_15": torch.tensor(near, dtype=torch.float64),
+        "own_energy": share, "other_energy": _others(anywhere, share),
     }  # fmt: skip
 
 

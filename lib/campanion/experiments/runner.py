@@ -156,7 +156,7 @@ def measured(question: Question, model: str, limit: int | None = None, device: s
     """
     name, network, images = _opened(question, model, device)
     question = _question_for((question,), "full", images.name, name)
-    return _measured_and_kept(question, question.subject(network, images), question.name, limit)[0]
+    return _rows(question, question.subject(network, images), "full", limit, question.name)[0]
 
 
 def per_image(
@@ -248,12 +248,21 @@ def _run(notebook: str, mode: str, questions: tuple[Question, ...], model: str, 
 
 
 def _rows(question: Question, subject: Subject, mode: str, limit: int | None, name: str) -> tuple[pd.DataFrame, dict]:
-    """Rows and settings, kept under ``name``; a quick run measures them anew, few images."""
+    """Rows and settings, written where they are committed under ``name``; a second run of the same rows waits.
+
+    A quick run measures few images, anew.
+    """
     if mode == "quick":
         limit = min(limit or question.quick_images, question.quick_images)
-        return _measured_and_kept(question, subject, name, limit, fresh=True)
-    limit = limit if question.limit is None else question.limit
-    return _measured_and_kept(question, subject, name, limit, question.anew)
+    elif question.limit is not None:
+        limit = question.limit
+    data, model = subject.data.name, subject.model.weights["name"]
+    lock = running_path(data, model, name).with_suffix(".lock")
+    with locked(lock, f"Another run is measuring {lock.stem}; this one waits, and takes what is done."):
+        rows, settings = per_image(question, subject, limit, name, fresh=mode == "quick" or question.anew)
+        if len(rows) and limit != 0:
+            write_rows(rows, rows_path(data, model, name), settings)
+    return rows, settings
 
 
 def _question_for(questions: tuple[Question, ...], mode: str, data: str, model: str) -> Question:
@@ -266,29 +275,17 @@ def _question_for(questions: tuple[Question, ...], mode: str, data: str, model: 
     name = with_rows([q.name for q in questions], data, model)
     question, committed = next(q for q in questions if q.name == name), rows_path(data, model, name)
     if question.older is not None and committed.exists():
-        kept = read_rows(committed)[1]
-        if not _within(question.settings, kept) and _within(question.older.settings, kept):
+        committed_settings = read_rows(committed)[1]
+        older = _within(question.older.settings, committed_settings)
+        if older and not _within(question.settings, committed_settings):
             return replace(question.older, limit=question.limit)
     return question
 
 
-def _within(settings: Mapping[str, object], kept: Mapping[str, object]) -> bool:
-    """Whether the settings of kept rows have all these, but the layer, which they know by the network's name for it."""
+def _within(settings: Mapping[str, object], committed: Mapping[str, object]) -> bool:
+    """Whether committed settings have all these, but the layer, which they know by the network's name for it."""
     settings = json.loads(json.dumps(dict(settings)))  # as they are kept: a tuple is a list there
-    return all(name in kept and kept[name] == value for name, value in settings.items() if name != "layer")
-
-
-def _measured_and_kept(
-    question: Question, subject: Subject, name: str, limit: int | None, fresh: bool = False
-) -> tuple[pd.DataFrame, dict]:
-    """:func:`per_image`, and the rows written where they are committed; a second run of the same rows waits."""
-    data, model = subject.data.name, subject.model.weights["name"]
-    lock = running_path(data, model, name).with_suffix(".lock")
-    with locked(lock, f"Another run is measuring {lock.stem}; this one waits, and takes what is done."):
-        rows, settings = per_image(question, subject, limit, name, fresh)
-        if len(rows) and limit != 0:
-            write_rows(rows, rows_path(data, model, name), settings)
-    return rows, settings
+    return all(name in committed and committed[name] == value for name, value in settings.items() if name != "layer")
 
 
 def _has_value(value: object) -> bool:

@@ -40,12 +40,12 @@ def measure(
     target, size = game.target(None), game.activations.shape[2:]
     trained = explain_game(game, target, methods).maps
 
-    def row(method: str, order: str, depth: int, layer: str, other: Tensor) -> dict[str, object]:
-        small = [F.adaptive_avg_pool2d(m[:, None], tuple(size))[:, 0] for m in (trained[method], other)]
-        similarity = {"rank": float(rank_correlation(*small)), "ssim": float(structure(trained[method], other))}
+    def row(method: str, order: str, depth: int, layer: str, compared: Tensor) -> dict[str, object]:
+        small = [F.adaptive_avg_pool2d(m[:, None], tuple(size))[:, 0] for m in (trained[method], compared)]
+        similarity = {"rank": float(rank_correlation(*small)), "ssim": float(structure(trained[method], compared))}
         return {"image": sample.id, "method": method, "order": order, "depth": depth, "layer": layer, **similarity}
 
-    rows = [row(method, MIRROR, 0, "", own.flip(2)) for method, own in trained.items()]
+    rows = [row(method, MIRROR, 0, "", drawn.flip(2)) for method, drawn in trained.items()]
     for order, cascade in networks.items():
         for depth, (layer, network) in enumerate(cascade, start=1):
             drawn = explain_game(ChannelGame.of(network, image, subject.layer), target, methods).maps

@@ -84,7 +84,7 @@ def compare_maps(a: Tensor, b: Tensor, b_of_others: Tensor, side: int, threshold
     large_a, large_b, large_other = (enlarged(maps, side) for maps in (a, b, b_of_others))
     area_a, area_b = ((maps >= threshold).double().mean((1, 2)) for maps in (large_a, large_b))
     small_a, small_b = (min_max_map(maps)[0] for maps in (a, b))
-    found = {
+    values = {
         "iou": stability_iou(large_a, large_b, threshold=threshold),
         "iou_official": stability_iou(large_a, large_b, threshold=threshold, variant="official"),
         "iou_map_size": stability_iou(small_a, small_b, threshold=threshold),
@@ -93,8 +93,8 @@ def compare_maps(a: Tensor, b: Tensor, b_of_others: Tensor, side: int, threshold
         "area": area_a,
         "constant": ((large_a.amax((1, 2)) == 0) | (large_b.amax((1, 2)) == 0)).double(),
     }
-    found["above_shuffled"] = found["iou"] - found["iou_shuffled"]
-    return {metric: 100 * values for metric, values in found.items()}
+    values["above_shuffled"] = values["iou"] - values["iou_shuffled"]
+    return {metric: 100 * of_images for metric, of_images in values.items()}
 
 
 def kind_of(a: Trained, b: Trained) -> str:
@@ -190,7 +190,7 @@ def summary(rows: pd.DataFrame, pairs: pd.DataFrame) -> tuple[list[dict], list[d
             values = _matrix(couples, metric, sorted({*couples["first"], *couples["second"]}))
             arms[method] = Pairs(values, of_method.sort_values("image")[metric].to_numpy())
         for method, arm in arms.items():
-            interval, count = over_networks([(1, arm)]), int(arm.there.sum())
+            interval, count = over_networks([(1, arm)]), int(arm.counted.sum())
             lowest = -100 if metric == "above_shuffled" else 0
             row = {"method": method, "metric": kind + metric, "mean": interval["mean"]}
             row |= {end: float(np.clip(interval[end], lowest, 100)) for end in ("low", "high")}

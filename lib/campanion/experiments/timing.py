@@ -38,8 +38,8 @@ TITLES = {
 }
 
 
-def median_seconds(function: Callable[[], object], least: float = 0.05) -> float:
-    """Median wall time of ``function()`` over blocks that take ``least`` seconds together; a GPU's work is awaited. A
+def median_seconds(function: Callable[[], object], block: float = 0.05) -> float:
+    """Median wall time of ``function()`` over blocks that take ``block`` seconds together; a GPU's work is awaited. A
     call of twice that is timed once, after one that is not; one of ten times as long is made once.
     """
     from torch.utils.benchmark import Timer  # only here: it warns on import where a compiler's CUDA has no driver
@@ -50,13 +50,13 @@ def median_seconds(function: Callable[[], object], least: float = 0.05) -> float
         torch.cuda.synchronize()
     first = time.perf_counter() - began
     timer = Timer("function()", globals={"function": function}, num_threads=torch.get_num_threads())
-    if first >= 2 * least:  # a block of its own, which Timer would call four times
-        return first if first >= 10 * least else timer.timeit(1).median
-    return timer.blocked_autorange(min_run_time=least).median
+    if first >= 2 * block:  # a block of its own, which Timer would call four times
+        return first if first >= 10 * block else timer.timeit(1).median
+    return timer.blocked_autorange(min_run_time=block).median
 
 
-def seconds_per_image(subject: Subject, methods: Sequence[str], limit: int = IMAGES, seed: int = 0) -> pd.DataFrame:
-    """Median wall time of every method on each of the first ``limit`` images of ``data.order(seed)``, one at a time:
+def seconds_per_image(subject: Subject, methods: Sequence[str], limit: int = IMAGES) -> pd.DataFrame:
+    """Median wall time of every method on each of the first ``limit`` images of ``data.order(0)``, one at a time:
     rows ``image, method, seconds_per_image``.
 
     Every repetition starts from a game that no other method has asked: a backward pass that several methods could share
@@ -66,7 +66,7 @@ def seconds_per_image(subject: Subject, methods: Sequence[str], limit: int = IMA
     for name in methods:
         parse(name)
     rows, data, began = [], subject.data, time.perf_counter()
-    for index in track(data.order(seed)[:limit], f"timing {len(methods)} methods", unit="image"):
+    for index in track(data.order(0)[:limit], f"timing {len(methods)} methods", unit="image"):
         if len(rows) >= 2 * len(methods) and time.perf_counter() - began > PATIENCE:
             break
         sample = data[index]

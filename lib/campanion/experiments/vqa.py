@@ -39,11 +39,11 @@ def measure(subject: Subject, sample: Asked) -> list[dict[str, object]]:
     """The rows of one pair, one for each method: iic, ad and add (per cent) of the predicted answer."""
     model, methods = subject.model, METHODS[subject.data.name]
     see = subject.once("see", lambda: fast(model.picture))
-    asked = with_question(model, sample.question.text)
-    game = ChannelGame.of(asked, subject.image(sample))
+    answering = with_question(model, sample.question.text)
+    game = ChannelGame.of(answering, subject.image(sample))
     target = game.target(None)
     maps = torch.stack(list(explain_game(game, target, methods).maps.values()), 1)
-    scores = metrics.confidence(lambda images: asked.answer(see(images)), game.images, maps, target)
+    scores = metrics.confidence(lambda images: answering.answer(see(images)), game.images, maps, target)
     shared = {
         "question": sample.id, "image": sample.question.picture, "type": sample.question.type,
         "text": sample.question.text, "target": int(target), "label": sample.label,

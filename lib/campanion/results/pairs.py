@@ -30,27 +30,26 @@ class Pairs:
     images: np.ndarray
 
     @property
-    def there(self) -> np.ndarray:
+    def counted(self) -> np.ndarray:
         """The pairs that count, bool [K, K], each once."""
         return np.triu(~np.isnan(self.values), 1)
 
     @property
     def networks(self) -> int:
         """K, those that are in a pair."""
-        return int((self.there | self.there.T).any(0).sum())
+        return int((self.counted | self.counted.T).any(0).sum())
 
     @property
     def variance(self) -> float:
         """The jackknife's over networks; NaN below three networks, or where one of them is in every pair."""
-        inside, there = np.flatnonzero((self.there | self.there.T).any(0)), self.there
-        left = []
-        for k in inside:
-            kept = there.copy()
-            kept[k], kept[:, k] = False, False
-            left.append(self.values[kept].mean() if kept.any() else np.nan)
-        if len(left) < LEAST:
+        means = []
+        for k in np.flatnonzero((self.counted | self.counted.T).any(0)):
+            others = self.counted
+            others[k], others[:, k] = False, False
+            means.append(self.values[others].mean() if others.any() else np.nan)
+        if len(means) < LEAST:
             return np.nan
-        return float((len(left) - 1) / len(left) * np.square(np.array(left) - np.mean(left)).sum())
+        return float((len(means) - 1) / len(means) * np.square(np.array(means) - np.mean(means)).sum())
 
 
 def over_networks(arms: Sequence[tuple[int, Pairs]]) -> dict[str, float]:
@@ -61,6 +60,6 @@ def over_networks(arms: Sequence[tuple[int, Pairs]]) -> dict[str, float]:
     Args:
         arms: (sign, pairs) of each method: one for a mean, two for a difference, over the same N images.
     """
-    mean = float(sum(sign * pairs.values[pairs.there].mean() for sign, pairs in arms))
+    mean = float(sum(sign * pairs.values[pairs.counted].mean() for sign, pairs in arms))
     networks = [(pairs.variance, pairs.networks - 1) for _, pairs in arms]
     return with_intervals(mean, sum(sign * pairs.images for sign, pairs in arms), networks)

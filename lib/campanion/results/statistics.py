@@ -32,11 +32,8 @@ _BLOCK = 1 << 22  # resampling counts held at once: 32 MiB, whatever the number 
 
 
 def bootstrap_means(totals: np.ndarray, counts: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
-    """``sum(totals) / sum(counts)`` of draws of units with replacement, ``[resamples, columns]``; every column sees
-    the same draws.
-
-    Args:
-        totals, counts: sums and numbers of the rows of each unit, ``[units, columns]``. NaN where a draw holds no row.
+    """``sum(totals) / sum(counts)`` of draws of units with replacement, ``[resamples, columns]``, from sums and numbers
+    of the rows of each unit, ``[units, columns]``. Every column sees the same draws; NaN where a draw holds no row.
     """
     units = len(totals)
     rng = np.random.default_rng(0)
@@ -59,15 +56,11 @@ def summarise(
 
     Args:
         frame: one row per image and method (or several per image), a column per metric; NaN rows are left out.
-        metrics: names of the columns.
         by: column of the methods; their order of first appearance is kept.
 
     Returns:
         Columns ``method, metric, mean, low, high, n`` with n the number of images. ``low`` and ``high`` are NaN
         where there are fewer than three.
-
-    Raises:
-        KeyError: a column is missing; the sentence lists what is there.
 
     >>> summarise(frame, ["insertion", "deletion"])
     """
@@ -84,19 +77,11 @@ def summarise(
 def paired(
     frame: pd.DataFrame, metrics: Sequence[str] | str, reference: str | None = None, by: str = "method"
 ) -> pd.DataFrame:
-    r"""Differences ``method - reference`` on the same images, with 95 % intervals as in :func:`summarise`.
+    """Differences ``method - reference`` on the same images, with 95 % intervals as in :func:`summarise`.
 
-    Args:
-        frame, metrics, by: as for :func:`summarise`.
-        reference: the method to compare with; None gives every pair once (a test of a rank order needs
-            neighbours, and a test of the best needs one against all).
-
-    Returns:
-        Columns ``method, reference, metric, mean, low, high, n``. Only images with equally many rows of both
-        methods count; n is their number.
-
-    Raises:
-        ValueError: ``reference`` is not among the methods, or two methods share no image.
+    Without a ``reference`` every pair is given once: a test of a rank order needs neighbours, and a test of the best
+    one against all. Columns ``method, reference, metric, mean, low, high, n``. Only images with equally many rows of
+    both methods count; n is their number. ValueError where two methods share none.
     """
     rows = []
     for metric, names, totals, counts, resampled in _resampled(frame, metrics, by, RESAMPLES):
@@ -180,20 +165,16 @@ def _around(mean: float, variance: float, freedom: float) -> tuple[float, float]
 
 
 def combine(arms: Sequence[tuple[int, np.ndarray]]) -> dict[str, float]:
-    """Mean of a signed sum of methods' values, as :func:`with_intervals` gives it.
-
-    Args:
-        arms: (sign, values [S, N]) of each method: one for a mean, two for a difference, over the same N images.
-            With fewer than three training runs S of a method ``low`` and ``high`` are NaN.
-
-    >>> combine([(1, plain), (-1, abn)])["mean"]
+    """Mean of a signed sum of methods' values, as :func:`with_intervals` gives it; ``arms``: (sign, values [S, N]) of
+    each method, one for a mean, two for a difference, over the same N images. Fewer than three training runs S of a
+    method give no ``low`` and ``high`` (NaN).
     """
-    each = sum(sign * values.mean(0) for sign, values in arms)
+    images = sum(sign * values.mean(0) for sign, values in arms)
     runs = [
         (values.mean(1).var(ddof=1) / len(values) if len(values) >= LEAST else np.nan, len(values) - 1)
         for _, values in arms
     ]
-    return with_intervals(float(each.mean()), each, runs)
+    return with_intervals(float(images.mean()), images, runs)
 
 
 def with_intervals(mean: float, images: np.ndarray, others: Sequence[tuple[float, float]]) -> dict[str, float]:
@@ -209,19 +190,13 @@ def with_intervals(mean: float, images: np.ndarray, others: Sequence[tuple[float
 
 
 def random_effects(values: Sequence[float], errors: Sequence[float]) -> dict[str, float]:
-    r"""Mean over networks whose true values differ, and where the value of one more network may be expected.
+    r"""Mean over networks (values and their standard errors) whose true values differ, and where one more may be
+    expected.
 
     :math:`\tau^2` (DerSimonian and Laird 1986) is the variance between networks, the weights are
     :math:`1 / (s_i^2 + \tau^2)`; the interval of the mean is that of Hartung, Knapp, Sidik and Jonkman (never narrower
     than the plain one), the prediction interval adds :math:`\tau^2` (IntHout et al. 2016), both with K - 1 degrees of
-    freedom.
-
-    Args:
-        values, errors: one per network, and its standard error.
-
-    Returns:
-        ``mean``, ``low``, ``high``, ``predicted_low``, ``predicted_high``, ``tau``, ``n`` = K; the intervals are NaN
-        below three networks.
+    freedom, and NaN below three networks.
 
     >>> random_effects([0.1, 0.2, 0.3], [0.01, 0.01, 0.01])["mean"]
     0.2
@@ -233,9 +208,9 @@ def random_effects(values: Sequence[float], errors: Sequence[float]) -> dict[str
     tau2 = max(0.0, (q - (k - 1)) / (w.sum() - (w**2).sum() / w.sum())) if k > 1 else 0.0
     w = 1 / (s2 + tau2)
     mean = float((w * y).sum() / w.sum())
-    found = {"mean": mean, "tau": float(tau2**0.5), "n": k}
-    if k < LEAST:
-        return found | dict.fromkeys(("low", "high", "predicted_low", "predicted_high"), np.nan)
-    variance = max(1.0, (w * (y - mean) ** 2).sum() / (k - 1)) / w.sum()
-    ends = (*_around(mean, variance, k - 1), *_around(mean, variance + tau2, k - 1))
-    return found | dict(zip(("low", "high", "predicted_low", "predicted_high"), ends, strict=True))
+    ends = [np.nan] * 4
+    if k >= LEAST:
+        variance = max(1.0, (w * (y - mean) ** 2).sum() / (k - 1)) / w.sum()
+        ends = [*_around(mean, variance, k - 1), *_around(mean, variance + tau2, k - 1)]
+    intervals = zip(("low", "high", "predicted_low", "predicted_high"), ends, strict=True)
+    return {"mean": mean, "tau": float(tau2**0.5), "n": k, **dict(intervals)}
