@@ -144,13 +144,11 @@ def question(
     orderings = min(whole.orderings, 500)
     short = replace(whole, curves=curves, compared=compared, orderings=orderings, precision="float32")
     table, quick_table = (conclude or partial(summary, methods=methods, metrics=metrics, timed=n) for n in (IMAGES, 2))
-    shared = {
-        "beside": tuple(replace(of_protocol(replace(PROTOCOLS[p], precision=precision), p), limit=0) for p in beside)
-    }
+    others = tuple(replace(of_protocol(replace(PROTOCOLS[p], precision=precision), p), limit=0) for p in beside)
     # Rows that were begun with every forward in one precision go on so.
-    older = replace(of_protocol(replace(whole, confidence=None), protocol, table), **shared)
+    older = replace(of_protocol(replace(whole, confidence=None), protocol, table), beside=others)
     quick = of_protocol(short, protocol, quick_table)
-    return replace(of_protocol(whole, protocol, table), quick=quick, older=older, limit=limit, **shared)
+    return replace(of_protocol(whole, protocol, table), quick=quick, older=older, limit=limit, beside=others)
 
 
 def of_protocol(protocol: Protocol, name: str = "cams", conclude: Callable[..., Answer] | None = None) -> Question:
