@@ -104,7 +104,7 @@ def test_rows_of_networks_whose_maps_are_known(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(stability_study, "CHUNK", 7)
     ids = [f"p{i}" for i in range(40)]
     about = {"ids": ids, "size": 8, "shown": {}}
-    monkeypatch.setattr(stability_study, "learned_maps", lambda n, limit, device: (maps[n.name], about))
+    monkeypatch.setattr(learned, "learned_maps", lambda n, limit, device: (maps[n.name], about))
     rows, pairs, extra = stability_study.method_rows(networks)
     names, third = [n.name for n in networks], 100 / 3  # left and top meet in 16 of 48 pixels
     found = {(p.first, p.second): (p.kind, p.iou) for p in pairs.itertuples()}

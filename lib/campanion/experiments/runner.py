@@ -134,14 +134,9 @@ def ask(
 
 def result_of(notebook: str, mode: str, measure: Callable[[], Sequence[Mapping]]) -> dict:
     """The committed result in mode ``cached``; in the others the runs that ``measure`` makes, saved."""
-    check_mode(mode)
-    return load_result(notebook) if mode == "cached" else save_result(notebook, measure())
-
-
-def check_mode(mode: str) -> None:
-    """ValueError unless ``mode`` is one of :data:`MODES`."""
     if mode not in MODES:
         raise ValueError(unknown("mode", mode, MODES))
+    return load_result(notebook) if mode == "cached" else save_result(notebook, measure())
 
 
 def pick_device(device: str) -> str:
@@ -185,7 +180,10 @@ def per_image(
         if not store.rows and not fresh and committed.exists():
             rows, committed_settings = read_rows(committed)
             if committed_settings == store.settings:
-                store.append({k: v for k, v in row.items() if _has_value(v)} for row in rows.to_dict("records"))
+                store.append(
+                    {k: v for k, v in row.items() if pd.api.types.is_list_like(v) or pd.notna(v)}
+                    for row in rows.to_dict("records")
+                )
         done = store.done
         todo = [i for i in data.order(question.seed)[:limit] if data.ids[i] not in done]
         for i in track(todo, f"{settings['model']} on {data.name}", unit=unit):
@@ -286,7 +284,3 @@ def _within(settings: Mapping[str, object], committed: Mapping[str, object]) -> 
     """Whether committed settings have all these, but the layer, which they know by the network's name for it."""
     settings = json.loads(json.dumps(dict(settings)))  # as they are kept: a tuple is a list there
     return all(name in committed and committed[name] == value for name, value in settings.items() if name != "layer")
-
-
-def _has_value(value: object) -> bool:
-    return pd.api.types.is_list_like(value) or pd.notna(value)

@@ -36,17 +36,8 @@ import torch
 from torch import Tensor
 
 from campanion.cams.maps import min_max_map
-from campanion.experiments.learned import (
-    LEARNED,
-    SEED,
-    Trained,
-    enlarged,
-    finished,
-    grid_result,
-    learned_maps,
-    maps_of,
-    range_of,
-)
+from campanion.experiments import learned
+from campanion.experiments.learned import SEED, Trained, enlarged
 from campanion.experiments.runner import pick_device
 from campanion.metrics.stability import independent_iou, stability_iou
 from campanion.progress import track
@@ -145,19 +136,19 @@ def _maps(
     networks: Sequence[Trained], limit: int | None, device: str
 ) -> tuple[dict[str, Tensor], list[str], int, dict[str, dict[str, list]]]:
     """Maps [N, h, w] by the network's name, the images' ids, the side that maps are enlarged to, and maps to show."""
-    maps, shown, ids_of = {}, {}, {}
-    for network in networks:
-        if network.method in LEARNED.values():
-            maps[network.name], about = learned_maps(network, limit, device)
-            ids_of[network.name], side = about["ids"], about["size"]
+    maps, ids, shown, first = {}, {}, {}, networks[0].name
+    for n in networks:
+        if n.method in learned.LEARNED.values():
+            maps[n.name], about = learned.learned_maps(n, limit, device)
+            ids[n.name], side = about["ids"], about["size"]
             for image, drawn in about["shown"].items():
-                shown.setdefault(image, {})[network.name] = drawn
+                shown.setdefault(image, {})[n.name] = drawn
         else:
-            maps[network.name], ids_of[network.name], _ = maps_of(network.path, network.method, limit, device=device)
-            side = maps[network.name].shape[-1]
-        if ids_of[network.name] != ids_of[networks[0].name]:
-            raise ValueError(f"{network.name} was tested on other images than {networks[0].name}.")
-    return maps, ids_of[networks[0].name], side, shown
+            maps[n.name], ids[n.name], _ = learned.maps_of(n.path, n.method, limit, device)
+            side = maps[n.name].shape[-1]
+        if ids[n.name] != ids[first]:
+            raise ValueError(f"{n.name} was tested on other images than {first}.")
+    return maps, ids[first], side, shown
 
 
 def _curves(couples: Sequence[tuple[Tensor, Tensor]], partner: Tensor, side: int) -> dict[str, list[float]]:
@@ -225,13 +216,13 @@ def stability_study(
         "is missing, and trains it with `--run`."
     )
     device = pick_device(device)
-    return grid_result(notebook, mode, attentive, lambda group: _run(mode, group, limit, device), lacking)
+    return learned.grid_result(notebook, mode, attentive, lambda group: _run(mode, group, limit, device), lacking)
 
 
 def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> dict | None:
     """The run of one data set and network; None where there is nothing to compare yet."""
     start = time.monotonic()
-    networks = finished(cell.checkpoint if cell.weights_here else cell.card for cell in cells if cell.done)
+    networks = learned.finished(cell.checkpoint if cell.weights_here else cell.card for cell in cells if cell.done)
     by_method = {method: [n for n in networks if n.method == method] for method in sorted({n.method for n in networks})}
     parts, methods = [], {}
     for method, trained in by_method.items():
@@ -251,7 +242,7 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
     settings["checkpoints"] = {n.name: n.sha256 for n in networks}
     short = dict.fromkeys(METRICS, "float32") | {"image": "category", "method": "category"}
     write_rows(rows.round(dict.fromkeys(METRICS, 2)).astype(short), rows_path(data, network, "stability"), settings)
-    weights = range_of([100 * n.top1 for n in networks], network, "the test pictures")
+    weights = learned.range_of([100 * n.top1 for n in networks], network, "the test pictures")
     minutes = (time.monotonic() - start) / 60
     record = provenance.collect(mode, data, rows["image"].nunique(), weights, device, minutes, SEED, settings)
     means, differences, over_images = summary(rows, pairs)
