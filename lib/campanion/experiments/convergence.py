@@ -131,7 +131,7 @@ def needed(rows: pd.DataFrame, cosine: float = ENOUGH) -> pd.DataFrame:
         part = rows[rows["estimator"] == estimator]
         below = part[part["cosine"] < cosine].groupby("image")["orderings"].max()
         above = part[part["orderings"] > part["image"].map(below).fillna(0)]
-        first = above.groupby("image")["orderings"].min().reindex(part["image"].unique(), fill_value=np.inf)
+        first = above.groupby("image")["orderings"].min().reindex(part["image"].unique()).fillna(np.inf)
         quantiles = np.quantile(first, [0.5, 0.95, 1], method="higher")
         table.append((estimator, len(first), int(np.isfinite(first).sum()), *quantiles))
     return pd.DataFrame(table, columns=["estimator", "images", "reached", "median", "p95", "largest"])
