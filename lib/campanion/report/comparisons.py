@@ -12,12 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from campanion.report import colours, networks
-from campanion.report.figures import PALETTE, bars, legend_below, name_rows, styled
+from campanion.report.figures import PALETTE, WIDTH, bars, legend_below, name_rows, styled
 from campanion.report.layout import difference_rows, method_name
 from campanion.report.papers import paper_data, published
 from campanion.results.measures import DIRECTION, TITLES
-
-WIDTH = 7.16
 
 
 @styled

@@ -25,6 +25,7 @@ logging.getLogger("fontTools").setLevel(logging.ERROR)
 
 # Wong's palette (Nature Methods 8, 441, 2011), told apart with every colour-vision deficiency; lines: grey for black
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+WIDTH = 7.16  # inches of a page
 MAP = "viridis"
 SIGNED = "PuOr_r"  # of what may be negative; white is 0
 
@@ -135,7 +136,7 @@ def panel(
     maps: Mapping[str, Sequence[object]],
     rows: Sequence[str] = (),
     titles: Mapping[str, str] | None = None,
-    width: float = 7.16,
+    width: float = WIDTH,
     alpha: float = 0.75,
     cmap: str = MAP,
     title: str = "",

@@ -17,13 +17,11 @@ from campanion.report.answers import span
 from campanion.report.claims import Claim, find_claim
 from campanion.report.comparisons import bias_figure
 from campanion.report.evidence import NotThere, Run, comparisons, correlation, full_runs
-from campanion.report.figures import PALETTE, bars, legend_below, name_rows, styled
+from campanion.report.figures import PALETTE, WIDTH, bars, legend_below, name_rows, styled
 from campanion.report.papers import published
 from campanion.report.rule import Comparison, power
 from campanion.report.verdicts import runs_of
 from campanion.results.measures import TITLES
-
-WIDTH = 7.16
 
 
 @dataclass(frozen=True, repr=False)

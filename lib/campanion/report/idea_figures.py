@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from campanion.report.figures import MAP, PALETTE, SIGNED, styled
+from campanion.report.figures import MAP, PALETTE, SIGNED, WIDTH, styled
 
 
 @styled
@@ -16,7 +16,7 @@ def network_figure(rows: Sequence[Sequence[str | None]], arrows: str) -> Figure:
     """A network as boxes with arrows (LFI-CAM's Fig. 2): ``rows`` of texts, the upper row first, None where no box is;
     ``arrows`` from box to box, each by column and row, the lowest row is 0: ``"01-11 11-10"``."""
     places = {(x, y): text for y, row in enumerate(reversed(rows)) for x, text in enumerate(row) if text}
-    fig, ax = plt.subplots(figsize=(7.16, 1.08 * len(rows)))
+    fig, ax = plt.subplots(figsize=(WIDTH, 1.08 * len(rows)))
     ax.set(xlim=(-0.48, max(map(len, rows)) - 0.52), ylim=(-0.45, len(rows) - 0.55))
     ax.axis("off")
     look = {"ha": "center", "va": "center", "fontsize": 6.2}
@@ -39,7 +39,7 @@ def agreement_figure(
     """Dots and the line on which both numbers are equal: a panel per title, with ``x`` and ``y``, and ``error`` of x or
     ``colour`` in 0..1; ``colours`` says what the colour is, for its bar."""
     lines = -(-len(panels) // columns)
-    fig, axes = plt.subplots(lines, columns, figsize=(7.16, lines * (0.9 + 3.6 / columns)), squeeze=False)
+    fig, axes = plt.subplots(lines, columns, figsize=(WIDTH, lines * (0.9 + 3.6 / columns)), squeeze=False)
     for ax, (title, dots) in zip(axes.flat, panels.items(), strict=True):
         x, y = dots["x"], dots["y"]
         if "error" in dots:
@@ -64,7 +64,7 @@ def interactions_figure(pairs: Mapping[str, Tensor], missed: Tensor, title: str)
     channel that interacts is one that LIFT-CAM misses (``missed`` [K], ``|LIFT - SHAP|``)."""
     whole = next(iter(pairs.values())).abs()
     strength, reach = whole.sum(1), float(whole.max())
-    fig, axes = plt.subplots(1, 1 + len(pairs), figsize=(7.16, 2.4))
+    fig, axes = plt.subplots(1, 1 + len(pairs), figsize=(WIDTH, 2.4))
     for ax, (name, each) in zip(axes, pairs.items(), strict=False):
         drawn = ax.imshow(each, cmap=SIGNED, vmin=-reach, vmax=reach)
         ax.set(xlabel="channel j", ylabel="channel k")

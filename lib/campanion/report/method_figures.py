@@ -13,11 +13,10 @@ from matplotlib.patches import Rectangle
 
 from campanion.cams.methods import label
 from campanion.report import colours
-from campanion.report.figures import MAP, PALETTE, SIGNED, bare, heatmap, legend_below, rgb, styled
+from campanion.report.figures import MAP, PALETTE, SIGNED, WIDTH, bare, heatmap, legend_below, rgb, styled
 from campanion.report.networks import where
 
 PAPERS = "jet"  # the palette of the papers' own maps
-WIDTH = 7.16
 _CURVES = ("insertion_curve", "deletion_curve")
 _SHOWN = ("grad_cam", "fd_cam")  # methods whose maps stand beside the curves
 

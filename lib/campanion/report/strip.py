@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from campanion.report import networks, papers, words
-from campanion.report.figures import PALETTE, bars, name_rows, styled
+from campanion.report.figures import PALETTE, WIDTH, bars, name_rows, styled
 from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME, Judgement
 from campanion.report.scoreboard import SIGNS
 from campanion.report.verdicts import OWN, Answer, Verdict
@@ -67,7 +67,7 @@ def forest(board: Sequence[Verdict]) -> Figure:
     if not rows:
         raise ValueError("No claim has an answer with an interval in these results: there is nothing to draw.")
     heights = [0.3 * len(a) + 0.75 for _, a in rows]
-    size = (7.16, sum(heights) + 0.3)
+    size = (WIDTH, sum(heights) + 0.3)
     fig, axes = plt.subplots(len(rows), 1, figsize=size, height_ratios=heights, squeeze=False)
     for ax, (v, answers) in zip(axes[:, 0], rows, strict=True):
         _forest(ax, v, answers)
