@@ -23,18 +23,12 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Object:
-    """One annotated object; ValueError where the box is not finite or its corners are swapped.
+    """One annotated object; ValueError where the box is not finite or its corners are swapped."""
 
-    Args:
-        label: class index.
-        box: ``(x0, y0, x1, y1)`` in pixels of the sample's image.
-        difficult: marked as hard to recognise (VOC), or a crowd (COCO).
-        mask: bool ``[height, width]`` at the image's size, where the set has segmentations.
-    """
-
-    label: int
-    box: Box
-    difficult: bool = False
+    label: int  #: class index
+    box: Box  #: ``(x0, y0, x1, y1)`` in pixels of the sample's image
+    difficult: bool = False  #: marked as hard to recognise (VOC), or a crowd (COCO)
+    #: bool ``[height, width]`` at the image's size, where the set has segmentations
     mask: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -54,18 +54,18 @@ _SMALLEST_SPAN = 1e-5
 class Generation:
     """One column of the table in the module's head."""
 
-    trunk: str  # of the backbone, ImageNet stem; with the CIFAR stem only three_stages applies
-    kernel: int  # side of FIN's convolutions
-    widths: tuple[int, int, int, int]  # of FIN's convolutions, in units of N
-    relu_after: tuple[int, ...]  # which of FIN's four batch norms (from 1) a ReLU follows, ImageNet stem
+    trunk: str  #: of the backbone, ImageNet stem; with the CIFAR stem only three_stages applies
+    kernel: int  #: side of FIN's convolutions
+    widths: tuple[int, int, int, int]  #: of FIN's convolutions, in units of N
+    relu_after: tuple[int, ...]  #: which of FIN's four batch norms (from 1) a ReLU follows, ImageNet stem
     relu_after_cifar: tuple[int, ...]
-    softmax: bool = True  # over the N scores
-    luma: bool = False  # gray image from the colours in 0..1, averaged over cells; else mean and aliased bilinear
-    margin: float = 0.0  # added to max - min in s
-    constant_channel: int = 0  # what s makes of a constant positive channel
-    keep_constant_map: bool = True  # a constant L stays as it is; else it becomes 0
-    batch_wide: bool = False  # L is normalised over the batch
-    detached: bool = False  # no gradient flows through L
+    softmax: bool = True  #: over the N scores
+    luma: bool = False  #: gray image from the colours in 0..1, averaged over cells; else mean and aliased bilinear
+    margin: float = 0.0  #: added to max - min in s
+    constant_channel: int = 0  #: what s makes of a constant positive channel
+    keep_constant_map: bool = True  #: a constant L stays as it is; else it becomes 0
+    batch_wide: bool = False  #: L is normalised over the batch
+    detached: bool = False  #: no gradient flows through L
 
 
 GENERATIONS = {

@@ -52,10 +52,10 @@ class Backbone(Network):
     An attention branch reads the maps between the pieces: ABN after ``early``, LFI-CAM after ``late``.
     """
 
-    stem: str  # "imagenet" or "cifar"
-    num_classes: int  # C
-    early_channels: int  # of the maps of early
-    channels: int  # K, of the maps of late, which the classifier averages over space
+    stem: str  #: "imagenet" or "cifar"
+    num_classes: int  #: C
+    early_channels: int  #: of the maps of early
+    channels: int  #: K, of the maps of late, which the classifier averages over space
 
     def early(self, images: Tensor) -> Tensor:
         """Maps before the last stage, [B, early_channels, h', w']."""

@@ -45,13 +45,13 @@ class Design:
     """
 
     cnn: str
-    words: tuple[str, ...]  # the vocabulary of the questions
-    answers: tuple[str, ...]  # the classes
-    joint: int = 1024  # width of the two embeddings and their product
-    embedding: int = 300  # width of the word vectors
-    hidden: int = 512  # width of the LSTM's two layers
-    classifier: int = 1000  # width of the layer between the product and the answers
-    dropout: float = 0.5  # in training, before each layer of the classifier
+    words: tuple[str, ...]  #: the vocabulary of the questions
+    answers: tuple[str, ...]  #: the classes
+    joint: int = 1024  #: width of the two embeddings and their product
+    embedding: int = 300  #: width of the word vectors
+    hidden: int = 512  #: width of the LSTM's two layers
+    classifier: int = 1000  #: width of the layer between the product and the answers
+    dropout: float = 0.5  #: in training, before each layer of the classifier
 
 
 class SceneCNN(nn.Module):

@@ -34,11 +34,11 @@ TRIES = 10  # crops drawn before the whole image is taken
 class Draw:
     """One batch: which images, and what is done to each. None: nothing of the kind."""
 
-    indices: Tensor  # [B]
-    padding: int = 0  # zeros on each side before a shift, in pixels
-    shifts: Tensor | None = None  # [B, 2], the crop's corner (row, column) in the padded image, 0 .. 2 padding
-    boxes: Tensor | None = None  # [B, 4], the crop (x0, y0, x1, y1) as fractions of the image's sides
-    mirrored: Tensor | None = None  # bool [B]
+    indices: Tensor  #: [B]
+    padding: int = 0  #: zeros on each side before a shift, in pixels
+    shifts: Tensor | None = None  #: [B, 2], the crop's corner (row, column) in the padded image, 0 .. 2 padding
+    boxes: Tensor | None = None  #: [B, 4], the crop (x0, y0, x1, y1) as fractions of the image's sides
+    mirrored: Tensor | None = None  #: bool [B]
 
     def part(self, index: int, of: int) -> Draw:
         """The share of process ``index``: consecutive images, the first processes take one more if need be."""

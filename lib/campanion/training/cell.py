@@ -25,8 +25,8 @@ LEAST = 3  # finished training runs of a method that an interval needs
 class Cell:
     """One training run of the grid."""
 
-    config: Config  # its settings, with a name
-    tables: tuple[str, ...]  # what uses it: table1, table2, table3, fig3, fig5, fig6
+    config: Config  #: its settings, with a name
+    tables: tuple[str, ...]  #: what uses it: table1, table2, table3, fig3, fig5, fig6
     scale: str
 
     @property

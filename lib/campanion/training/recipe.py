@@ -40,41 +40,23 @@ class Checked(BaseModel):
 
 
 class Recipe(Checked):
-    """The numbers of one training run.
+    """The numbers of one training run."""
 
-    Attributes:
-        epochs: passes over the training images.
-        batch: images of a step, over all processes.
-        lr: highest learning rate.
-        schedule: ``"steps"`` (divided by 10 at ``drops``), ``"one_cycle"`` or ``"cosine"``.
-        drops: shares of all steps.
-        warm_up: share of all steps in which a cycle's learning rate rises.
-        optimiser: ``"sgd"`` or ``"adamw"`` (Loshchilov and Hutter 2019; betas 0.9 and 0.999).
-        momentum, nesterov: of SGD.
-        weight_decay: of all parameters; AdamW's is decoupled from the gradient.
-        label_smoothing: share of the target that is spread over all classes.
-        augment: one of :data:`campanion.training.batches.AUGMENTATIONS`.
-        padding: of ``shift_flip``, as a share of the image's side.
-        min_area: of ``resized_crop_flip``.
-
-    Raises:
-        ValueError: a value that makes no sense; names it.
-    """
-
-    epochs: StrictInt = Field(ge=1)
-    batch: StrictInt = Field(ge=2)
-    lr: float = Field(0.1, gt=0, allow_inf_nan=False)
-    schedule: Literal["steps", "one_cycle", "cosine"] = "steps"
-    drops: tuple[InnerShare, ...] = (0.5, 0.75)
-    warm_up: InnerShare = 0.25
-    momentum: Share = 0.9
-    nesterov: StrictBool = False
-    weight_decay: float = Field(1e-4, ge=0)
-    label_smoothing: Share = 0.0
+    epochs: StrictInt = Field(ge=1)  #: passes over the training images
+    batch: StrictInt = Field(ge=2)  #: images of a step, over all processes
+    lr: float = Field(0.1, gt=0, allow_inf_nan=False)  #: highest learning rate
+    schedule: Literal["steps", "one_cycle", "cosine"] = "steps"  #: ``"steps"``: divided by 10 at ``drops``
+    drops: tuple[InnerShare, ...] = (0.5, 0.75)  #: shares of all steps
+    warm_up: InnerShare = 0.25  #: share of all steps in which a cycle's learning rate rises
+    momentum: Share = 0.9  #: of SGD
+    nesterov: StrictBool = False  #: of SGD
+    weight_decay: float = Field(1e-4, ge=0)  #: of all parameters; AdamW's is decoupled from the gradient
+    label_smoothing: Share = 0.0  #: share of the target that is spread over all classes
+    #: see :func:`campanion.training.batches.draw`
     augment: Literal["none", "shift_flip", "resized_crop_flip"] = "shift_flip"
-    padding: float = Field(1 / 8, ge=0, le=1)
-    min_area: float = Field(0.08, gt=0, le=1)
-    optimiser: Literal["sgd", "adamw"] = "sgd"
+    padding: float = Field(1 / 8, ge=0, le=1)  #: of ``shift_flip``, as a share of the image's side
+    min_area: float = Field(0.08, gt=0, le=1)  #: of ``resized_crop_flip``
+    optimiser: Literal["sgd", "adamw"] = "sgd"  #: ``"adamw"``: Loshchilov and Hutter 2019; betas 0.9 and 0.999
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Recipe:

@@ -26,61 +26,42 @@ _FREE = ("device", "compile", "memory", "threads", "tensorboard", "select", "fol
 
 
 class Config(Checked):
-    """The settings of a run; ``python -m campanion train`` takes each as ``key=value``.
+    """The settings of a run; ``python -m campanion train`` takes each as ``key=value``."""
 
-    Attributes:
-        data: ``cifar10``, ``cifar100``, ``stl10``, ``imagenette``, ``cats-dogs``, ``scenes``, or ``folder:PATH``.
-        network: a name that :func:`campanion.models.load.build_network` knows.
-        attention, generation, stem, block, fin: of the network (:func:`campanion.models.build_model`).
-        init: ``"random"``, or ``"imagenet"``: the layers that torchvision's network of this name has too start from its
-            ImageNet weights (:func:`campanion.models.load.start_from_imagenet`).
-        options: of the classes in :mod:`campanion.models.small`.
-        size: side of the images; default: the set's own, 224 where it has none.
-        recipe: ``"short"``, ``"paper"`` or ``"fine_tune"``; every number of ``recipes.Recipe`` may be set beside it.
-        seed: of the initialisation, the order, the augmentations and dropout.
-        limit, limit_test: train or test on so many images only (those that come first in the set's fixed order).
-        held_out: share of the training images that are kept from training and tested on in place of the test images:
-            to choose a recipe without looking at these.
-        precision: ``"fp32"`` or ``"bf16"`` (automatic mixed precision).
-        device: ``"auto"`` (a GPU if there is one) or ``"cpu"``.
-        compile: ``torch.compile``, on a GPU only.
-        memory: all images as bytes in memory (True) or decoded when needed (False); None: in memory up to 8 GB.
-        threads: that decode images; worker processes where they are decoded when needed.
-        tensorboard: write learning curves for TensorBoard; None: if it is installed.
-        select: which epoch's weights are written in the end: ``"last"``, or ``"best_on_test"`` as the authors do, which
-            chooses by the images that the accuracy is then reported on.
-        name: of the run; default: data, network, attention, learning rate, seed and recipe.
-        folder: where runs are kept; default ``out/training``.
-        export: a folder that also gets the finished checkpoint, under the run's name.
-        changes: numbers of the recipe that were set.
-    """
-
-    data: str
-    network: str
-    attention: str | None = None
+    data: str  #: ``cifar10``, ``cifar100``, ``stl10``, ``imagenette``, ``cats-dogs``, ``scenes``, or ``folder:PATH``
+    network: str  #: a name that :func:`campanion.models.load.build_network` knows
+    attention: str | None = None  #: with the next four: of the network (:func:`campanion.models.build_model`)
     generation: str = "paper"
     stem: str | None = None
     block: str = "auto"
     fin: str = "trained"
+    #: ``"imagenet"``: the layers that torchvision's network of this name has too start from its ImageNet weights
     init: Literal["random", "imagenet"] = "random"
-    options: dict = Field(default_factory=dict)
-    size: StrictInt | None = Field(None, ge=16)
+    options: dict = Field(default_factory=dict)  #: of the classes in :mod:`campanion.models.small`
+    size: StrictInt | None = Field(None, ge=16)  #: side of the images; default: the set's own, 224 where it has none
+    #: ``"short"``, ``"paper"`` or ``"fine_tune"``; every number of a recipe may be set beside it
     recipe: str = "short"
-    seed: StrictInt = Field(0, ge=0)
+    seed: StrictInt = Field(0, ge=0)  #: of the initialisation, the order, the augmentations and dropout
+    #: train on so many images only (those that come first in the set's fixed order)
     limit: StrictInt | None = Field(None, ge=2)
-    limit_test: StrictInt | None = Field(None, ge=1)
+    limit_test: StrictInt | None = Field(None, ge=1)  #: the same of the test images
+    #: share of the training images that are kept from training and tested on in place of the test images: to choose a
+    #: recipe without looking at these
     held_out: InnerShare | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
-    device: Literal["auto", "cpu"] = "auto"
-    compile: StrictBool = False
+    precision: Literal["fp32", "bf16"] = "fp32"  #: ``"bf16"``: automatic mixed precision
+    device: Literal["auto", "cpu"] = "auto"  #: ``"auto"``: a GPU if there is one
+    compile: StrictBool = False  #: ``torch.compile``, on a GPU only
+    #: all images as bytes in memory (True) or decoded when needed (False); None: in memory up to 8 GB
     memory: StrictBool | None = None
-    threads: StrictInt = Field(4, ge=1)
-    tensorboard: StrictBool | None = None
+    threads: StrictInt = Field(4, ge=1)  #: that decode images; worker processes where they are decoded when needed
+    tensorboard: StrictBool | None = None  #: write learning curves for TensorBoard; None: if it is installed
+    #: the epoch whose weights are written in the end; ``"best_on_test"``, as the authors do, chooses by the images that
+    #: the accuracy is then reported on
     select: Literal["last", "best_on_test"] = "last"
-    name: str | None = None
-    folder: str | None = None
-    export: str | None = None
-    changes: dict = Field(default_factory=dict)
+    name: str | None = None  #: of the run; default: data, network, attention, learning rate, seed and recipe
+    folder: str | None = None  #: where runs are kept; default ``out/training``
+    export: str | None = None  #: a folder that also gets the finished checkpoint, under the run's name
+    changes: dict = Field(default_factory=dict)  #: numbers of the recipe that were set
 
     @field_validator("data")
     @classmethod
