@@ -128,9 +128,9 @@ def summary(errors: Mapping[str, Mapping[int, np.ndarray]]) -> tuple[list[dict],
             row |= _over_images(interval) | {"note": ONE}
         rows.append(row)
     for reference, method in combinations(errors, 2):
-        row = {"method": method, "reference": reference, "metric": "top1_error", "n": runs[method].shape[1]}
         interval = combine([(1, runs[method]), (-1, runs[reference])])
-        row["mean"] = interval["mean"]
+        row = {"method": method, "reference": reference, "metric": "top1_error", "mean": interval["mean"]}
+        row["n"] = runs[method].shape[1]
         differences.append({**row, "low": interval["low"], "high": interval["high"]})
         extra["pictures"].append(row | _over_images(interval))
         extra["detectable"].append(detectable(runs[method], runs[reference]))
