@@ -145,16 +145,12 @@ def _refuse_blind(game: ChannelGame) -> None:
 def _joined(parts: list[Explanation], rows: list[int]) -> Explanation:
     """Explanations of parts of a batch as one; ``rows`` are their images' places in the batch."""
     place = torch.tensor(rows, device=parts[0].targets.device).argsort()
-
-    def join(tensors: list[Tensor]) -> Tensor:
-        return torch.cat(tensors)[place]
-
-    whole = Explanation(join([p.targets for p in parts]), join([p.scores for p in parts]))
-    for name in parts[0].maps:
-        for kind in ("maps", "raw", "weights", "degenerate"):
-            if name in getattr(parts[0], kind):
-                getattr(whole, kind)[name] = join([getattr(p, kind)[name] for p in parts])
-        whole.seconds[name] = sum(p.seconds[name] for p in parts)
+    targets, scores = (torch.cat([getattr(p, kind) for p in parts])[place] for kind in ("targets", "scores"))
+    whole = Explanation(targets, scores)
+    for kind in ("maps", "raw", "weights", "degenerate"):
+        for name in getattr(parts[0], kind):
+            getattr(whole, kind)[name] = torch.cat([getattr(p, kind)[name] for p in parts])[place]
+    whole.seconds = {name: sum(p.seconds[name] for p in parts) for name in parts[0].seconds}
     return whole
 
 

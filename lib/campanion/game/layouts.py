@@ -127,8 +127,8 @@ def _tokens(shape: tuple, size: tuple, layer: nn.Module, name: str, layout: Layo
             f"Layer {name!r} gives {shape}, which is no grid of tokens of {size[0]} x {size[1]} images. Pass the grid "
             "as layout=(h, w), or choose a layer of [B, tokens, K]: windows, attention and [B, K, tokens] are no maps."
         )
-    known = layout is not None or _layout_of(layer, shape[2]) == "channels_last"
-    return Placed("tokens", tokens_first[prefix], sure=known or min(tokens_last, default=prefix) >= prefix)
+    certain = layout is not None or _layout_of(layer, shape[2]) == "channels_last"
+    return Placed("tokens", tokens_first[prefix], sure=certain or min(tokens_last, default=prefix) >= prefix)
 
 
 def _fits(grid: tuple[int, int], size: tuple[int, int]) -> bool:

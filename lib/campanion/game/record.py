@@ -97,8 +97,8 @@ class Recorder(TorchFunctionMode):
 
     def slot(self, tensor: object) -> int | None:
         """The slot of ``tensor``, if it depends on the layer's output."""
-        known, number = self._slots.get(id(tensor), (None, None))
-        return number if known is not None and known() is tensor else None
+        reference, number = self._slots.get(id(tensor), (None, None))
+        return number if reference is not None and reference() is tensor else None
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         """Call ``function`` and keep the call if it reads or changes a tensor with a slot."""

@@ -108,8 +108,8 @@ def mlp_prefixes(
     ``finish`` takes a few running sums at a time, [1, M, D], as many as a cache holds with ``width`` numbers each (a
     GPU's memory: it needs large products): twice as fast as all at once.
     """
-    most = _CACHED if matrix.device.type == "cpu" else _BLOCK_ELEMENTS
-    sums = matrix.new_empty(max(1, most // (len(steps) * width)), len(steps), len(offset))
+    memory = _CACHED if matrix.device.type == "cpu" else _BLOCK_ELEMENTS
+    sums = matrix.new_empty(max(1, memory // (len(steps) * width)), len(steps), len(offset))
     values = offset.new_empty(steps.shape[1] + 1, len(steps))
     running = _running_sums(matrix, offset, steps, torch.empty_like(sums[0]))
     for block in values.split(len(sums)):

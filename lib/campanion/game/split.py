@@ -118,11 +118,11 @@ class Split:
         except Exception as error:
             if isinstance(error, (ValueError, torch.OutOfMemoryError)):
                 raise
-            known = isinstance(error, RuntimeError)
-            if gradient and known:  # what follows the layer may run without a graph, and not with one
+            by_torch = isinstance(error, RuntimeError)
+            if gradient and by_torch:  # what follows the layer may run without a graph, and not with one
                 return self.play(images, gradient=False)
             first = next((p for p in self.model.parameters() if p.is_floating_point()), images)
-            hint = "" if known else f" ({type(error).__name__}). It is given images alone: wrap it if it takes more."
+            hint = "" if by_torch else f" ({type(error).__name__}). It is given images alone: wrap it if it takes more."
             if first.dtype != images.dtype:
                 hint = f" The images are {images.dtype} and the model is {first.dtype}: convert one of them."
             elif first.device != images.device:

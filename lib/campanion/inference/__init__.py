@@ -254,10 +254,10 @@ def images_at_once(images: Tensor, network: object = None) -> int:
     Few on a CPU, whose caches hold the activations of few: 6 where ``network`` has less than 64 MB of weights, which
     are then no work to read again. From 1,024 pixels a side on, a CPU gets one at a time.
     """
-    most = 16 if images.device.type == "cpu" else 64
-    if most == 16 and isinstance(network, nn.Module) and sum(p.nbytes for p in network.parameters()) < 2**26:
-        most = 6
-    return max(1, min(most, most * 224 * 224 // (images.shape[-1] * images.shape[-2])))
+    count = 16 if images.device.type == "cpu" else 64
+    if count == 16 and isinstance(network, nn.Module) and sum(p.nbytes for p in network.parameters()) < 2**26:
+        count = 6
+    return max(1, min(count, count * 224 * 224 // (images.shape[-1] * images.shape[-2])))
 
 
 def wide(values: Tensor) -> Tensor:

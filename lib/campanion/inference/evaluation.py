@@ -41,14 +41,14 @@ def eval_mode(model: nn.Module, graph: bool = False) -> Iterator[nn.Module]:
         for module in held:
             _HELD[module] = _HELD.get(module, 0) + 1
             module.training = False
-    known = {id(value) for _, _, value in _graphs(modules)} if graph else set()
+    earlier = {id(value) for _, _, value in _graphs(modules)} if graph else set()
     try:
         with eager(model, modules):
             yield model
     finally:
         if graph:
             for holder, name, value in _graphs(modules):
-                if id(value) not in known:
+                if id(value) not in earlier:
                     parts = (v.detach() if isinstance(v, Tensor) else v for v in value)  # of a tuple
                     holder[name] = value.detach() if isinstance(value, Tensor) else tuple(parts)
         with _LOCK:

@@ -94,19 +94,18 @@ def confidence(
     # Interpolation leaves rounding beside 0 and 1; anything more is a map that was not normalised.
     if low < -1e-4 or high > 1 + 1e-4:
         raise ValueError(f"maps must be min-max normalised to 0..1; these run from {low:.4g} to {high:.4g}.")
-    count, number = stacked.shape[:2]
-    per_image = 1 + 2 * number  # the original, then each map's explanation and inverted explanation
-    blocks = []
-    for first in range(0, count * per_image, batch_size):
-        job = torch.arange(first, min(first + batch_size, count * per_image), device=images.device)
-        image, local = job // per_image, job % per_image
-        masks = stacked[image, (local - 1).clamp(min=0) // 2].to(images.dtype)
-        masks = torch.where((local % 2 == 0)[:, None, None], 1 - masks, masks)
-        masks[local == 0] = 1
-        blocks.append(scorer(images[image] * masks[:, None], classes[image]))
-    scores = torch.cat(blocks).view(count, per_image)
+
+    def masked(image: Tensor, place: Tensor) -> Tensor:
+        """The original at place 0, then each map's explanation and inverted explanation."""
+        masks = stacked[image, (place - 1).clamp(min=0) // 2].to(images.dtype)
+        masks = torch.where((place % 2 == 0)[:, None, None], 1 - masks, masks)
+        masks[place == 0] = 1
+        return images[image] * masks[:, None]
+
+    number = stacked.shape[1]
+    scores = scorer.in_blocks(classes, 1 + 2 * number, batch_size, masked)
     original = scores[:, :1].expand(-1, number)
-    explanation, inverted = scores[:, 1:].view(count, number, 2).unbind(-1)
+    explanation, inverted = scores[:, 1:].unflatten(1, (number, 2)).unbind(-1)
     if maps.ndim == 3:
         original, explanation, inverted = original[:, 0], explanation[:, 0], inverted[:, 0]
     return ConfidenceResult(original, explanation, inverted)

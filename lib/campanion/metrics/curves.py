@@ -105,24 +105,20 @@ def insertion_deletion(
     ranks = _ranks(stacked, batch_size)
     number, points = stacked.shape[1], len(counts)
     jobs = _jobs(counts, number, one_end=start is None, device=images.device)
-    per_image = len(jobs[0])
     # Pixels as rows with their channels side by side: what channels_last networks read, and the fastest to mix.
     source = _pixel_rows(images)
     fillers = None if start is None else torch.stack([torch.zeros_like(source), _pixel_rows(start)], 1)
-    blocks = []
-    for first in range(0, len(images) * per_image, batch_size):
-        job = torch.arange(first, min(first + batch_size, len(images) * per_image), device=images.device)
-        image = job // per_image
-        which, inserting, count = (column[job % per_image] for column in jobs)
+
+    def masked(image: Tensor, place: Tensor) -> Tensor:
+        which, inserting, count = (column[place] for column in jobs)
         shown = (ranks[image, which] < count[:, None]) == inserting[:, None]
         shown = shown[..., None].expand(-1, -1, channels).flatten(1)
         # A block within one image broadcasts it instead of copying it batch_size times.
-        low, high = first // per_image, (first + len(job) - 1) // per_image
-        pixels = source[low : low + 1] if low == high else source[image]
+        pixels = source[image[:1]] if bool(image[0] == image[-1]) else source[image]
         filler = source.new_zeros(()) if fillers is None else fillers[image, inserting.long()]
-        masked = torch.where(shown, pixels, filler).unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
-        blocks.append(scorer(masked, classes[image]))
-    scores = torch.cat(blocks).view(len(images), per_image)
+        return torch.where(shown, pixels, filler).unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
+
+    scores = scorer.in_blocks(classes, len(jobs[0]), batch_size, masked)
     ends = 2 if start is None else 3
     inner = scores[:, ends:].view(len(images), number, 2, points - 2)
     original, begin, end = (scores[:, i, None, None].expand(-1, number, 1) for i in (0, 1, ends - 1))

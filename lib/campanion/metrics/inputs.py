@@ -77,6 +77,14 @@ class Scorer:
         scores = logits if self.logit else self.outputs.probabilities(logits)
         return scores.gather(1, targets[:, None]).squeeze(1)
 
+    def in_blocks(self, classes: Tensor, count: int, size: int, make: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Scores [B, count] of ``count`` inputs of each image, ``size`` inputs at a time.
+
+        ``make`` returns the inputs [N, 3, H, W] of images [N] and of their places [N] in 0..count.
+        """
+        jobs = torch.arange(len(classes) * count, device=classes.device).split(size)
+        return torch.cat([self(make(job // count, job % count), classes[job // count]) for job in jobs]).view(-1, count)
+
 
 def _what(value: object) -> str:
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
