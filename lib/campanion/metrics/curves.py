@@ -166,7 +166,7 @@ def _rise_blur(images: Tensor, size: int = 11, sigma: float = 5.0) -> Tensor:
     # sums to 1 and is much flatter than a plain truncated Gaussian.
     impulse = F.one_hot(torch.tensor(size // 2, device="cpu"), size).double()
     channels = images.shape[1]
-    kernel = torch.as_tensor(gaussian_filter1d(impulse.numpy(), sigma)).to(images).expand(channels, 1, size)
+    kernel = torch.from_numpy(gaussian_filter1d(impulse.numpy(), sigma)).to(images).expand(channels, 1, size)
     rows = F.conv2d(images, kernel[..., None, :], padding=(0, size // 2), groups=channels)
     return F.conv2d(rows, kernel[..., None], padding=(size // 2, 0), groups=channels)
 
