@@ -47,7 +47,7 @@ def table(results: Mapping[str, Mapping]) -> str:
     for path in _notebooks():
         first = json.loads(path.read_text(encoding="utf-8"))["cells"][0]
         title = "".join(first["source"]).splitlines()[0].removeprefix("# ")
-        lines.append(f"| [{path.stem[:2]}](notebooks/{path.name}) {title} | {answer(path.stem, results)} |")
+        lines.append(f"| [{path.stem[:2]}](notebooks/{path.name}) {title} | {answer(path.stem, results, brief=True)} |")
     return "\n".join(lines)
 
 

@@ -32,13 +32,16 @@ def questions() -> dict[str, dict]:
     return yaml.safe_load((paths.papers_dir() / "questions.yml").read_text(encoding="utf-8"))
 
 
-def answer(key: str, results: Results) -> str:
-    """The answer of the notebook ``key`` in one or a few sentences; KeyError where none is made for it."""
+def answer(key: str, results: Results, brief: bool = False) -> str:
+    """The answer of the notebook ``key`` in one or a few sentences; KeyError where none is made for it.
+
+    ``brief``: networks are counted instead of named, and numbers stand only where no claim is answered.
+    """
     if key in questions()["plain"]:
         return questions()["plain"][key]
-    claims = questions()["notebooks"].get(key, {})
-    parts = [f"{question} {claim_answer(claim, results)}" for claim, question in claims.items()]
-    if key in SENTENCES:
+    claims, words = questions()["notebooks"].get(key, {}), tallied if brief else claim_answer
+    parts = [f"{question} {words(claim, results)}" for claim, question in claims.items()]
+    if key in SENTENCES and not (brief and claims):
         parts.append(SENTENCES[key](results))
     if not parts:
         raise KeyError(f"No answer is made for the notebook {key!r}: add its question to data/papers/questions.yml.")
@@ -87,8 +90,7 @@ def _stability(results: Results) -> str:
             parts.append(f"{lfi:.0f} % (LFI-CAM) and {abn:.0f} % (ABN) on {run_name(run['model'], run['data'])}")
     printed = published("lfi", "fig6").set_index("method")["number"]
     parts.append(f"paper {printed['lfi_cam']:.0f} and {printed['abn']:.0f} %")
-    more = claim_answer("lfi_fig6_above_abn", results)
-    return f"Do LFI-CAM's maps overlap more than ABN's over learning rates? {more} IoU: {'; '.join(parts)}."
+    return f"IoU: {'; '.join(parts)}."
 
 
 @says("20_fd_fig1_fig6_discriminability")
@@ -103,12 +105,11 @@ def _gaps(results: Results) -> str:
 @says("22_fd_table2_pointing_game")
 def _pointing(results: Results) -> str:
     runs = full_runs(results, "22_fd_table2_pointing_game")
-    text = f"Has FD-CAM the best pointing accuracy of seven? {claim_answer('fd_table2_best_pointing', results)}"
     centre = [value(r, "centre point", "pointing_accuracy") for r in runs]
     fd = [f"{value(r, 'fd_cam', 'pointing_accuracy'):.1f} % on {networks.name(r['model'])}"
           for r in runs if r["model"] in ("vgg16", "voc_vgg16")]  # fmt: skip
-    right = f" FD-CAM points right in {joined(fd)}." if fd else ""
-    return f"{text}{right} The centre of the image alone scores {span(centre, 1)} %."
+    right = f"FD-CAM points right in {joined(fd)}. " if fd else ""
+    return f"{right}The centre of the image alone scores {span(centre, 1)} %."
 
 
 @says("23_fd_table3_grouped_switching")
@@ -126,11 +127,7 @@ def _groups(results: Results) -> str:
     runs = full_runs(results, "25_fd_fig3_channel_groups")
     row = "fd_cam:percentile=5,percentile_of=channel"
     inside, outside = ([value(r, row, metric) for r in runs] for metric in ("within", "between"))
-    similar = claim_answer("fd_fig3_similar_channels", results)
-    return (
-        f"Are the channels of a group highly similar? {similar} Channels outside "
-        f"of a group have {span(outside, 2)}, so groups are alike ({span(inside, 2)}) but no twins."
-    )
+    return f"Channels outside of a group have {span(outside, 2)}, so groups are alike ({span(inside, 2)}) but no twins."
 
 
 @says("27_fd_fig5_curves")
