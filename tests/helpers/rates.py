@@ -76,11 +76,11 @@ def rates(of: World, share: float, n: int, draws: int, seed: int = 0) -> dict[st
     images = len(of.differences)
     weights = rng.multinomial(n, np.full(images, 1 / images), size=draws) / n
     means, low, high = intervals(weights, of.differences, n, share * of.printed)
-    judge, words = _judge(find_claim(of.claim)), []
+    claim, words = find_claim(of.claim), []
     for ends in zip(means, low, high, strict=True):
         each = zip(of.comparisons, *ends, strict=True)
         drawn = [replace(c, value=m, low=lo, high=hi, n=n, freedom=np.inf) for c, m, lo, hi in each]
-        words.append(judge(drawn).word)
+        words.append(_judge(claim, drawn).word)
     return {word: 100 * words.count(word) / draws for word in WORDS}
 
 

@@ -214,7 +214,7 @@ def find_layer(model: nn.Module, layer: str | nn.Module | None) -> tuple[str, nn
     if isinstance(layer, str):
         module: nn.Module | None = model
         for part in layer.split("."):
-            module = module._modules.get(part) if module is not None else None
+            module = module._modules[part] if module is not None and part in module._modules else None
         if module is None:
             raise ValueError(unknown("layer", layer, [name for name, _ in _named(model)]))
         return layer, module

@@ -6,8 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from campanion.report.papers import paper_data
-
 #: What the papers print.
 PAPER = "#D55E00"
 #: Colour and mark of a network. The colours are Wong's (see :data:`campanion.report.figures.PALETTE`) and, after
@@ -52,7 +50,7 @@ def network(model: str, data: str = "") -> dict[str, str]:
     parts = model.split("_")
     listed = model if model in NETWORKS else parts[1] if len(parts) > 3 else ""  # a training run names its network
     colour, mark = NETWORKS.get(listed, _OTHER)
-    return {"color": colour, "marker": mark, "mfc": "white" if paper_data(data) == "coco" else colour}
+    return {"color": colour, "marker": mark, "mfc": "white" if data.startswith("coco") else colour}
 
 
 def method(name: str) -> str:
