@@ -30,7 +30,7 @@ from campanion.report.figures import MAP, STYLE
 
 
 def explain_files(
-    model: nn.Module, given: Sequence[Source], request: Request, folder: str | Path, force: bool = False
+    model: nn.Module, sources: Sequence[Source], request: Request, folder: str | Path, force: bool = False
 ) -> Iterator[tuple[Source, str, str]]:
     """Explain images one after another; an image that cannot be explained does not stop the others.
 
@@ -48,8 +48,8 @@ def explain_files(
             raise ValueError(f"{target!r} is asked of networks with one output; this one has {len(model.class_names)}.")
     elif target is not None:
         target = find_class(model.class_names, target)
-    taken = Counter(source.names[0] for source in given)
-    for source in given:
+    taken = Counter(source.names[0] for source in sources)
+    for source in sources:
         report = ""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
@@ -190,13 +190,13 @@ def overlay(image: Image.Image, map: torch.Tensor, opacity: float = OPACITY, pal
 
 def versions() -> dict[str, str]:
     """Of what made a file."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    installed = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in ("campanion", "torch", "torchvision", "numpy", "captum"):
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            installed[name] = "not installed"
+    return installed
 
 
 def writable(folder: str | Path) -> Path:

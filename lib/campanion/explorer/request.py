@@ -97,21 +97,21 @@ class Source:
         return image, hashlib.sha256(content).hexdigest()
 
 
-def sources(given: Sequence[str]) -> list[Source]:
+def sources(words: Sequence[str]) -> list[Source]:
     """The images that paths, folders and ``-`` (standard input) name, each once; of a folder those directly in it, and
     MissingData where it has none."""
-    found: dict[str, Source] = {}
-    for word in given:
+    listed: dict[str, Source] = {}
+    for word in words:
         if word == "-":
-            found[word] = Source("-", sys.stdin.buffer.read())
+            listed[word] = Source("-", sys.stdin.buffer.read())
         elif Path(word).is_dir():
             files = image_files(Path(word))
             if not files:
                 raise MissingData(f"The folder {word} holds no image file ({', '.join(SUFFIXES)}).")
-            found |= {str(path.resolve()): Source(str(path)) for path in files}
+            listed |= {str(path.resolve()): Source(str(path)) for path in files}
         else:
-            found[str(Path(word).resolve())] = Source(word)
-    return list(found.values())
+            listed[str(Path(word).resolve())] = Source(word)
+    return list(listed.values())
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -167,7 +167,7 @@ def _close(test: Test, run: Run, claim: Claim) -> list[Comparison]:
 
 
 def _ratio(test: Test, run: Run, claim: Claim) -> list[Comparison]:
-    found = []
+    needed = []
     for metric, a, b in product(test.metrics, test.methods, test.others):
         fast, slow = run.mean(a, metric), run.mean(b, metric)
         value, n, low, high = slow["mean"] / fast["mean"], min(fast["n"], slow["n"]), None, None
@@ -175,34 +175,34 @@ def _ratio(test: Test, run: Run, claim: Claim) -> list[Comparison]:
             # relative half-widths add in squares: the two are timed apart
             reach = np.hypot(*(log(max(r["high"] / r["mean"], r["mean"] / max(r["low"], 1e-12))) for r in (fast, slow)))
             low, high = value * exp(-reach), value * exp(reach)
-        found.append(Comparison(f"{b} / {a}", None, metric, value, low, high, n, bound=test.times))
-    return found
+        needed.append(Comparison(f"{b} / {a}", None, metric, value, low, high, n, bound=test.times))
+    return needed
 
 
 def _as_printed(test: Test, run: Run, claim: Claim) -> list[Comparison]:
     table = printed_run(claim, run.model, run.data)
     if run.model not in set(published(claim.paper, claim.tables[0]).model):
         raise NotThere(f"a network that the paper does not print ({run.model})")
-    found = []
+    needed = []
     for metric, method in product(test.metrics, test.methods):
         text = table.mean(test.printed_as or method, metric)["mean"]
         value, reach = test.misprints.get(f"{text:g}", text), test.within + _TOLERANCE
         mean = replace(_mean(run, method, metric), printed=value)
-        found += [replace(mean, bound=value - reach), replace(mean, bound=value + reach, sign=-1)]
-    return found
+        needed += [replace(mean, bound=value - reach), replace(mean, bound=value + reach, sign=-1)]
+    return needed
 
 
 def _association(test: Test, run: Run, claim: Claim) -> list[Comparison]:
     """Spearman's rank correlation over the methods; the interval by Fisher's transform with Fieller's variance."""
-    found = []
+    needed = []
     count = len(test.methods)
     for metric in test.metrics:
         x, y = (pd.Series([better(k) * run.mean(m, k)["mean"] for m in test.methods]).rank() for k in (test.by, metric))
         rho = float(np.clip(x.corr(y), -0.999, 0.999)) if x.nunique() > 1 and y.nunique() > 1 else 0.0
         reach = stats.norm.ppf((1 + LEVEL) / 2) * (1.06 / (count - 3)) ** 0.5
         low, high = np.tanh(np.arctanh(rho) - reach), np.tanh(np.arctanh(rho) + reach)
-        found.append(Comparison(f"rank correlation with {test.by}", None, metric, rho, float(low), float(high), count))
-    return found
+        needed.append(Comparison(f"rank correlation with {test.by}", None, metric, rho, float(low), float(high), count))
+    return needed
 
 
 def _none(test: Test, run: Run, claim: Claim) -> list[Comparison]:

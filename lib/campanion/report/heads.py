@@ -115,10 +115,10 @@ def _hours(setting: Mapping) -> str:
     if "hours" in setting:
         return f"{setting['hours'][0].upper()}{setting['hours'][1:]}."
     passes = setting["images"] * setting["passes"]
-    one = _seconds_per_pass()
+    cost = _seconds_per_pass()
     return (
-        f"N = {setting['images']:,} with {setting['passes']:,} forward passes each: about {_time(passes * one)} on one "
-        f"CPU core ({one:.1f} s a pass of VGG16, measured), {_time(passes / GPU)} on a GPU at {GPU:,} a second."
+        f"N = {setting['images']:,} with {setting['passes']:,} forward passes each: about {_time(passes * cost)} on "
+        f"one CPU core ({cost:.1f} s a pass of VGG16, measured), {_time(passes / GPU)} on a GPU at {GPU:,} a second."
     )
 
 

@@ -112,8 +112,8 @@ def table(board: Sequence[Verdict]) -> str:
     body = []
     for v in board:
         rows = [_cells(a) for a in v.answers] or [("", NOT_RUN, *[""] * 6)]
-        said = f"{escape(_place(v))}: {escape(v.claim.sentence)}<br><i>{escape(sentence(v))}</i>"
-        body.append(f'<tbody><tr><th scope="rowgroup" colspan="{len(_HEADS)}" style="text-align:left">{said}</th></tr>')
+        head = f"{escape(_place(v))}: {escape(v.claim.sentence)}<br><i>{escape(sentence(v))}</i>"
+        body.append(f'<tbody><tr><th scope="rowgroup" colspan="{len(_HEADS)}" style="text-align:left">{head}</th></tr>')
         body += [f"<tr>{''.join(map(_cell, cells))}</tr>" for cells in rows]
         body.append("</tbody>")
     return f"<table>{_CAPTION}{_header(_HEADS)}{''.join(body)}</table>"
