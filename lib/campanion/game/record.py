@@ -9,7 +9,7 @@ in the process is patched. A :class:`Program` repeats the record for any number 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 from campanion.inference.evaluation import modules_of
 
@@ -66,7 +65,7 @@ class Step:
     @property
     def inputs(self) -> set[int]:
         """Numbers of the slots that it reads."""
-        return {leaf.number for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Slot)}
+        return {leaf.number for leaf in _leaves((self.args, self.kwargs)) if isinstance(leaf, Slot)}
 
     def by(self, function: Callable[[Tensor], Tensor] | None) -> Step:
         """The step with ``function`` of its first argument alone, out of place; unchanged for None."""
@@ -106,16 +105,16 @@ class Recorder(TorchFunctionMode):
         name = getattr(function, "__name__", "")
         if name == "_set_grad_enabled":
             self.changes_gradient = True
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = [leaf for leaf in _leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if all(self.slot(tensor) is None for tensor in tensors):
             output = function(*args, **kwargs)
             if tensors and isinstance(output, Tensor) and all(map(self._is_constant, tensors)):
                 self._constants[id(output)] = weakref.ref(output)
             return output
         before = tuple(tensors[0].shape)
-        arguments = tree_map(self._placed, (args, kwargs))
+        arguments = _mapped((args, kwargs), self._placed)
         output = function(*args, **kwargs)
-        results = [args[0]] if name == "__setitem__" else [t for t in tree_leaves(output) if isinstance(t, Tensor)]
+        results = [args[0]] if name == "__setitem__" else [t for t in _leaves(output) if isinstance(t, Tensor)]
         changes = bool(args) and any(result is args[0] for result in results)
         if name in _GRADIENT_ONLY or function in _GETTERS or (self._differentiable and not torch.is_grad_enabled()):
             self.changes_gradient = True
@@ -192,13 +191,13 @@ class Program(nn.Module):
         values: dict[int, Tensor] = {0: activations.clone() if self._copies else activations}
         for step, done in zip(self.steps, self._done, strict=True):
             args = step.args if count == self.rows else _resized(step, self.rows, count)
-            args, kwargs = tree_map(partial(self._filled, values, image, count), (args, step.kwargs))
+            args, kwargs = _mapped((args, step.kwargs), partial(self._filled, values, image, count))
             device, cast = activations.device.type, step.autocast  # as it was when the step was recorded
             same = cast == _autocast(device)
             with nullcontext() if same else torch.autocast(device, dtype=cast, enabled=cast is not None):
                 result = step.function(*args, **kwargs)
             if step.name != "__setitem__":
-                results = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
+                results = [t for t in _leaves(result) if isinstance(t, Tensor)]
                 values.update(zip(step.outputs, results, strict=True))
             for slot in done:
                 values.pop(slot, None)
@@ -244,3 +243,27 @@ def _needed(steps: list[Step], output: int) -> list[Step]:
             wanted |= step.inputs
             needed.append(step)
     return needed[::-1]
+
+
+def _leaves(value: object) -> Iterator[object]:
+    """What tuples, lists and dictionaries hold, at any depth."""
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _leaves(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _mapped(value: object, change: Callable[[object], object]) -> object:
+    """``value`` with every leaf changed."""
+    if isinstance(value, torch.Size):
+        return tuple(value)
+    if isinstance(value, (tuple, list)):
+        items = [_mapped(item, change) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if isinstance(value, dict):
+        return {key: _mapped(item, change) for key, item in value.items()}
+    return change(value)
