@@ -56,7 +56,7 @@ def network(model: str, data: str = "") -> dict[str, str]:
 def method(name: str) -> str:
     """The colour of a method, whatever follows its name: ``xgrad_cam:lift``, ``shap_cam_100``."""
     base = "shap_cam" if name.startswith("shap_cam") else re.split("[:,]", name)[0]
-    return METHODS.get(base, "#777777")
+    return METHODS.get(base, _OTHER[0])
 
 
 def lines(methods: Iterable[str]) -> Mapping[str, dict[str, str]]:
