@@ -23,7 +23,7 @@ from campanion.models.load import build_network, load_trained, weights_of
 from campanion.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from campanion.models.small import ImagenetteVGG
 from campanion.training.batches import Draw, normalise, smooth
-from campanion.training.checkpoint import STATE, load_state, open_tensorboard, read_history, save_state
+from campanion.training.checkpoint import STATE, load_state, open_tensorboard, read_history, save_state, write_history
 from campanion.training.loop import train as train_config
 from campanion.training.parts import evaluate, open_part
 from campanion.training.schedule import learning_rate
@@ -91,6 +91,17 @@ def test_killed_and_continued_ends_with_the_same_weights(tmp_path: Path, tiny: d
     curves = ["epoch", "lr", "train_loss", "train_top1", "test_loss", "test_top1"]
     assert read_history(killed.place)[curves].equals(read_history(whole.place)[curves])
     assert facts["accuracy"] == other["accuracy"]
+
+
+def test_a_run_that_was_killed_before_its_last_row_was_written_has_all_rows_when_resumed(
+    tmp_path: Path, tiny: dict
+) -> None:
+    config = make_config({**tiny, "epochs": 2})
+    train_config(config)
+    whole = read_history(config.place)
+    write_history(config.place, whole.to_dict("records")[:1])  # the state of epoch 2 is there, its row is not
+    train_config(config)
+    assert read_history(config.place).equals(whole)
 
 
 def test_a_run_that_is_older_than_a_setting_resumes_with_its_default(tmp_path: Path, tiny: dict) -> None:

@@ -40,6 +40,7 @@ from campanion.training.checkpoint import (
     open_tensorboard,
     save_state,
     write_checkpoint,
+    write_history,
 )
 from campanion.training.parts import evaluate, open_part
 from campanion.training.schedule import learning_rate, make_optimiser, seed_of
@@ -152,11 +153,6 @@ class Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.history, self.best = state["history"], state["best"]
 
-    def keep(self) -> None:
-        """Write the state after an epoch (the first process)."""
-        parts = {"network": weights_of(self.network), "optimiser": self.optimiser.state_dict()}
-        save_state(self.config.place, {"settled": self.settled, **parts, "history": self.history, "best": self.best})
-
     def go(self) -> dict[str, object]:
         """Train what is missing and write the checkpoint; its facts (in the first process; others: an empty dict)."""
         main = self.accelerator.is_main_process
@@ -164,6 +160,7 @@ class Run:
             self.accelerator.wait_for_everyone()
             self.restore()
             if main and self.history:
+                write_history(self.config.place, self.history)  # it may lack an epoch: the state is written before it
                 print(f"{self.config.run}: resumes after epoch {len(self.history)}", flush=True)
             self._train_epochs(main)
             self.accelerator.wait_for_everyone()
@@ -194,7 +191,9 @@ class Run:
             if tested["top1"] > self.best["top1"]:
                 self.best = {"epoch": epoch + 1, "top1": tested["top1"], "network": weights_of(self.network, copy=True)}
             if main:
-                self.keep()
+                kept = {"settled": self.settled, "history": self.history, "best": self.best}
+                parts = {"network": weights_of(self.network), "optimiser": self.optimiser.state_dict()}
+                save_state(self.config.place, kept | parts)
                 self._say(row, first)
                 if curves is not None:
                     for name in ("lr", "train_loss", "train_top1", "test_loss", "test_top1", "images_per_s"):
