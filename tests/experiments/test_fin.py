@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -11,13 +12,16 @@ from campanion import explain, paths
 from campanion.data import open_dataset
 from campanion.errors import MissingData, MissingResult
 from campanion.experiments import fin as fin_study
+from campanion.experiments.accuracy import correct_of
 from campanion.experiments.fin import MAPS
+from campanion.experiments.learned import config_of
 from campanion.models import build_model, load_model
 from campanion.models.load import LEARNED_SCENES
 from campanion.results.rows import read_rows, rows_path
 from campanion.training import parts as run_data
 from campanion.training.cell import Cell
 from campanion.training.loop import train
+from campanion.training.parts import open_part
 from campanion.training.settings import make_config
 from nets import random_images
 
@@ -71,7 +75,9 @@ def test_from_cells_to_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     methods = ("lfi-paper", "lfi-paper-finfrozen", "lfi-paper-finnone")
     for method in methods:
         error, n = means[method, "top1_error"]
-        wrong = [fin_study.errors(c, 9).mean() for c in cells if c.method == method]
+        of_method = [c for c in cells if c.method == method]
+        parts = [open_part(config_of(c.checkpoint, 9), "test", "cpu") for c in of_method]
+        wrong = [100 - 100 * correct_of(c, part).mean() for c, part in zip(of_method, parts, strict=True)]
         assert len(wrong) == (2 if method == "lfi-paper" else 1)
         assert (error, n) == (
             pytest.approx(sum(wrong) / len(wrong), rel=1e-5),
@@ -94,6 +100,9 @@ def test_from_cells_to_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     found = differences["lfi-paper-finnone", "lfi-paper-finfrozen", "top1_error"]
     assert found["low"] is None  # one training run of each: another could be anywhere
     assert run["extra"]["seeds"]["lfi-paper"] == [0, 1]
+    with_fin, without = (run["extra"]["shown"][method]["scene 28"] for method in ("lfi-paper", "lfi-paper-finnone"))
+    assert without["lfi_cam"] == without["mean_features"] != with_fin["mean_features"]
+    assert np.shape(with_fin["lfi_cam"]) == np.shape(with_fin["mean_features"])
 
 
 @pytest.mark.parametrize("name", LEARNED_SCENES)

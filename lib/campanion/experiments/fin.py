@@ -25,7 +25,7 @@ from campanion.cams.maps import min_max_map, upsample
 from campanion.data import Sample, open_dataset
 from campanion.experiments.accuracy import correct_of
 from campanion.experiments.accuracy import summary as accuracy_summary
-from campanion.experiments.learned import SEED, config_of, grid_result, range_of, set_name
+from campanion.experiments.learned import SEED, config_of, grid_result, images_to_show, range_of, set_name
 from campanion.experiments.runner import Question, per_image, pick_device
 from campanion.experiments.subject import AREAS, Subject
 from campanion.models.lfi import LFICAM
@@ -43,15 +43,19 @@ STEP = 1 / 28
 QUICK_IMAGES = 40  # of which a quick run takes the error
 
 
-def own_maps(network: LFICAM, images: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """Maps [B, H, W] in 0..1 by the names of :data:`MAPS`, FIN's weights w [B, K], and the predicted classes [B]."""
+def raw_maps(network: LFICAM, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """L of eq. 9 and the mean feature map, [B, h, w] as the network makes them, and FIN's weights w [B, K]."""
     with torch.no_grad():
         features = network.backbone.maps(images)
         weights = network.importance(images, features)
-        raw = {"lfi_cam": network.activation_map(features, weights), "mean_features": features.mean(1)}
-    size = images.shape[-2:]
+        return {"lfi_cam": network.activation_map(features, weights), "mean_features": features.mean(1)}, weights
+
+
+def own_maps(network: LFICAM, images: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Maps [B, H, W] in 0..1 by the names of :data:`MAPS`, FIN's weights w [B, K], and the predicted classes [B]."""
+    raw, weights = raw_maps(network, images)
     explanation = explain(network, images, methods="grad_cam")
-    maps = {name: min_max_map(upsample(values, size))[0] for name, values in raw.items()}
+    maps = {name: min_max_map(upsample(values, images.shape[-2:]))[0] for name, values in raw.items()}
     return maps | explanation.maps, weights, explanation.targets
 
 
@@ -74,11 +78,6 @@ QUESTION = Question(
 )
 
 
-def errors(cell: Cell, limit: int | None = None, device: str = "cpu") -> np.ndarray:
-    """Whether each test image is misclassified, 0 or 100, [N] in the set's order."""
-    return 100.0 * ~correct_of(cell, open_part(config_of(cell.checkpoint, limit), "test", device), device)
-
-
 @torch.no_grad()
 def moved(cell: Cell) -> float | None:
     """||theta - theta_0|| / ||theta_0|| of FIN's convolutions, None without FIN. Weights are stored in half precision,
@@ -91,6 +90,15 @@ def moved(cell: Cell) -> float | None:
     kernels = [[p.flatten() for p in fin.parameters() if p.ndim == 4] for fin in (network.fin, start.fin)]
     theta, theta_0 = map(torch.cat, kernels)
     return float((theta - theta_0).norm() / theta_0.norm())
+
+
+def shown(cell: Cell, device: str = "cpu") -> dict[str, dict[str, list]]:
+    """:func:`raw_maps` [h, w] of each of :func:`images_to_show`, by image and map: for figures without the weights."""
+    network, maps = load_trained(cell.checkpoint, device), {}
+    for name, photo in images_to_show(cell.config.data).items():
+        raw = raw_maps(network, network.preprocess(photo)[None].to(device))[0]
+        maps[name] = {kind: [[round(v, 4) for v in row] for row in drawn[0].tolist()] for kind, drawn in raw.items()}
+    return maps
 
 
 def fin_study(
@@ -119,16 +127,17 @@ def fin_study(
 
 
 def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> dict | None:
-    start, done = time.monotonic(), [cell for cell in cells if cell.done]
-    explained = [cell for cell in done if cell.config.seed == SEED]  # their maps; errors are of all seeds
-    if not explained:
+    start, done = time.monotonic(), [cell for cell in cells if cell.done and cell.weights_here]
+    if not done:
         return None
+    explained = [cell for cell in done if cell.config.seed == done[0].config.seed]  # their maps; errors: of all seeds
     config = config_of(done[0].checkpoint)
     scenes = {"n": SCENES["test"], "size": config.pixels} if config.data == "scenes" else {}
     data, name = open_dataset(config.data, split="test", **scenes), set_name(config.data, config.pixels)
     wrong: dict[str, dict[int, np.ndarray]] = {}
     for cell in done:
-        of_cell = errors(cell, QUICK_IMAGES if mode == "quick" else None, device)
+        tested = open_part(config_of(cell.checkpoint, QUICK_IMAGES if mode == "quick" else None), "test", device)
+        of_cell = 100.0 * ~correct_of(cell, tested, device)
         wrong.setdefault(cell.method, {})[cell.config.seed] = of_cell
     parts = []
     for cell in explained:
@@ -148,6 +157,7 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
         "moved": {cell.method: moved(cell) for cell in explained},
         "missing": [cell.name for cell in cells if not cell.done],
         "errors": of_errors,
+        "shown": {cell.method: shown(cell, device) for cell in explained},
     }
     map_means, map_differences = (table.to_dict("records") for table in summary(rows))
     return make_run([*means, *map_means], [*differences, *map_differences], record, config.network, extra)

@@ -52,7 +52,7 @@ def name(model: str) -> str:
     if model in NETWORKS:
         return NETWORKS[model][0]
     parts = model.split("_")
-    if len(parts) > 3 and parts[1] in NETWORKS:  # a training run: data_network_kind_rate_seed_epochs
+    if len(parts) > 3 and name(parts[1]) != parts[1]:  # a training run: data_network_kind_rate_seed_epochs
         kind = parts[2].replace("lfi-", "LFI-CAM (") + ")" if parts[2].startswith("lfi-") else parts[2].upper()
         return f"{name(parts[1])}, {kind}"
     for start, printed in _FAMILIES.items():
