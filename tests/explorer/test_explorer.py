@@ -260,7 +260,7 @@ def test_an_uploaded_image_is_explained_and_kept_once():
         assert shown.image.value != before
         before = shown.image.value
     assert shown.upload.value == ()
-    assert list(shown._given) == ["<b>mine.jpg"]
+    assert list(shown._added) == ["<b>mine.jpg"]
     shown.upload.value = ({**uploaded(Image.new("L", (9, 9)), "<i>bad.png", "PNG")[0], "content": b"text"},)
     assert "&lt;i&gt;bad.png" in shown.status.value
     assert shown.picture.value == "<b>mine.jpg"
@@ -381,4 +381,4 @@ def test_a_stored_notebook_shows_an_image_and_no_widget(monkeypatch):
     stored = shown._repr_mimebundle_()
     assert set(stored) == {"image/png", "text/plain"}
     assert stored["text/plain"].startswith("Explorer: picture in SceneResNet, class ")
-    assert stored["image/png"] == Explorer(shown._given["picture"], "scenes_resnet")._repr_mimebundle_()["image/png"]
+    assert stored["image/png"] == Explorer(shown._added["picture"], "scenes_resnet")._repr_mimebundle_()["image/png"]

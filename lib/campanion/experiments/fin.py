@@ -118,10 +118,7 @@ def fin_study(
     most = QUESTION.quick_images
     limit = min(limit or most, most) if mode == "quick" else limit
     learned = (cell for cell in cells if cell.config.attention == "lfi")
-    lacking = (
-        "None of these networks is trained: `python -m campanion grid --table fig5` lists them, and "
-        "trains them with `--run`."
-    )
+    lacking = "None of these networks is trained: `python -m campanion grid --table fig5 --run` trains them."
     device = pick_device(device)
     return grid_result(notebook, mode, learned, lambda group: _run(mode, group, limit, device), lacking)
 

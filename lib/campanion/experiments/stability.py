@@ -211,10 +211,7 @@ def stability_study(
     """
     limit = (limit or QUICK_IMAGES) if mode == "quick" else limit
     attentive = (cell for cell in cells if cell.config.attention is not None)
-    lacking = (
-        "There are no two trained networks to compare: `python -m campanion grid --table fig6` lists what "
-        "is missing, and trains it with `--run`."
-    )
+    lacking = "There are no two trained networks to compare: `python -m campanion grid --table fig6 --run` trains them."
     device = pick_device(device)
     return learned.grid_result(notebook, mode, attentive, lambda group: _run(mode, group, limit, device), lacking)
 

@@ -49,22 +49,22 @@ class Explorer(Controls):
         out: str | Path | None = None,
     ) -> None:
         self._key: tuple[str, ...] = ()
-        self._given: dict[str, Image.Image] = {}
+        self._added: dict[str, Image.Image] = {}
         self._own: dict[str, nn.Module] = {}
         self._other_key: tuple[str, ...] = ()
         self._out = Path(out) if out is not None else paths.out_dir() / "explorer"
         self._pictures = pictures(folder)
         if isinstance(picture, Image.Image):
-            self._given["picture"], picture = picture.convert("RGB"), "picture"
+            self._added["picture"], picture = picture.convert("RGB"), "picture"
         elif picture not in self._pictures:
             path = Path(picture)
-            self._given[path.name], picture = open_picture(path), path.name
+            self._added[path.name], picture = open_picture(path), path.name
         if isinstance(model, nn.Module):
             name = type(model).__name__
             self._own[name], model = model, name
         for name in methods:
             parse(name)
-        super().__init__([*self._given, *self._pictures], picture, [*self._own, *MODELS], model, methods, folder)
+        super().__init__([*self._added, *self._pictures], picture, [*self._own, *MODELS], model, methods, folder)
         self._follow([self.picture, self.model, self.layer, self.target, self.other_class, self.other_model, self.bias,
                       self.theta, self.opacity, self.palette, self.channels, self.curves,
                       *self.methods.values()])  # fmt: skip
@@ -132,7 +132,7 @@ class Explorer(Controls):
 
     def _picture(self) -> Image.Image:
         name = self.picture.value
-        return self._given[name] if name in self._given else self._pictures[name]()
+        return self._added[name] if name in self._added else self._pictures[name]()
 
     def _wanted(self) -> tuple[str, ...]:
         return self.picture.value, self.model.value, self.layer.value
@@ -185,7 +185,7 @@ class Explorer(Controls):
         files = [name for name in self._pictures if name not in pictures()]
         with self._quietly():
             value = self.picture.value
-            self.picture.options = [*self._given, *self._pictures]
+            self.picture.options = [*self._added, *self._pictures]
             self.picture.value = files[0] if files else value if value in self.picture.options else "scene 28"
         self._changed()
 
@@ -201,9 +201,9 @@ class Explorer(Controls):
         finally:
             self.upload.value = ()  # its bytes are not kept a second time
         # One at a time: images of a long afternoon would fill the memory.
-        self._given = {file["name"]: opened}
+        self._added = {file["name"]: opened}
         with self._quietly():
-            self.picture.options = [*self._given, *self._pictures]
+            self.picture.options = [*self._added, *self._pictures]
             self.picture.value = file["name"]
         self._key = self._other_key = ()  # a second file of the same name is another image
         self._changed()

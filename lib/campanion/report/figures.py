@@ -121,13 +121,13 @@ def heatmap(
         ax.imshow(shown)
         opacity = alpha * (1 + 2 * np.clip(values, 0, 1)) / 3
     extent = (-0.5, length - 0.5, height - 0.5, -0.5)  # the map is stretched over the image, whatever its own size
-    drawn = ax.imshow(values, cmap=cmap, vmin=0, vmax=1, alpha=opacity, extent=extent, interpolation="bilinear")
+    overlay = ax.imshow(values, cmap=cmap, vmin=0, vmax=1, alpha=opacity, extent=extent, interpolation="bilinear")
     if contour and image is not None and alpha and values.min() < 0.5 < values.max() and min(values.shape) > 1:
         # contour counts rows from the lower edge of its extent, images from the upper one
         ax.contour(values, [0.5], colors="white", linewidths=0.8, extent=extent, origin="upper")
         ax.set(xlim=extent[:2], ylim=extent[2:])
     bare(ax)
-    return drawn
+    return overlay
 
 
 @styled
@@ -156,9 +156,9 @@ def panel(
 
     >>> panel(images, e.maps, rows=["dog", "cat"])
     """
-    for name, each in maps.items():
-        if len(each) != len(images):
-            raise ValueError(f"{name} has {len(each)} maps for {len(images)} images.")
+    for name, of_method in maps.items():
+        if len(of_method) != len(images):
+            raise ValueError(f"{name} has {len(of_method)} maps for {len(images)} images.")
     gap, names = 0.04, 0.78 if rows else 0.0
     side = (width - names) / (1 + len(maps)) - gap
     size = min(8.0, 72 * side / 7)  # the longest word of a head must fit its column
