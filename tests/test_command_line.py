@@ -141,10 +141,12 @@ def test_sixteen_bits_of_which_few_are_used_are_mentioned(tmp_path, ask):
     grey = np.arange(64 * 64).reshape(64, 64).astype(np.uint16)
     Image.fromarray(grey).save(tmp_path / "dark.png")
     Image.fromarray(grey * 16).save(tmp_path / "bright.png")
-    status, made, printed = ask(tmp_path / "dark.png", tmp_path / "bright.png")
-    assert (status, len(made)) == (0, 2)
-    (line,) = printed.err.splitlines()
-    assert "dark.png has 16 bits, but no value above 4,095 of 65,535" in line
+    Image.fromarray(grey.astype(np.int32)).save(tmp_path / "dark.tif")
+    status, made, printed = ask(tmp_path / "dark.png", tmp_path / "bright.png", tmp_path / "dark.tif")
+    assert (status, len(made)) == (0, 3)
+    lines = printed.err.splitlines()
+    for name, line in zip(("dark.png", "dark.tif"), lines, strict=True):
+        assert f"{name} has 16 bits, but no value above 4,095 of 65,535" in line
 
 
 @pytest.mark.parametrize(
@@ -164,6 +166,7 @@ def test_sixteen_bits_of_which_few_are_used_are_mentioned(tmp_path, ask):
         (["--out", "{photo}"], "Cannot write to"),
         (["--activation", "relu"], "'relu' is not one of 'softmax', 'sigmoid'"),
         (["--metods", "x"], "'--methods'"),
+        (["--device", "gpu"], "--device gpu: Expected one of cpu, cuda"),
     ],
 )
 def test_one_sentence_and_status_2(given, sentence, photo, tmp_path, monkeypatch, capsys):

@@ -112,7 +112,7 @@ def reproduce(command: str, targets: Sequence[str], cores: int | None, dry: bool
 @click.option("--curves", is_flag=True, help="Draw insertion and deletion, too.")
 @click.option("--overlay", is_flag=True, help="Write each map over the image at the image's own size, too.")
 @click.option("--force", is_flag=True, help="Replace what was written of the same image before.")
-@click.option("--device", default="cpu", show_default=True)
+@cli.DEVICE
 def explain(images: Sequence[str], methods: str, activation: str | None, out: Path, force: bool, **look: object) -> int:
     """Explain IMAGES: files, folders (the image files in them) or - for standard input.
 
@@ -150,13 +150,12 @@ def trained() -> None:
 
 
 _LIMIT = click.option("--limit", type=cli.COUNT, metavar="N", help="So many test images.")
-_DEVICE = click.option("--device", default="cpu", show_default=True)
 
 
 @trained.command()
 @click.argument("checkpoint")
 @_LIMIT
-@_DEVICE
+@cli.DEVICE
 def accuracy(checkpoint: str, limit: int | None, device: str) -> None:
     """Top-1 accuracy of CHECKPOINT on its test images."""
     from campanion.experiments import learned
@@ -170,7 +169,7 @@ def accuracy(checkpoint: str, limit: int | None, device: str) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The file, .safetensors.")
 @click.option("--method", help="A name of campanion.METHODS (default: the map that the network makes itself).")
 @_LIMIT
-@_DEVICE
+@cli.DEVICE
 def maps(checkpoint: str, out: Path, method: str | None, limit: int | None, device: str) -> None:
     """Write a map of each test image of CHECKPOINT into one file."""
     from campanion.experiments.learned import maps_of
@@ -185,7 +184,7 @@ def maps(checkpoint: str, out: Path, method: str | None, limit: int | None, devi
 
 @trained.command()
 @click.argument("checkpoint")
-@_DEVICE
+@cli.DEVICE
 def keep(checkpoint: str, device: str) -> None:
     """Copy a finished training run into the repository: its card, and its weights or, of large ones, its maps."""
     from campanion.experiments import learned

@@ -17,6 +17,19 @@ from campanion.errors import unknown
 COUNT = click.IntRange(min=1)
 
 
+def _device(_context: click.Context, _option: click.Parameter, name: str) -> str:
+    import torch  # only to run: it takes seconds
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as problem:  # no such device, or a PyTorch without it
+        raise click.UsageError(f"--device {name}: {str(problem).splitlines()[0]}") from problem
+    return name
+
+
+DEVICE = click.option("--device", default="cpu", show_default=True, callback=_device)
+
+
 class Commands(click.Group):
     """A group of commands, some of other modules: ``module:command`` and a line of help by name."""
 

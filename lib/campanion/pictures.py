@@ -56,7 +56,7 @@ def open_picture(source: str | os.PathLike[str] | bytes | BinaryIO, *, rotate: b
         raise ValueError(f"{name} may not be read: {problem.strerror}.") from problem
     except Exception as problem:  # a damaged file can fail anywhere in a decoder, with any exception
         raise ValueError(f"{name} is damaged or cut short: {problem}.") from problem
-    if image.mode.startswith("I;16") and 0 < (largest := np.asarray(image).max()) < DARK:
+    if image.mode.startswith("I") and 0 < (largest := np.asarray(image).max()) < DARK:
         warnings.warn(
             f"{name} has 16 bits, but no value above {largest:,} of 65,535, so it will look almost black: scale its "
             "values to the whole range first, if they came from a camera or scanner of fewer bits.",

@@ -186,6 +186,8 @@ def test_weights_become_safetensors(tmp_path: Path, served: tuple[Path, str], mo
         assert all(torch.equal(file.get_tensor(key), value) for key, value in state.items())
     (folder / "squeezenet1_1.pth").unlink()
     assert fetch("weights/squeezenet1_1", tmp_path) == [made]
+    packed = made.rename(made.with_suffix(".npz"))  # the other form in which weights may lie there
+    assert fetch("weights/squeezenet1_1", tmp_path) == [packed]
 
 
 def test_foreign_weights_are_refused() -> None:

@@ -229,3 +229,15 @@ def test_real_weights_classify_real_images(real_weights: Path, name: str, least:
     with torch.no_grad():
         found = torch.cat([model(model.preprocess(p)[None]) for p in images]).argmax(1)
     assert (found == torch.tensor([int(row["class_index"]) for row in rows])).sum() >= least
+
+
+def test_a_run_that_has_the_name_of_a_network_of_torchvisions_does_not_replace_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAMPANION_OUT", str(tmp_path))
+    monkeypatch.setenv("CAMPANION_DATA", str(tmp_path))
+    monkeypatch.setenv("CAMPANION_OFFLINE", "1")
+    (tmp_path / "training" / "resnet18").mkdir(parents=True)
+    (tmp_path / "training" / "resnet18" / "resnet18.safetensors").touch()
+    with pytest.raises(MissingData, match="No weights of resnet18"):
+        load_model("resnet18")

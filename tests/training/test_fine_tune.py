@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,23 @@ def test_what_is_held_out_is_neither_trained_on_nor_of_the_test_images(
     assert trained <= every
     assert (trained | held == every) == (limit is None)
     assert len(trained) == (limit or 15)
+
+
+def test_of_scenes_too_what_is_held_out_is_not_trained_on() -> None:
+    settings = {"data": "scenes", "network": "resnet20", "size": 16, "held_out": 0.2, "limit": 50, "limit_test": 20}
+    trained, held = (open_part(make_config(settings), split).ids for split in ("train", "test"))
+    assert (len(trained), len(held)) == (50, 20)
+    assert not set(trained) & set(held)
+
+
+def test_hidden_folders_are_no_classes_and_their_copies_no_images(folder_of_classes: Path) -> None:
+    config = make_config({"data": f"folder:{folder_of_classes}", "network": "resnet18", "size": 16})
+    before = open_part(config, "train")
+    for copies in (".ipynb_checkpoints", "a/.ipynb_checkpoints"):
+        (folder_of_classes / "train" / copies).mkdir()
+        shutil.copy(folder_of_classes / "train/a/1.png", folder_of_classes / "train" / copies / "1-checkpoint.png")
+    after = open_part(config, "train")
+    assert (after.ids, after.class_names) == (before.ids, before.class_names)
 
 
 @pytest.fixture

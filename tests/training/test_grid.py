@@ -125,10 +125,10 @@ def test_a_training_that_ended_before_its_network_was_tested_is_not_done(out: Pa
     assert (list(cell.config.place.glob("*.safetensors")), cell.epochs, cell.done) == ([], 1, False)
     history = cell.config.place / "history.csv"
     before = history.read_bytes()
-    (cell.config.place / "untested" / "half.part").touch()  # as SIGKILL leaves it
+    (cell.config.place / f"untested-{cell.name}" / "half.part").touch()  # as SIGKILL leaves it
     train_cells([cell])  # tests it, and trains no epoch more
     assert (cell.checkpoint.is_file(), history.read_bytes(), cell.done) == (True, before, True)
-    assert not (cell.config.place / "untested").exists()
+    assert not list(cell.config.place.glob("untested*"))
 
 
 def test_a_committed_checkpoint_goes_before_one_that_was_trained(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

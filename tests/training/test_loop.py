@@ -19,11 +19,20 @@ from campanion.__main__ import main
 from campanion.data import DATASETS
 from campanion.errors import MissingData
 from campanion.experiments import learned, mapfiles
-from campanion.models.load import build_network, load_trained, weights_of
+from campanion.models.load import build_network, load_trained, read_card, weights_of
 from campanion.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from campanion.models.small import ImagenetteVGG
+from campanion.paths import checkpoints_dir, sha256
 from campanion.training.batches import Draw, normalise, smooth
-from campanion.training.checkpoint import STATE, load_state, open_tensorboard, read_history, save_state, write_history
+from campanion.training.checkpoint import (
+    STATE,
+    load_state,
+    open_tensorboard,
+    read_history,
+    save_state,
+    write_checkpoint,
+    write_history,
+)
 from campanion.training.loop import train as train_config
 from campanion.training.parts import evaluate, open_part
 from campanion.training.schedule import learning_rate
@@ -316,6 +325,13 @@ def test_bad_commands_say_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
         (["train", "voc_mlp", "epoch=2"], "Unknown setting of voc_mlp 'epoch'. Did you mean 'epochs'"),
         (["train", "voc_mlp", "epochs=two"], "voc_mlp: epochs: Input should be a valid integer"),
         (["trained", "accuracy", str(tmp_path / "lr0.1")], "lr0.1.safetensors"),
+        (["train", "elsewhere/scenes_lfi.yaml"], "There is no settings file elsewhere/scenes_lfi.yaml. In configs/: "),
+        (["train", "imagenette_vgg", "options={width: 0.25"], "'options={width: 0.25' is not YAML behind its ="),
+        (["trained", "accuracy", str(checkpoints_dir() / "scenes_vgg")], "no settings in its card"),
+        (["trained", "maps", str(checkpoints_dir() / "voc_mlp"), "--out", "x"], "no settings in its card"),
+        (["trained", "keep", str(checkpoints_dir() / "voc_mlp")], "no settings in its card"),
+        (["trained", "accuracy", str(checkpoints_dir() / "scenes_lfi"), "--device", "gpu"], "--device gpu: Expected"),
+        (["grid", "--notebook", "21"], "The grid trains nothing for notebook 21"),
         (["trained", "accuracy", "x", "--limit", "0"], "--limit"),
         (["trained", "iou", str(tmp_path / "a"), str(tmp_path / "b")], "campanion trained maps CKPT"),
     ):
@@ -328,6 +344,25 @@ def test_bad_commands_say_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
     with pytest.raises(MissingData, match="no epoch"):
         read_history(tmp_path)
     assert weights_of("run_lr0.1").name == "run_lr0.1.safetensors"
+
+
+def test_checkpoints_written_to_one_folder_side_by_side_are_both_whole(tmp_path: Path, tiny: dict) -> None:
+    config = make_config({**tiny, "epochs": 1})
+    train_config(config)
+    facts = read_card(config.place / config.run)
+    first, second, tested = tmp_path / "first.safetensors", tmp_path / "second.safetensors", []
+
+    def measured(_draft: Path) -> dict[str, object]:
+        if not tested:  # while the first is tested, the second is written from beginning to end
+            tested.append(second)
+            write_checkpoint(second, {"w": torch.ones(2)}, facts, measured)
+        return {}
+
+    write_checkpoint(first, {"w": torch.zeros(2)}, facts, measured)
+    for path in (first, second):
+        assert read_card(path)["sha256"] == sha256(path)
+        assert path.with_suffix(".md").is_file()
+    assert not list(tmp_path.glob("untested*"))
 
 
 def test_runs_do_not_share_a_folder() -> None:

@@ -175,15 +175,15 @@ def read_folder(place: Path, split: str, name: str, source: str) -> LabelledImag
     if extra := sorted(set(classes) - set(names)):
         raise ValueError(f"{folder / extra[0]} is a class that {place / 'train'} does not have.")
     paths = [p for c in classes for p in sorted((folder / c).rglob("*")) if p.suffix.lower() in _SUFFIXES]
-    if not paths:
+    ids = [i for p in paths if "/." not in (i := p.relative_to(folder).as_posix())]  # editors keep copies in .folders
+    if not ids:
         raise MissingData(f"There are no images in class folders under {folder}.")
-    ids = [p.relative_to(folder).as_posix() for p in paths]
     labels = [names.index(i.split("/", 1)[0]) for i in ids]
-    return LabelledImages(name, f"{source}, {split}", names, ids, labels, lambda i: open_picture(paths[i]))
+    return LabelledImages(name, f"{source}, {split}", names, ids, labels, lambda i: open_picture(folder / ids[i]))
 
 
 def _class_folders(folder: Path) -> list[str]:
-    return sorted(f.name for f in folder.iterdir() if f.is_dir())
+    return sorted(f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
 
 
 def _checked(split: str | None) -> str:

@@ -66,7 +66,8 @@ def fetch(name: str, root: Path, progress: bool = True) -> list[Path]:
     """
     entry = find_entry(name)
     if name.startswith(weights.PREFIX):
-        return [weights.fetch_weights(name, root, progress)]
+        found = entry.find(root)
+        return [found[0] if found else weights.fetch_weights(name, root, progress)]
     if not entry.archives:
         # The first layout is the whole set; where only a sample lies, the sentence is still of use.
         if not entry.layouts or entry.layouts[0].count(root):

@@ -67,7 +67,7 @@ def finished(checkpoints: Iterable[str | Path]) -> list[Trained]:
 
 
 def _read(path: Path) -> Trained:
-    facts = read_card(path)
+    facts = _facts(path)
     network = facts["network"]
     attention = network["attention"]
     return Trained(
@@ -82,6 +82,12 @@ def _read(path: Path) -> Trained:
         top1=facts["accuracy"]["test"]["top1"],
         sha256=facts["sha256"],
     )
+
+
+def _facts(path: str | Path) -> dict:
+    if "settings" not in (facts := read_card(path)):
+        raise ValueError(f"{path} has no settings in its card: it is of no settings file of `campanion train`.")
+    return facts
 
 
 def grid_result(
@@ -113,12 +119,13 @@ def set_name(data: str, size: int) -> str:
 
 def config_of(path: str | Path, limit: int | None = None) -> Config:
     """Settings that open the test images of a checkpoint, the first ``limit`` in the set's fixed order."""
-    return config_of_card(read_card(path)["settings"], limit_test=limit)
+    return config_of_card(_facts(path)["settings"], limit_test=limit)
 
 
 def accuracy(path: str | Path, limit: int | None = None, device: str = "cpu") -> dict[str, float]:
     """``top1``, ``loss`` and ``n`` of a checkpoint on the test images of the set that it was trained on."""
-    return evaluate(load_trained(path, device), open_part(config_of(path, limit), "test", device))
+    part = open_part(config_of(path, limit), "test", device)
+    return evaluate(load_trained(path, device), part)
 
 
 def maps_of(

@@ -35,6 +35,7 @@ from campanion.paths import sha256
 
 #: Networks of generated scenes with an attention branch, made by ``python -m campanion train NAME``.
 LEARNED_SCENES = ("scenes_lfi", "scenes_lfi_nofin", "scenes_abn")
+_TORCHVISION = torchvision.models.list_models(module=torchvision.models)
 
 
 class Own(NamedTuple):
@@ -78,12 +79,13 @@ def load_model(
         >>> model.target_layer  # 'layer4'
     """
     weights = "random" if weights is None else weights
+    ours = name in OWN or name in LEARNED_SCENES or (weights == "auto" and name not in _TORCHVISION and finished(name))
     if name in VOC_NETS:
         model = _voc_model(name, weights, seed)
     elif weights == "random" and name in OWN:
         model = build_network({"network": name}, OWN[name].class_names, OWN[name].preprocess, seed)
         model.activation = "softmax"
-    elif weights != "random" and (name in OWN or name in LEARNED_SCENES or (weights == "auto" and finished(name))):
+    elif weights != "random" and ours:
         return load_trained(find_checkpoint(name, weights), device)
     else:
         model = _torchvision_model(name, weights, num_classes or 1000, seed)
@@ -91,9 +93,8 @@ def load_model(
 
 
 def _torchvision_model(name: str, weights: str | Path, classes: int, seed: int) -> nn.Module:
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        raise ValueError(unknown("model", name, [*known, *OWN, *VOC_NETS]))
+    if name not in _TORCHVISION:
+        raise ValueError(unknown("model", name, [*_TORCHVISION, *OWN, *VOC_NETS]))
     if weights == "auto" and classes != 1000:
         raise ValueError("ImageNet weights have 1000 classes; pass weights='random' or a file for another number.")
     inception = {"init_weights": True, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
@@ -196,7 +197,7 @@ def start_from_imagenet(network: nn.Module, name: str) -> None:
     Layers are matched by their names, in the network itself or in its backbone (ABN, LFI-CAM). The classifier, the
     attention branch and FIN, which torchvision's network lacks, keep their initialisation.
     """
-    if name not in torchvision.models.list_models(module=torchvision.models):
+    if name not in _TORCHVISION:
         raise ValueError(f"There are no ImageNet weights of {name}: init='imagenet' needs a network of torchvision's.")
     pretrained, body = load_model(name), getattr(network, "backbone", network)
     shapes = {key: value.shape for key, value in body.state_dict().items()}

@@ -90,7 +90,8 @@ class Cell:
     def missing_data(self) -> str | None:
         """The name of its data set, where that is not under ``CAMPANION_DATA``."""
         if self.config.data.startswith(FOLDER):
-            return None if (paths.data_dir() / self.config.folder_of_classes).is_dir() else self.config.data_name
+            folder = paths.data_dir() / self.config.folder_of_classes / "train"
+            return None if folder.is_dir() else self.config.data_name
         entry = find_entry(self.config.data)
         return self.config.data if entry.layouts and entry.find(paths.data_dir()) is None else None
 

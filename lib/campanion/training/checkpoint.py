@@ -131,12 +131,12 @@ def write_checkpoint(
 ) -> dict[str, object]:
     """Write ``RUN.safetensors`` (``path``), ``.json`` and ``.md``; the facts, as in the ``.json``.
 
-    They are made and measured in the folder ``untested`` and then take their places, the weights last: a checkpoint
+    They are made and measured in the folder ``untested-RUN`` and then take their places, the weights last: a checkpoint
     that can be found is whole and has its accuracy, whenever the run is killed. ``measure`` gives more facts
     (``accuracy``) of the network as read back from the path that it is given.
     """
     # The metadata has one entry: safetensors writes several in random order, and the file shall be the same bytes.
-    draft = path.parent / "untested" / path.name
+    draft = path.parent / f"untested-{path.stem}" / path.name
     about = about or {"made_with": f"campanion train, {facts['name']}"}
     write_whole(draft, save(dict(state), metadata=dict(about)))
     stored = {"versions": versions(), "commit": commit(), "bytes": draft.stat().st_size, "sha256": sha256(draft)}

@@ -42,7 +42,9 @@ def open_part(config: Config, split: str, device: str | torch.device = "cpu") ->
     if config.folder_of_classes is not None:
         data = open_folder(paths.data_dir(), config.folder_of_classes, source)
     elif config.data == "scenes":
-        data = open_dataset("scenes", split=source, n=limit or SCENES[source], size=config.pixels)
+        data = open_dataset(
+            "scenes", split=source, n=(limit if config.held_out is None else None) or SCENES[source], size=config.pixels
+        )
     else:
         data = open_dataset(config.data, split=source)
     indices = list(range(len(data)))

@@ -198,9 +198,9 @@ def config_of_card(settings: Mapping[str, object], **changes: object) -> Config:
 
 def read_config(path: str | Path, changes: Mapping[str, object] | None = None) -> Config:
     """The settings of a YAML file, or of one that ``configs/`` has by this name; ``changes`` come on top."""
-    path = Path(path)
-    if not path.is_file() and not path.is_absolute() and (paths.root() / "configs" / f"{path.stem}.yaml").is_file():
-        path = paths.root() / "configs" / f"{path.stem}.yaml"
+    path, ours = Path(path), paths.root() / "configs" / f"{Path(path).stem}.yaml"
+    if not path.is_file() and path.parent in (Path(), Path("configs")) and ours.is_file():
+        path = ours
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in (paths.root() / "configs").glob("*.yaml")))
         raise MissingData(f"There is no settings file {path}. In configs/: {known}.")
@@ -220,5 +220,8 @@ def parse_changes(arguments: list[str]) -> dict[str, object]:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise ValueError(f"{word!r} is not of the form setting=value.")
-        changes[name] = yaml.safe_load(value) if value else None
+        try:
+            changes[name] = yaml.safe_load(value) if value else None
+        except yaml.YAMLError as problem:
+            raise ValueError(f"{word!r} is not YAML behind its =: {problem}") from problem
     return changes
