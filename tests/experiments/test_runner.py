@@ -111,6 +111,25 @@ def test_committed_rows_are_not_measured_again_and_a_shorter_run_keeps_them(out)
     assert run["provenance"]["n"] == 3  # what is kept, whatever its settings
 
 
+def test_committed_rows_of_more_images_are_taken_up_by_a_run_that_was_begun_before(out):
+    measured(example(), MODEL, 2)
+    begun = running_path("scenes", "scenes_vgg", "example").read_bytes()
+    whole = measured(example(), MODEL, 6)
+    running_path("scenes", "scenes_vgg", "example").write_bytes(begun)  # six were measured elsewhere
+    pd.testing.assert_frame_equal(measured(replace(example(), measure=forbidden), MODEL, 2), whole)
+    assert read_rows(rows_path("scenes", "scenes_vgg", "example"))[0]["image"].nunique() == 6
+
+
+def test_committed_rows_are_not_replaced_by_fewer_of_other_settings(out):
+    measured(example(step=1), MODEL, 3)
+    running_path("scenes", "scenes_vgg", "example").unlink()
+    with pytest.raises(ValueError, match="has 3 images of other settings"):
+        measured(replace(example(step=2), measure=forbidden), MODEL, 2)
+    assert read_rows(rows_path("scenes", "scenes_vgg", "example"))[1]["step"] == 1
+    running_path("scenes", "scenes_vgg", "example").unlink()
+    assert measured(example(step=2), MODEL, 3)["image"].nunique() == 3
+
+
 def test_rows_of_other_settings_or_weights_are_not_mixed_in(out):
     measured(example(step=1), MODEL, 1)
     with pytest.raises(ValueError, match="step = 1, but this run has step = 2"):

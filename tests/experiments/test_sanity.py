@@ -46,8 +46,8 @@ def test_independent_changes_one_layer_with_the_same_weights(model):
 
 @pytest.mark.parametrize("order", ["cascading", "independent"])
 def test_what_is_not_drawn_is_shared_and_nothing_of_the_users_is_written(order):
-    """With a lock, which no copy takes, and a weight that a norm's hook computes into a plain attribute."""
-    first = nn.utils.weight_norm(nn.Conv2d(3, 4, 3))
+    """With a lock, which no copy takes."""
+    first = nn.Conv2d(3, 4, 3)
     net = nn.Sequential(first, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
     net.lock = threading.Lock()
     images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -61,6 +61,23 @@ def test_what_is_not_drawn_is_shared_and_nothing_of_the_users_is_written(order):
     assert torch.equal(net(images), before)
     assert torch.equal(first.weight, weight)
     assert net.lock.acquire(blocking=False)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+        nn.utils.weight_norm,
+        nn.utils.spectral_norm,
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated")
+def test_a_weight_that_a_norm_computes_is_refused(norm):
+    network = nn.Sequential(norm(nn.Conv2d(3, 4, 3, bias=False)), nn.Flatten(), nn.LazyLinear(2))
+    network(torch.zeros(1, 3, 5, 5))
+    with pytest.raises(ValueError, match="The weight of 0 is computed by a norm or parametrization"):
+        next(randomised(network))
 
 
 def test_a_patched_forward_cannot_be_copied():

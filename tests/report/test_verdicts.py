@@ -224,3 +224,24 @@ def test_images_without_a_number_are_shown_and_not_judged():
 
 def test_verdicts_keep_the_order_of_the_file():
     assert [v.claim.id for v in verdicts({})] == [c.id for c in load_claims()]
+
+
+def test_methods_that_were_not_measured_on_the_same_images_are_not_compared():
+    unlike = run((), [("a", "overall", 0.5, 0.6), ("b", "overall", 0.1, 0.2), ("c", "overall", 0.1, 0.2)])
+    assert verdict(CLAIM, {KEY: {"runs": [unlike]}}).groups[LINEAR].word == "carries over"
+    unlike["rows"][1]["n"] = 6
+    (answer,) = verdict(CLAIM, {KEY: {"runs": [unlike]}}).groups[LINEAR].answers
+    assert (answer.word, answer.missing) == (NOT_RUN, "the result has no overall of a and b on the same images")
+
+
+def test_a_claim_of_closeness_holds_of_methods_that_are_the_same():
+    near = CLAIM.model_copy(update={"test": (CLAIM.test[0].model_copy(update={"kind": "close", "within": 0.02}),)})
+    for signs in ("==", "~~"):
+        assert verdict(near, {KEY: {"runs": [run(signs)]}}).groups[LINEAR].word == "carries over"
+    (answer,) = verdict(CLAIM, {KEY: {"runs": [run("==")]}}).groups[LINEAR].answers
+    assert answer.word == SAME
+
+
+def test_the_epochs_of_runs_that_are_joined_are_those_of_the_one_that_was_trained():
+    sizes, trained = (run("11", provenance={"settings": settings}) for settings in ({"page": 1}, {"epochs": 90}))
+    assert Run.of(sizes, trained).epochs == Run.of(trained, sizes).epochs == 90

@@ -31,7 +31,7 @@ from campanion.training.parts import Part, open_part
 BATCH = 250  # as in training.evaluate: generation table3 looks at all images of a batch
 #: Our names of what the paper calls otherwise.
 MODELS = {"resnext29_8x64d": "resnext29"}
-DATA = {"imagenette": "imagenette96"}
+DATA = {"imagenette": "imagenette96", "ILSVRC2012": "imagenet"}
 _ORDER = ("paper", "published", "table3")
 ONE = "one training: the interval is over pictures alone"
 

@@ -99,7 +99,7 @@ def summary(
         chosen = chosen.merge(seconds, on=["image", "method"], how="left", validate="one_to_one")
     metrics = [metric for metric in metrics if metric in chosen]  # there is energy only where there are boxes
     curves = mean_curves(chosen) if {"insertion", "deletion"} & set(metrics) else None
-    return Answer(summarise(chosen, metrics), paired(chosen, metrics), curves, accuracy(rows, subject))
+    return Answer(summarise(chosen, metrics), paired(chosen, metrics), curves, accuracy(rows, subject), rows)
 
 
 def _with_others(rows: pd.DataFrame, beside: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -186,8 +186,8 @@ def summary(rows: pd.DataFrame, subject: Subject, masked: pd.DataFrame) -> Answe
 
     The means are micro (FD-CAM eq. 12: over all pairs of an image and a class in it); the intervals resample images,
     with all their pairs, since pairs of an image are not independent. Beside :data:`ACCURACIES` there are the accuracy
-    for classes that the network does not predict (``pointing_not_predicted``) and :data:`DISCRIMINABILITY`, with
-    differences to FD-CAM. ``extra`` has, by method, ``images`` and ``pairs``; ``degenerate``: constant maps, in per
+    for classes that the network does not predict (``pointing_not_predicted``) and :data:`DISCRIMINABILITY`.
+    ``extra`` has, by method, ``images`` and ``pairs``; ``degenerate``: constant maps, in per
     cent; ``macro`` and ``macro_15``: mean over the classes of each one's accuracy, without and with the tolerance;
     ``per_class`` and ``pairs_per_class``; and ``subsets``: pointing accuracy over each of :data:`SUBSETS`.
     """
@@ -202,7 +202,7 @@ def summary(rows: pd.DataFrame, subject: Subject, masked: pd.DataFrame) -> Answe
     parts = [
         (summarise(table, ACCURACIES), paired(table, "pointing_accuracy")),
         means_and_differences(missed, ["pointing_not_predicted"] if missed["method"].nunique() > 1 else []),
-        means_and_differences(beside, DISCRIMINABILITY, "fd_cam"),
+        means_and_differences(beside, DISCRIMINABILITY),
     ]
     methods, by_method = table["method"].unique(), table.groupby("method", sort=False)
     by_class = table.groupby(["target", "method"])[ACCURACIES]

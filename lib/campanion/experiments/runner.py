@@ -163,7 +163,8 @@ def per_image(
     not measured again; ``fresh`` forgets them. Every row gets seconds (of the whole image), device and torch.
 
     Raises:
-        ValueError: the rows' file was made with other settings (it names the difference).
+        ValueError: the running file was made with other settings (it names the difference), or the committed one was
+            and has more images than ``limit``.
     """
     data, name = subject.data, name or question.name
     settings = question.settings_of(subject)
@@ -177,13 +178,15 @@ def per_image(
     made_on = {"device": provenance.device_name(subject.device), "torch": provenance.versions()["torch"]}
     unit = question.key[0]
     with RowStore(path, question.key, settings=settings) as store:
-        if not store.rows and not fresh and committed.exists():
+        if not fresh and committed.exists():
             rows, committed_settings = read_rows(committed)
             if committed_settings == store.settings:
                 store.append(
                     {k: v for k, v in row.items() if pd.api.types.is_list_like(v) or pd.notna(v)}
-                    for row in rows.to_dict("records")
+                    for row in rows[~rows[unit].isin(store.done)].to_dict("records")
                 )
+            elif limit is not None and limit < (count := rows[unit].nunique()):
+                raise ValueError(f"{committed} has {count} {unit}s of other settings: measure as many, or move it.")
         done = store.done
         todo = [i for i in data.order(question.seed)[:limit] if data.ids[i] not in done]
         for i in track(todo, f"{settings['model']} on {data.name}", unit=unit):

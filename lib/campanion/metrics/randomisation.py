@@ -40,7 +40,8 @@ def randomised(model: nn.Module, order: str = "cascading", seed: int = 0) -> Ite
         seed: of the weights.
 
     Raises:
-        ValueError: unknown order; a network without a convolution or linear layer, or one that cannot be copied.
+        ValueError: unknown order; a network without a convolution or linear layer, or one that cannot be copied; a
+            weight that a norm or parametrization computes, which would undo the drawing.
 
     Example:
         >>> for layer, network in randomised(model):
@@ -51,6 +52,8 @@ def randomised(model: nn.Module, order: str = "cascading", seed: int = 0) -> Ite
     names = learned_layers(model)
     if not names:
         raise ValueError(f"{type(model).__name__} has no convolution or linear layer to randomise.")
+    if computed := [name for name in names if model.get_submodule(name)._parameters.get("weight") is None]:
+        raise ValueError(f"The weight of {computed[-1]} is computed by a norm or parametrization: remove that first.")
     changed = model
     for i, name in enumerate(names):
         changed = shared_copy(changed if order == "cascading" else model)
@@ -68,9 +71,9 @@ def randomised(model: nn.Module, order: str = "cascading", seed: int = 0) -> Ite
 
 
 def _own(layer: nn.Module) -> None:
-    """Give ``layer`` tensors of its own in place of those that it shares, also a weight that a norm's hook computes."""
+    """Give ``layer`` tensors of its own in place of those that it shares."""
     for part in layer.modules():
-        for holder in (part._parameters, part._buffers, part.__dict__):
+        for holder in (part._parameters, part._buffers):
             for name, value in holder.items():
                 if isinstance(value, Tensor):
                     copy, parameter = value.detach().clone(), isinstance(value, nn.Parameter)

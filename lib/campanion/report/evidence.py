@@ -40,9 +40,9 @@ class Run:
         for run in reversed(runs):
             means |= {(r["method"], r["metric"]): r for r in run["rows"]}
             differences |= {(d["method"], d["reference"], d["metric"]): d for d in run["differences"]}
-        settings = runs[0].get("provenance", {}).get("settings") or {}
+        settings = [run.get("provenance", {}).get("settings") or {} for run in runs]
         model = runs[0]["model"] if len({r["model"] for r in runs}) == 1 else " and ".join(r["model"] for r in runs)
-        epochs = settings.get("epochs") if isinstance(settings, Mapping) else None
+        epochs = next((s["epochs"] for s in settings if "epochs" in s), None)
         return cls(model, runs[0]["data"], epochs, means, differences)
 
     def mean(self, method: str, metric: str) -> Mapping:
@@ -61,9 +61,9 @@ class Run:
         a, b = self.mean(method, metric), self.mean(other, metric)
         value, n = turn * (a["mean"] - b["mean"]), min(a["n"], b["n"])
         if a["low"] is None or b["low"] is None:
-            return Comparison(method, other, metric, value, None, None, n, paired=False)
+            return Comparison(method, other, metric, value, None, None, n, paired=a["n"] == b["n"])
         reach = np.hypot((a["high"] - a["low"]) / 2, (b["high"] - b["low"]) / 2)
-        return Comparison(method, other, metric, value, value - reach, value + reach, n, paired=False)
+        return Comparison(method, other, metric, value, value - reach, value + reach, n, paired=a["n"] == b["n"])
 
     def variance(self, a: str, b: str, metric: str) -> float | None:
         """Of the mean difference of two methods; None where the result does not pair them."""
@@ -146,7 +146,10 @@ def _correlated(run: Run, x: Comparison, y: Comparison) -> float:
 
 def _above(test: Test, run: Run, claim: Claim) -> list[Comparison]:
     pairs = [(a, b) for a, b in product(test.methods, test.others) if a != b]
-    return [run.difference(a, b, m) for m in test.metrics for a, b in pairs]
+    needed = [run.difference(a, b, m) for m in test.metrics for a, b in pairs]
+    for c in (c for c in needed if not c.paired):
+        raise NotThere(f"no {c.metric} of {c.method} and {c.reference} on the same images")
+    return needed
 
 
 def _level(test: Test, run: Run, claim: Claim) -> list[Comparison]:

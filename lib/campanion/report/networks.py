@@ -48,13 +48,14 @@ def head(model: str) -> str:
 
 
 def name(model: str) -> str:
-    """The network's name as one prints it: ``ResNet-50``; of a training run ``ResNet-20, LFI-CAM (paper)``."""
+    """The network's name as one prints it: ``ResNet-50``; of training runs ``ResNet-20, ABN, 3 epochs``."""
     if model in NETWORKS:
         return NETWORKS[model][0]
     parts = model.split("_")
     if len(parts) > 3 and name(parts[1]) != parts[1]:  # a training run: data_network_kind_rate_seed_epochs
         kind = parts[2].replace("lfi-", "LFI-CAM (") + ")" if parts[2].startswith("lfi-") else parts[2].upper()
-        return f"{name(parts[1])}, {kind}"
+        epochs = f", {parts[-1][1:]} epochs" if parts[-1][1:].isdigit() else ""
+        return f"{name(parts[1])}, {kind}{epochs}"
     for start, printed in _FAMILIES.items():
         if (size := model.removeprefix(start)).isdigit():
             return f"{printed}{size}"

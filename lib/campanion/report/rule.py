@@ -37,7 +37,8 @@ class Comparison:
     """A quantity with its 95 % interval; the claim needs ``sign * (value - bound)`` above 0.
 
     ``printed`` is the same quantity in the paper, ``margin`` the difference that does not matter (None for a level),
-    ``freedom`` the degrees of freedom of its interval. ``reference`` is None for a mean.
+    ``freedom`` the degrees of freedom of its interval. ``reference`` is None for a mean; ``paired`` is whether both
+    methods have the same images.
     """
 
     method: str
@@ -69,8 +70,8 @@ class Comparison:
 
     @property
     def tied(self) -> bool:
-        """Whether it is a difference of two methods that are equal but for rounding."""
-        return self.reference is not None and self.low is not None and max(-self.low, self.high) < TIE
+        """Whether it is a difference above 0 that is asked of two methods which are equal but for rounding."""
+        return bool(self.reference and not self.bound and self.low is not None and max(-self.low, self.high) < TIE)
 
     @property
     def exact(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from html import escape
 
@@ -168,7 +168,7 @@ def _rests_on(group: object) -> str:
         low, high = group.predicted
         names, basis = f"mean over {d.n} networks", ""
         if low == low:
-            basis = f", one more network: {words.interval((low + high) / 2, low, high).split(' ', 1)[1]}"
+            basis = f", one more network: [{words.measured(replace(d, low=low, high=high)).partition('[')[2]}"
     else:
         names = "; ".join(networks.where(a.model, a.data) for a in group.answers if a.judgement is not None)
         basis = "" if d.exact else f", N = {d.n:,}"

@@ -45,6 +45,7 @@ class Answer:
     judgement: Judgement | None
     missing: str = ""
     power: float | None = None
+    epochs: int | None = None  #: of its training runs, where they are this project's
 
     @property
     def word(self) -> str:
@@ -135,9 +136,9 @@ def _answer(claim: Claim, run: Run) -> Answer:
     try:
         needed = comparisons(claim, run)
     except NotThere as missing:
-        return Answer(run.model, run.data, group, None, f"the result has {missing}")
+        return Answer(run.model, run.data, group, None, f"the result has {missing}", epochs=run.epochs)
     chance = power(needed, correlation(run, needed), cells=claim.kind == "most_cells")
-    return Answer(run.model, run.data, group, _judge(claim, needed), power=chance)
+    return Answer(run.model, run.data, group, _judge(claim, needed), power=chance, epochs=run.epochs)
 
 
 def _across(claim: Claim, runs: Sequence[Run]) -> list[Answer]:
