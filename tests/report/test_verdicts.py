@@ -7,6 +7,7 @@ import pytest
 from campanion.report.claims import Claim, find_claim, load_claims
 from campanion.report.evidence import NotThere, Run, comparisons, correlation
 from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME
+from campanion.report.scoreboard import sentence, table
 from campanion.report.verdicts import BY_EYE, HIDDEN, LINEAR, NOT_RUN, OTHER, OWN, verdict, verdicts
 
 KEY = "21_fd_table1_faithfulness"
@@ -189,6 +190,27 @@ def test_an_association_is_a_rank_correlation_over_methods():
     rising = [(m, "ad", i + 0.5, i + 1.5) for i, m in enumerate(methods)]
     results = {claim.sources[0]: {"runs": [run(means=good + rising)]}}
     assert verdict(claim, results).groups[LINEAR].answers[0].word == AGAINST
+
+
+def test_ranks_of_means_over_different_images_are_not_compared():
+    claim = find_claim("lift_table1_closer_better")
+    rows = [(m, k, i + 0.5, i + 1.5) for k in ("shap_cosine", "iic", "ad", "add")
+            for i, m in enumerate(claim.test[0].methods)]  # fmt: skip
+    of_few = run(means=rows)
+    for row in of_few["rows"]:
+        row["n"] = 6 if row["method"] == "score_cam" else 200
+    found = verdict(claim, {claim.sources[0]: {"runs": [of_few]}}).groups[LINEAR].answers[0]
+    assert found.judgement is None
+    assert "of score_cam on the same images" in found.missing
+
+
+def test_the_n_of_a_rank_correlation_says_that_it_counts_methods():
+    claim = find_claim("lift_table1_closer_better")
+    rows = [(m, k, i + 0.5, i + 1.5) for k in ("shap_cosine", "iic", "ad", "add")
+            for i, m in enumerate(claim.test[0].methods)]  # fmt: skip
+    found = verdict(claim, {claim.sources[0]: {"runs": [run(means=rows)]}})
+    assert '<td style="text-align:left">6 methods</td>' in table([found])
+    assert "N = 6 methods" in sentence(found)
 
 
 def test_results_of_several_notebooks_are_joined_by_network_and_data():

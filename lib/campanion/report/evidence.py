@@ -197,15 +197,22 @@ def _as_printed(test: Test, run: Run, claim: Claim) -> list[Comparison]:
 
 def _association(test: Test, run: Run, claim: Claim) -> list[Comparison]:
     """Spearman's rank correlation over the methods; the interval by Fisher's transform with Fieller's variance."""
-    needed = []
-    count = len(test.methods)
+    needed, count = [], len(test.methods)
     for metric in test.metrics:
-        x, y = (pd.Series([better(k) * run.mean(m, k)["mean"] for m in test.methods]).rank() for k in (test.by, metric))
+        x, y = (_ranks(test.methods, run, key) for key in (test.by, metric))
         rho = float(np.clip(x.corr(y), -0.999, 0.999)) if x.nunique() > 1 and y.nunique() > 1 else 0.0
         reach = stats.norm.ppf((1 + LEVEL) / 2) * (1.06 / (count - 3)) ** 0.5
         low, high = np.tanh(np.arctanh(rho) - reach), np.tanh(np.arctanh(rho) + reach)
         needed.append(Comparison(f"rank correlation with {test.by}", None, metric, rho, float(low), float(high), count))
     return needed
+
+
+def _ranks(methods: Sequence[str], run: Run, metric: str) -> pd.Series:
+    """Of means over the same images."""
+    rows = pd.DataFrame([run.mean(method, metric) for method in methods])
+    if rows["n"].nunique() > 1:
+        raise NotThere(f"no {metric} of {methods[rows['n'].argmin()]} on the same images as of the others")
+    return (better(metric) * rows["mean"]).rank()
 
 
 def _none(test: Test, run: Run, claim: Claim) -> list[Comparison]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from campanion.report.papers import paper_data
 
@@ -11,28 +10,26 @@ HIDDEN, NEARLY, LINEAR = "hidden", "nearly linear", "linear"
 HEADS = (HIDDEN, NEARLY, LINEAR)
 
 #: name in result files: (name to print, kind of head)
-NETWORKS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "vgg16": ("VGG16", HIDDEN),
-        "voc_vgg16": ("VGG16 of VOC", HIDDEN),
-        "alexnet": ("AlexNet", HIDDEN),
-        "voc_mlp": ("ResNet-18 + hidden layers", HIDDEN),
-        "imagenette_vgg": ("VGG11 of Imagenette", HIDDEN),
-        "scenes_vgg": ("small VGG of scenes", HIDDEN),
-        "squeezenet1_0": ("SqueezeNet 1.0", NEARLY),
-        "squeezenet1_1": ("SqueezeNet 1.1", NEARLY),
-        "voc_linear": ("ResNet-18 of VOC", LINEAR),
-        "resnet20": ("ResNet-20", LINEAR),
-        "resnet110": ("ResNet-110", LINEAR),
-        "resnext29": ("ResNeXt-29", LINEAR),
-        "scenes_resnet": ("small ResNet of scenes", LINEAR),
-        "scenes_lfi": ("LFI-CAM of scenes", LINEAR),
-        "scenes_lfi_nofin": ("LFI-CAM without FIN", LINEAR),
-        "scenes_abn": ("ABN of scenes", LINEAR),
-        "vqa": ("VQA network", HIDDEN),
-        "vqa_scenes": ("VQA network of scenes", HIDDEN),
-    }
-)
+NETWORKS: Mapping[str, tuple[str, str]] = {
+    "vgg16": ("VGG16", HIDDEN),
+    "voc_vgg16": ("VGG16 of VOC", HIDDEN),
+    "alexnet": ("AlexNet", HIDDEN),
+    "voc_mlp": ("ResNet-18 + hidden layers", HIDDEN),
+    "imagenette_vgg": ("VGG11 of Imagenette", HIDDEN),
+    "scenes_vgg": ("small VGG of scenes", HIDDEN),
+    "squeezenet1_0": ("SqueezeNet 1.0", NEARLY),
+    "squeezenet1_1": ("SqueezeNet 1.1", NEARLY),
+    "voc_linear": ("ResNet-18 of VOC", LINEAR),
+    "resnet20": ("ResNet-20", LINEAR),
+    "resnet110": ("ResNet-110", LINEAR),
+    "resnext29": ("ResNeXt-29", LINEAR),
+    "scenes_resnet": ("small ResNet of scenes", LINEAR),
+    "scenes_lfi": ("LFI-CAM of scenes", LINEAR),
+    "scenes_lfi_nofin": ("LFI-CAM without FIN", LINEAR),
+    "scenes_abn": ("ABN of scenes", LINEAR),
+    "vqa": ("VQA network", HIDDEN),
+    "vqa_scenes": ("VQA network of scenes", HIDDEN),
+}
 _FAMILIES = {"resnet": "ResNet-", "vgg": "VGG"}
 
 
@@ -67,20 +64,18 @@ def short(model: str) -> str:
     return " and ".join(name(m) for m in model.split(" and ")).replace(" (paper)", "")
 
 
-_DATA = MappingProxyType(
-    {
-        "imagenet": "ImageNet",
-        "voc2007": "VOC2007",
-        "coco": "COCO",
-        "imagenette": "Imagenette",
-        "imagenette96": "Imagenette",
-        "cifar10": "CIFAR-10",
-        "cifar100": "CIFAR-100",
-        "stl10": "STL-10",
-        "cats-dogs": "Cat&Dog",
-        "vqa-v2": "VQA v2",
-    }
-)
+_DATA = {
+    "imagenet": "ImageNet",
+    "voc2007": "VOC2007",
+    "coco": "COCO",
+    "imagenette": "Imagenette",
+    "imagenette96": "Imagenette",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "stl10": "STL-10",
+    "cats-dogs": "Cat&Dog",
+    "vqa-v2": "VQA v2",
+}
 
 
 def data(name: str) -> str:

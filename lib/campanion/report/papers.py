@@ -9,25 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from types import MappingProxyType
 
 import pandas as pd
 
 from campanion import paths
 from campanion.errors import unknown
 
-PAPERS: Mapping[str, str] = MappingProxyType(
-    {
-        "lfi": "LFI-CAM: Learning Feature Importance for Better Visual Explanation (ICCV 2021)",
-        "fd": "FD-CAM: Improving Faithfulness and Discriminability of Visual Explanation for CNNs (ICPR 2022)",
-        "lift": "LIFT-CAM: Towards Better Explanations for Class Activation Mapping (ICCV 2021)",
-    }
-)
+PAPERS: Mapping[str, str] = {
+    "lfi": "LFI-CAM: Learning Feature Importance for Better Visual Explanation (ICCV 2021)",
+    "fd": "FD-CAM: Improving Faithfulness and Discriminability of Visual Explanation for CNNs (ICPR 2022)",
+    "lift": "LIFT-CAM: Towards Better Explanations for Class Activation Mapping (ICCV 2021)",
+}
 
-_SAME = MappingProxyType({
+_SAME = {
     "imagenet-val": "imagenet", "coco-val2014": "coco", "coco-val2017": "coco", "coco-voc": "coco", "vqa": "vqa-v2",
     "voc2007-val": "voc2007", "voc2007-test": "voc2007",
-})  # fmt: skip
+}  # fmt: skip
 
 
 def tables() -> list[tuple[str, str]]:

@@ -82,11 +82,8 @@ def elsewhere(verdict: Verdict) -> str:
 
 def plain(board: Sequence[Verdict]) -> str:
     """The scoreboard for a terminal: a line per claim that has an answer."""
-    counts = Counter(v.word for v in board)
-    lines = [
-        f"{words.counted(len(board), 'claim')}; {GROUPS[OWN]}: "
-        + ", ".join(f"{n} {word}" for word, n in counts.items())
-    ]
+    own = ", ".join(f"{n} {word}" for word, n in Counter(v.word for v in board).items())
+    lines = [f"{words.counted(len(board), 'claim')}; {GROUPS[OWN]}: {own}"]
     for v in board:
         if v.answers:
             others = [f"{GROUPS[k]}: {g.word}" for k, g in v.groups.items() if k != OWN and g.judgement]
@@ -156,7 +153,13 @@ def _cells(answer: Answer) -> tuple[str, ...]:
     same = "; these coincide here" if d.tied else ""
     inside = {True: "yes", False: "no", None: ""}[d.as_printed]
     decided = (f"{SIGNS[j.word]} {j.word}{counted}", words.quantity(d) + same, words.printed(d), words.measured(d))
-    return (networks.where(answer.model, answer.data) + own, *decided, inside, f"{d.n:,}", words.chance(answer.power))
+    return (
+        networks.where(answer.model, answer.data) + own,
+        *decided,
+        inside,
+        words.size(d),
+        words.chance(answer.power),
+    )
 
 
 def _rests_on(group: object) -> str:
@@ -171,7 +174,7 @@ def _rests_on(group: object) -> str:
             basis = f", one more network: [{words.measured(replace(d, low=low, high=high)).partition('[')[2]}"
     else:
         names = "; ".join(networks.where(a.model, a.data) for a in group.answers if a.judgement is not None)
-        basis = "" if d.exact else f", N = {d.n:,}"
+        basis = "" if d.exact else f", N = {words.size(d)}"
     power = words.chance(group.power)
     seen = f"; the printed difference would have been seen with {power}" * bool(power and group.judgement.word == OPEN)
     return f" ({names}; {words.quantity(d)} {words.measured(d)}{basis}{seen})"

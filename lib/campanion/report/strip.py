@@ -151,7 +151,9 @@ def _forest(ax: Axes, verdict: Verdict, answers: Sequence[Answer]) -> None:
         ax.errorbar(d.value, i, xerr=bars([d.value], [d.low], [d.high]), **look)
         if d.printed is not None:
             ax.plot(d.printed, i, "o", mfc="none", ms=8, color="black", mew=0.8)
-        names.append(f"{SIGNS[word]} {_where(verdict, a)} (N = {d.n:,})\n{words.quantity(d).partition(': ')[2]}")
+        names.append(
+            f"{SIGNS[word]} {_where(verdict, a)} (N = {words.size(d)})\n{words.quantity(d).partition(': ')[2]}"
+        )
     name_rows(ax, names, fontsize=5.8)
     ax.tick_params(axis="x", labelsize=6.5)
     times = all(" / " in d.method for d in deciding)  # of two methods: from 1 to many thousands

@@ -70,6 +70,11 @@ def measured(c: Comparison) -> str:
     return interval(c.value, max(c.low, least), min(c.high, most), c.metric)
 
 
+def size(c: Comparison) -> str:
+    """The N of a comparison: images (or trainings), or the methods over which a rank correlation is."""
+    return f"{c.n:,}{' methods' * c.method.startswith('rank correlation')}"
+
+
 def printed(c: Comparison) -> str:
     """The paper's own value of the comparison, or an empty text."""
     if c.printed is None:

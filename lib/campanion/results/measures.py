@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
-from types import MappingProxyType
 
 from campanion.errors import unknown
 
@@ -42,11 +41,9 @@ _LOWER = {
     "seconds_per_image": "Seconds per image",
 }
 
-DIRECTION: Mapping[str, str] = MappingProxyType(dict.fromkeys(_HIGHER, "higher") | dict.fromkeys(_LOWER, "lower"))
-TITLES: Mapping[str, str] = MappingProxyType(_HIGHER | _LOWER)
-_UNIT = MappingProxyType(
-    {"insertion": (0.0, 1.0), "deletion": (0.0, 1.0), "overall": (-1.0, 1.0), "shap_cosine": (-1.0, 1.0)}
-)
+DIRECTION: Mapping[str, str] = dict.fromkeys(_HIGHER, "higher") | dict.fromkeys(_LOWER, "lower")
+TITLES: Mapping[str, str] = _HIGHER | _LOWER
+_UNIT = {"insertion": (0.0, 1.0), "deletion": (0.0, 1.0), "overall": (-1.0, 1.0), "shap_cosine": (-1.0, 1.0)}
 _OPEN = frozenset({"add", "score_change", "local_accuracy_gap", "lrp_gap"})  # in per cent, but not shares of a whole
 
 
