@@ -91,6 +91,21 @@ def test_the_hours_follow_from_images_and_passes():
     assert set(heads.settings()) <= set(keys())
 
 
+def test_where_orderings_cost_more_than_passes_the_hours_follow_from_what_an_image_took():
+    result = load_results(paths.root() / "data" / "results")["32_lift_table2_shap_similarity"]
+    (record,) = (r["provenance"] for r in result["runs"] if (r["model"], r["data"]) == ("voc_vgg16", "coco-voc"))
+    setting = {"images": 100, "like": "x", "times": 10}
+    text = heads._hours(setting, {"x": {"runs": [r for r in result["runs"] if r["data"] == "coco-voc"]}})
+    said = int(re.search(r"N = 100: about (\d+) h or more", text).group(1))
+    assert said == pytest.approx(100 * 10 * record["minutes"] / record["n"] / 60, rel=0.3)
+    assert f"({60 * record['minutes'] / record['n']:.0f} s an image of VGG16 of VOC for 1/10 of the orderings" in text
+
+
+def test_the_two_halves_of_the_answer_of_notebook_30_agree_on_what_was_run():
+    text = answer("30_lift_fig1_fig2_idea", load_results(paths.root() / "data" / "results"))
+    assert "was not run." not in text  # the cosines are those of a VGG16 too
+
+
 @pytest.mark.parametrize("key", heads.settings())
 def test_the_command_of_the_papers_own_numbers_is_one_that_there_is(key):
     words = shlex.split(heads.settings()[key]["command"])

@@ -19,6 +19,7 @@ import yaml
 
 from campanion import paths
 from campanion.report import papers, sentences
+from campanion.report.evidence import full_runs
 from campanion.report.rule import OPEN, SAME
 from campanion.report.scoreboard import OWN_WORDS, elsewhere
 from campanion.report.sentences import answer
@@ -34,10 +35,10 @@ GPU = 1000  # forward passes of VGG16 a second that the hours on a GPU suppose; 
 def block(key: str, results: Mapping[str, Mapping]) -> str:
     """The head of a notebook as Markdown: its answer, and the box that says how to get the paper's own numbers."""
     lines = [f"> **Answer.** {answer(key, results)}"]
-    setting = settings().get(key)
-    if setting is not None:
-        lines += [">", f"> **To get the paper's own numbers** ({setting['data']}):", ">", "> ```bash"]
-        lines += [f"> {setting['command']}", "> ```", ">", f"> {_hours(setting)} {setting.get('note', '')}".rstrip()]
+    if setting := settings().get(key):
+        what, hours = setting.get("what", "the paper's own numbers"), _hours(setting, results)
+        lines += [">", f"> **To get {what}** ({setting['data']}):", ">", "> ```bash"]
+        lines += [f"> {setting['command']}", "> ```", ">", f"> {hours} {setting.get('note', '')}".rstrip()]
     return "\n".join(lines)
 
 
@@ -111,9 +112,15 @@ def _tally(board: Sequence[Verdict]) -> str:
     return f"{len(board)}. The paper's own setting: {', '.join(parts)}. Other networks: {', '.join(rest)}."
 
 
-def _hours(setting: Mapping) -> str:
+def _hours(setting: Mapping, results: Mapping[str, Mapping]) -> str:
     if "hours" in setting:
         return f"{setting['hours'][0].upper()}{setting['hours'][1:]}."
+    if "like" in setting:
+        runs = [run["provenance"] for run in full_runs(results, setting["like"]) if run["model"] == "voc_vgg16"]
+        cost, times = max(60 * run["minutes"] / run["n"] for run in runs), setting.get("times", 1)
+        whole = _time(setting["images"] * times * cost)
+        part = f"an image of VGG16 of VOC{f' for 1/{times} of the orderings' if times > 1 else ''}"
+        return f"N = {setting['images']:,}: about {whole} or more on one CPU core ({cost:,.0f} s {part}, measured)."
     passes = setting["images"] * setting["passes"]
     cost = _seconds_per_pass()
     return (

@@ -146,9 +146,10 @@ def _idea(results: Results) -> str:
     for run in full_runs(results, "32_lift_table2_shap_similarity"):
         cosines.setdefault(networks.head(run["model"]), []).append(value(run, "lift_cam", "shap_cosine"))
     spans = [f"{span(values, 3)} ({head})" for head, values in cosines.items()]
+    adds_up = claim_answer("lift_eq8_local_accuracy", results).replace("was not run", "was not run for this sum")
     return (
         f"Does one backward pass give the Shapley values? Their cosine with LIFT-CAM's weights is {joined(spans)}. "
-        f"Do the weights add up to the score? {claim_answer('lift_eq8_local_accuracy', results)}"
+        f"Do the weights add up to the score? {adds_up}"
     )
 
 
