@@ -73,3 +73,48 @@ def test_lrp_conserves_a_logit_without_biases() -> None:
         layer.bias.data.zero_()
     e = explain(network, random_images(), 1, "lrp_cam")
     assert torch.allclose(e.weights["lrp_cam"].sum(1), e.scores, atol=1e-6)
+
+
+TURNED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "1 - x": (lambda x: 1 - x, "linear"), "2 / x": (lambda x: 2 / (1 + x), "linear"),
+    "2 ** x": (lambda x: 2**x, "linear"), "torch.rsub": (lambda x: torch.rsub(x, 1), "generic"),
+    "gate": (lambda x: x * (1 - torch.sigmoid(x)), "generic"),
+}  # fmt: skip
+
+
+class Turned(Net):
+    """``turn`` of the maps, or of the logits."""
+
+    def __init__(self, turn: Callable[[Tensor], Tensor], *, last: bool = False) -> None:
+        torch.manual_seed(0)
+        super().__init__()
+        self.fc, self.turn, self.last = nn.Linear(CHANNELS, CLASSES), turn, last
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.target(self.stem(x))
+        return self.turn(self.fc(x.mean((2, 3)))) if self.last else self.fc(self.turn(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", [*TURNED, "1 - sigmoid of logits"])
+def test_numbers_on_the_left_of_an_operator(name: str) -> None:
+    """``1 - x`` calls ``x.__rsub__``, whose name is none of a function in place."""
+    turn, kind = TURNED.get(name, (lambda x: 1 - torch.sigmoid(x), "generic"))
+    network = Turned(turn, last=name not in TURNED).double().eval()
+    images, rows = random_images(), all_coalitions()[::37]
+    whole, kept = torch.cat([torch.ones(1, CHANNELS), 1 - torch.eye(CHANNELS)]), []
+    network.target.register_forward_hook(lambda _m, _i, out: kept.append(out.detach().requires_grad_()) or kept[0])
+    slope = torch.autograd.grad(network(images)[:, 1].sum(), kept[0])[0]
+    network.target._forward_hooks.clear()
+    for graph in (True, False):
+        game = ChannelGame.of(network, images, gradient=graph)
+        assert game.head.kind == kind
+        assert torch.allclose(game.gradient(1), slope, atol=1e-12)
+        for image, values in zip(images, game.value(rows, 1), strict=True):
+            assert torch.allclose(values, masked_logits(network, image, rows)[:, 1], atol=1e-12)
+    e = explain(network, images, 1, ("ablation_cam", "fd_cam", "shap_cam", "grad_cam"), shap_cam={"orderings": 20})
+    ends = masked_logits(network, images[0], whole)[:, 1]
+    assert torch.allclose(e.weights["ablation_cam"][0], ends[0] - ends[1:], atol=1e-10)
+    if name != "gate":  # captum's rules have no product of two tensors
+        lift = explain(network, images, 1, "lift_cam").weights["lift_cam"][0]
+        nothing = masked_logits(network, images[0], torch.zeros(1, CHANNELS))[0, 1]
+        assert torch.allclose(lift.sum(), ends[0] - nothing, atol=1e-10)

@@ -35,9 +35,9 @@ class Reduced(nn.Module):
 class Elementwise(nn.Module):
     """A function of each number alone that has no module in PyTorch, such as ``x / 10``."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, name: str, step: Step) -> None:
         super().__init__()
-        self.name, self.args, self.kwargs = step.name.rstrip("_"), step.args[1:], step.kwargs
+        self.name, self.args, self.kwargs = name, step.args[1:], step.kwargs
 
     def forward(self, x: Tensor) -> Tensor:
         """The method of the same name."""
@@ -66,8 +66,8 @@ _POOLS: _Kinds = {
 }
 _ELEMENTWISE = {
     "add", "sub", "mul", "div", "true_divide", "pow", "exp", "log", "sqrt", "square", "abs", "neg", "erf", "sin", "cos",
-    "to", "float", "double", "half", "bfloat16", "__rsub__", "rsub", "__rdiv__", "__rpow__", "reciprocal", "log1p",
-    "expm1", "rsqrt",
+    "to", "float", "double", "half", "bfloat16", "__rsub__", "__rdiv__", "__rpow__", "reciprocal", "log1p", "expm1",
+    "rsqrt",
 }  # fmt: skip
 # Of other functions, the arguments after the tensor.
 _ARGUMENTS: dict[str, tuple[str, ...]] = {
@@ -128,7 +128,7 @@ def _shaped(name: str, step: Step, options: dict) -> nn.Module | None:
         return Reduced(name, dims, options.get("keepdim", False)) if dims and min(dims) >= 2 else None
     plain = (Real, str, torch.dtype, torch.device, torch.memory_format, type(None))
     if name in _ELEMENTWISE and all(isinstance(v, plain) for v in (*step.args[1:], *step.kwargs.values())):
-        return Elementwise(step)
+        return Elementwise(name, step)
     return None
 
 
