@@ -163,7 +163,7 @@ def tolerance(weights: Tensor, every: Tensor, nothing: Tensor) -> Tensor:
 def _head_module(game: ChannelGame) -> nn.Module:
     if game.head.module is None:
         raise ValueError(
-            f"The head after {game.parts.name!r} cannot be cut out of this network (its code depends on numbers); "
-            "choose a later layer, or a method that only needs forward passes or gradients."
+            f"The head after {game.parts.name!r} cannot be cut out of this network (its code depends on numbers, or is "
+            "recurrent); choose a later layer, or a method that only needs forward passes or gradients."
         )
     return game.head.module

@@ -43,10 +43,7 @@ def believed(
 
     generic = GenericHead(head.module, head.module) if isinstance(head, LinearFirstHead) else head
     whole = _whole(parts, images, played)
-    one_by_one = GenericHead(lambda maps, _image: torch.cat([whole(row) for row in maps.split(1)]), None)
     candidates = [(head, played), (generic, played), (_rest_of_chain(parts, played), uncertain), (whole, uncertain)]
-    if len(images) == 1:  # where images change each other's logits
-        candidates.append((one_by_one, uncertain))
     chosen = next((candidate for candidate, known in candidates if agrees(candidate, known)), None)
     again = () if torch.equal(state, random.get_rng_state()) else range(6)  # another thread may have drawn, too
     if chosen is None or not all(agrees(chosen, uncertain) for _ in again):
@@ -112,12 +109,16 @@ def _function_agrees(head: Head, parts: Split, images: Tensor, played: Pass, mas
     moved = logits[0] - exact[0]
     if not (_close(computed[0], logits[0], moved) and _close(computed[1], exact[0], moved)):
         return False
-    return len(logits) == 1 or _close(head(activations[-1:], len(logits) - 1)[0], logits[-1], moved)
+    first = max(1, len(logits) - 1) if played.certain else 1  # else a neighbour may decide for any image of the batch
+    return all(_close(head(activations[b : b + 1], b)[0], logits[b], moved) for b in range(first, len(logits)))
 
 
 def _whole(parts: Split, images: Tensor, played: Pass) -> GenericHead:
+    """The network itself, one row at a time: it may branch on numbers, and a batch would take one row's branch."""
+
     def run(activations: Tensor, image: int | None) -> Tensor:
-        inputs = images if image is None else images[image].expand(len(activations), *images.shape[1:])
-        return parts.replay(inputs, activations, played.placed)
+        inputs = images.split(1) if image is None else [images[image : image + 1]] * len(activations)
+        rows = activations.split(1)
+        return torch.cat([parts.replay(x, row, played.placed) for x, row in zip(inputs, rows, strict=True)])
 
     return GenericHead(run, None)

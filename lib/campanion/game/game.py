@@ -19,7 +19,6 @@ from campanion.game.heads import GenericHead
 from campanion.game.played import Played
 from campanion.game.products import sums
 from campanion.game.shapley import Shapley, mlp_prefixes, pixel_prefixes, sample, walk
-from campanion.inference import images_at_once
 from campanion.outputs import Target
 from campanion.progress import track
 
@@ -100,8 +99,7 @@ class ChannelGame(Played):
         values = self.logits.new_empty(1 + both, len(rows))
         if isinstance(self.head, GenericHead):
             activation, rows = self.activations[b], rows.to(self.activations.dtype)
-            most = 64 if self.head.module is not None else images_at_once(self.images)
-            blocks = list(_blocks(len(rows), 8 * activation.numel(), most))
+            blocks = list(_blocks(len(rows), 8 * activation.numel(), 64))
             if self.head.module is None and len(rows) > _FEW_PASSES:
                 blocks = track(blocks, f"{len(rows):,} passes of the network")
             for block in blocks:
@@ -118,9 +116,9 @@ class ChannelGame(Played):
         """Say once that the whole network runs for every coalition, where that is known to take long."""
         if self.head.module is None and passes > _FEW_PASSES:
             sentence = (
-                "What follows %r cannot run without what precedes it (its code depends on numbers): the whole network "
-                "runs for each coalition of channels, %s forward passes of one image at most for this method. Gradient "
-                "methods need one; so do all in a network without such branches there."
+                "What follows %r cannot run without what precedes it (its code depends on numbers, or is recurrent): "
+                "the whole network runs for each coalition of channels, %s forward passes of one image at most for "
+                "this method. Gradient methods need one; so do all in a network without such code there."
             )
             self.once("announced", lambda: _LOG.warning(sentence, self.parts.name, f"{passes:,}"))
 

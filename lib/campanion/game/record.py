@@ -34,6 +34,8 @@ _COPIED_OUT = {"numpy", "tolist", "__array__"}
 _GRADIENT_ONLY = {"register_hook", "detach", "detach_", "_set_grad_enabled"}
 # Functions with sizes as arguments, the number of rows first.
 _SIZED = {"view", "reshape", "expand", "broadcast_to", "new_zeros", "new_ones", "new_empty", "new_full"}
+# Functions with first states of as many rows as images, which no repetition may change: PyTorch does not check them.
+_RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 _GETTERS = Tensor.grad_fn.__get__, Tensor.data.__get__
 
 
@@ -122,7 +124,7 @@ class Recorder(TorchFunctionMode):
             if name not in _ABOUT_SHAPE and output is not None:
                 self.faults.add("copied" if name in _COPIED_OUT else "read")
             return output
-        if kwargs.get("out") is not None or (changes and self.slot(args[0]) is None):
+        if name in _RECURRENT or kwargs.get("out") is not None or (changes and self.slot(args[0]) is None):
             self.faults.add("written")
         slots = tuple(self._name(result) for result in results)
         after = tuple(results[0].shape)
