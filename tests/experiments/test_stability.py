@@ -86,12 +86,6 @@ def test_metrics_of_a_pair_pixel_by_pixel() -> None:
     assert not flat["iou"].any()
 
 
-def test_pairs_of_one_seed_are_told_apart() -> None:
-    one = network(0.07, 1)
-    assert stability_study.kind_of(one, network(0.12, 1)) == "one_seed_"
-    assert stability_study.kind_of(one, network(0.12, 2)) == stability_study.kind_of(one, network(0.07, 2)) == ""
-
-
 def test_rows_of_networks_whose_maps_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two networks look at the left half of even images and the right half of odd ones, the third at the top half."""
     left = torch.zeros(40, 8, 8)
@@ -126,10 +120,10 @@ def test_rows_of_networks_whose_maps_are_known(monkeypatch: pytest.MonkeyPatch) 
     assert extra["base"] == names[0]
     assert extra["curves"]["iou"] == pytest.approx([(200 + third) / 3] * len(stability_study.THRESHOLDS), abs=1e-3)
 
-    means, differences, images = stability_study.summary(rows, pairs)
+    means, differences, images = stability_study.summary(rows, pairs, {n.name: n.seed for n in networks})
     one = next(row for row in means if row["metric"] == "iou")
     assert (one["mean"], one["n"]) == (pytest.approx((3 * 100 + 2 * third) / 5), 40)
-    assert one["note"] == "5 pairs of 4 networks"
+    assert one["note"] == "5 pairs of 4 networks, 3 seeds"
     assert one["low"] < one["mean"] < one["high"] <= 100
     (shared,) = (row for row in means if row["metric"] == "one_seed_iou")
     assert shared["mean"] == pytest.approx(third)
@@ -153,7 +147,7 @@ def drawn(method: str, levels: dict[str, float], shift: float = 0.0) -> tuple[pd
 def test_intervals_count_images_and_networks() -> None:
     arms = drawn("lfi_cam", {"a": 1, "b": 2, "c": 4}), drawn("abn", {"d": 0, "e": 3, "f": 5}, 5.0)
     rows, pairs = (pd.concat(each) for each in zip(*arms, strict=True))
-    means, differences, images = stability_study.summary(rows, pairs)
+    means, differences, images = stability_study.summary(rows, pairs, {"a": 0, "b": 1, "c": 2, "d": 0, "e": 1, "f": 2})
     (mean,) = (row for row in means if (row["method"], row["metric"]) == ("lfi_cam", "iou"))
     own = rows[rows["method"] == "lfi_cam"]["iou"]
     networks = 4 * torch.tensor([1.0, 2, 4]).var().item() / 3  # of the mean over pairs, twice the mean level
@@ -172,10 +166,11 @@ def test_intervals_count_images_and_networks() -> None:
 def test_one_pair_has_no_interval() -> None:
     """A claim about methods must not rest on two networks, however many images they see."""
     arms = drawn("lfi_cam", {"a": 1, "b": 2}), drawn("abn", {"d": 0, "e": 3, "f": 5})
-    means, differences, images = stability_study.summary(*(pd.concat(each) for each in zip(*arms, strict=True)))
+    rows, pairs = (pd.concat(each) for each in zip(*arms, strict=True))
+    means, differences, images = stability_study.summary(rows, pairs, {"a": 0, "b": 1, "d": 0, "e": 1, "f": 2})
     by_method = {row["method"]: row for row in means if row["metric"] == "iou"}
     assert math.isnan(by_method["lfi_cam"]["low"])
-    assert by_method["lfi_cam"]["note"] == "1 pair of 2 networks"
+    assert by_method["lfi_cam"]["note"] == "1 pair of 2 networks, 2 seeds"
     assert by_method["abn"]["low"] < by_method["abn"]["mean"]
     assert all(math.isnan(row["high"]) for row in differences)
     assert all(row["low"] <= row["mean"] <= row["high"] for row in images)
@@ -212,6 +207,10 @@ def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.Monkey
     assert run["provenance"]["settings"]["epochs"] == 3
     top1 = [n["top1"] for n in run["extra"]["methods"]["abn"]["networks"]]
     assert means["abn", "accuracy_range"] == pytest.approx(100 * (max(top1) - min(top1)))
+    (spread,) = (r for r in run["rows"] if (r["method"], r["metric"]) == ("abn", "accuracy_range"))
+    assert spread["n"] == 9  # the test images, of which its interval knows
+    both = sum(p * (1 - p) for p in (min(top1), max(top1)))
+    assert spread["high"] - spread["mean"] == pytest.approx(196 * (both / 9) ** 0.5, rel=1e-4)
     assert ("abn", "lfi_cam") in {(d["method"], d["reference"]) for d in run["differences"]}
     few = stability_study.QUICK_POST_HOC
     made = [maps_of(c.checkpoint, "grad_cam", few)[0] for c in cells[:2]]  # afterwards, of the networks with LFI-CAM

@@ -99,6 +99,14 @@ def test_html_escapes_what_it_shows():
     assert "**1 < 2**" in str(sheet)
 
 
+def test_the_sign_of_the_best_is_on_our_number_alone():
+    """The paper's best may be another than ours."""
+    sheet = layout.Sheet("", [(("", "x"), [["a", ("4.91 / 5.73 \u00b1 0.2", "b")], ["b", ("1 / 2", "i")]])])
+    assert "4.91 / **5.73 \u00b1 0.2**" in str(sheet)
+    assert "4.91 / <b>5.73 \u00b1 0.2</b>" in sheet._repr_html_()
+    assert "1 / <i>2</i>" in sheet._repr_html_()
+
+
 def test_a_network_of_ours_stands_for_one_printed_network_alone():
     (run,) = load_result("11_lfi_table1_cifar")["runs"]
     sheet = layout.as_printed("lfi", "table1", [run], stands={"resnet110": run["model"]})

@@ -38,6 +38,13 @@ def test_words(comparisons, word):
     assert judge(comparisons).word == word
 
 
+def test_the_printed_value_is_looked_for_in_an_interval_alone():
+    assert c(1.0, 0.5, printed=1.2).as_printed
+    assert not c(1.0, 0.1, printed=1.2).as_printed
+    assert c(1.0, 0.5).as_printed is None
+    assert c(21.61, 0.0, printed=21.61).as_printed is None  # a size
+
+
 def test_one_of_many_must_be_further_below():
     """z of 2.4: p = 0.008 is below 2 % alone, not times six."""
     alone, others = c(-2.4, 1.96), [c(3.0, 1.96)] * 5

@@ -45,7 +45,7 @@ def test_what_one_cannot_tell_has_its_power():
              "n": 100} for o in CLAIM.test[0].others]}]}})  # fmt: skip
     assert v.word == "reproduced"
     assert open_.word == "cannot tell"
-    assert "the printed difference would have been seen with" in sentence(open_)
+    assert "the chance of seeing the printed difference was" in sentence(open_)
 
 
 def test_the_frame_has_a_row_per_claim_and_network():

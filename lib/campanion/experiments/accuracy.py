@@ -67,13 +67,13 @@ def _runs(mode: str, table: str, scale: str | None, device: str) -> list[dict]:
     return runs
 
 
-def not_run(result: Mapping, table: str) -> list[str]:
-    """Names of the grid's training runs that a result lacks, of the scales that it has or stands in for."""
+def not_run(result: Mapping, table: str) -> list[Cell]:
+    """The grid's training runs that a result lacks, of the scales that it has or stands in for."""
     trained = [cell for run in result["runs"] for cell in run.get("extra", {}).get("cells", ())]
     whole = {short: scale for scale, short in STANDS_IN.items()}
     scales = dict.fromkeys(whole.get(cell["scale"], cell["scale"]) for cell in trained) or ["reduced"]
     names = {cell["name"] for cell in trained}
-    return [cell.name for scale in scales for cell in cells(scale, table) if cell.name not in names]
+    return [cell for scale in scales for cell in cells(scale, table) if cell.name not in names]
 
 
 @torch.no_grad()

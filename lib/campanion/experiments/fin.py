@@ -141,7 +141,7 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
         subject = QUESTION.subject(load_trained(cell.checkpoint, device), data)
         parts.append(per_image(QUESTION, subject, limit, fresh=mode == "quick")[0].assign(method=cell.method))
     rows = pd.concat(parts, ignore_index=True)
-    settings = {"step": STEP, "baseline": "blur", "limit": limit}
+    settings = {"step": STEP, "baseline": "blur", "limit": limit, "epochs": done[0].config.numbers.epochs}
     settings["checkpoints"] = {cell.name: read_card(cell.checkpoint)["sha256"] for cell in done}
     write_rows(rows, rows_path(name, config.network, "fin"), settings)
     top1 = [100 - of_cell.mean() for seeds in wrong.values() for of_cell in seeds.values()]

@@ -20,13 +20,14 @@ with the most accurate one; here every pair counts, which uses all that was trai
 ===================  =================================================================================================
 
 all in per cent. ``accuracy_range`` is the largest minus the smallest accuracy of the networks, in points: the paper
-compares networks of similar accuracy. Intervals are those of :mod:`campanion.results.pairs`.
+compares networks of similar accuracy. Its interval over test images takes the networks' errors as independent, which is
+wider than of the same images; the others are those of :mod:`campanion.results.pairs`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import combinations, product
 
@@ -40,6 +41,7 @@ from campanion.experiments import learned
 from campanion.experiments.learned import SEED, Trained, enlarged
 from campanion.experiments.runner import pick_device
 from campanion.metrics.stability import independent_iou, stability_iou
+from campanion.models.load import read_card
 from campanion.progress import track
 from campanion.results import provenance
 from campanion.results.pairs import Pairs, over_networks
@@ -88,11 +90,6 @@ def compare_maps(a: Tensor, b: Tensor, b_of_others: Tensor, side: int, threshold
     return {metric: 100 * of_images for metric, of_images in values.items()}
 
 
-def kind_of(a: Trained, b: Trained) -> str:
-    """What stands before the metrics of a pair: nothing for different seeds, ``"one_seed_"`` for a shared one."""
-    return KINDS[a.seed == b.seed]
-
-
 def method_rows(
     networks: Sequence[Trained], limit: int | None = None, device: str = "cpu"
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
@@ -113,7 +110,7 @@ def method_rows(
         for a, b in combinations(networks, 2):
             values = compare_maps(maps[a.name][indices], maps[b.name][indices], maps[b.name][partner[indices]], side)
             part = pd.DataFrame({metric: values[metric].double().numpy() for metric in METRICS})
-            parts.append(part.assign(kind=kind_of(a, b), first=a.name, second=b.name, image=images))
+            parts.append(part.assign(kind=KINDS[a.seed == b.seed], first=a.name, second=b.name, image=images))
     every = pd.concat(parts, ignore_index=True).assign(method=method)
     rows, pairs = (
         every.groupby(["method", "kind", *names], sort=False)[list(METRICS)].mean().reset_index()
@@ -121,7 +118,7 @@ def method_rows(
     )
     matrix = _matrix(pairs, "iou", [n.name for n in networks])
     np.fill_diagonal(matrix, 100.0)
-    with_base = [pair for pair in combinations(networks, 2) if base in pair and kind_of(*pair) == ""]
+    with_base = [(a, b) for a, b in combinations(networks, 2) if base in (a, b) and a.seed != b.seed]
     extra = {
         "networks": [{**asdict(n), "path": n.path.name, "about": n.about} for n in networks],
         "base": base.name,
@@ -169,23 +166,25 @@ def _matrix(pairs: pd.DataFrame, metric: str, names: Sequence[str]) -> np.ndarra
     return np.where(np.isnan(table), table.T, table)
 
 
-def summary(rows: pd.DataFrame, pairs: pd.DataFrame) -> tuple[list[dict], list[dict], list[dict]]:
+def summary(rows: pd.DataFrame, pairs: pd.DataFrame, seeds: Mapping[str, int]) -> tuple[list[dict], ...]:
     """Means, differences between the methods on the same images, and the latter with intervals over images alone;
-    ``rows`` and ``pairs`` are those of all methods, from :func:`method_rows`.
+    ``rows`` and ``pairs`` are those of all methods, from :func:`method_rows`, ``seeds`` of the networks by name.
     """
     means, differences, over_images = [], [], []
     for kind, metric in product(KINDS, METRICS):
         arms: dict[str, Pairs] = {}
         for method, of_method in rows[rows["kind"] == kind].groupby("method", sort=False):
             couples = pairs[(pairs["kind"] == kind) & (pairs["method"] == method)]
-            values = _matrix(couples, metric, sorted({*couples["first"], *couples["second"]}))
-            arms[method] = Pairs(values, of_method.sort_values("image")[metric].to_numpy())
+            names = sorted({*couples["first"], *couples["second"]})
+            images = of_method.sort_values("image")[metric].to_numpy()
+            arms[method] = Pairs(_matrix(couples, metric, names), images, [seeds[name] for name in names])
         for method, arm in arms.items():
             interval, count = over_networks([(1, arm)]), int(arm.counted.sum())
             lowest = -100 if metric == "above_shuffled" else 0
             row = {"method": method, "metric": kind + metric, "mean": interval["mean"]}
             row |= {end: float(np.clip(interval[end], lowest, 100)) for end in ("low", "high")}
-            note = f"{count} pair{'s' * (count > 1)} of {arm.networks} networks"
+            of_seeds = f"{len(set(arm.seeds))} seed{'s' * (len(set(arm.seeds)) > 1)}"
+            note = f"{count} pair{'s' * (count > 1)} of {len(arm.seeds)} networks, {of_seeds}"
             means.append(row | {"n": len(arm.images), "note": note})
         for method, reference in combinations(arms, 2):
             if len(arms[method].images) != len(arms[reference].images):
@@ -242,7 +241,7 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
     weights = learned.range_of([100 * n.top1 for n in networks], network, "the test pictures")
     minutes = (time.monotonic() - start) / 60
     record = provenance.collect(mode, data, rows["image"].nunique(), weights, device, minutes, SEED, settings)
-    means, differences, over_images = summary(rows, pairs)
+    means, differences, over_images = summary(rows, pairs, {n.name: n.seed for n in networks})
     extra = {
         "methods": methods,
         "pairs": pairs.round(3).to_dict("records"),
@@ -251,9 +250,10 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
         "missing": [cell.name for cell in cells if not cell.done],
         "images": over_images,
     }
+    tested = read_card(networks[0].path)["accuracy"]["test"]["n"]
     for method in methods:
-        top1 = [100 * n.top1 for n in by_method[method]]
-        spread = max(top1) - min(top1)
-        row = {"method": method, "metric": "accuracy_range", "mean": spread, "low": spread, "high": spread}
-        means.append(row | {"n": len(top1)})
+        least, *_, most = sorted(n.top1 for n in by_method[method])
+        reach = 196 * ((least * (1 - least) + most * (1 - most)) / tested) ** 0.5
+        row = {"method": method, "metric": "accuracy_range", "mean": (spread := 100 * (most - least)), "n": tested}
+        means.append(row | {"low": max(0.0, spread - reach), "high": spread + reach})
     return make_run(means, differences, record, network, extra)

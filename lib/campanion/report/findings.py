@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -13,14 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from campanion.report import colours, networks, words
-from campanion.report.answers import span
+from campanion.report.answers import WORDS, run_name, span
 from campanion.report.claims import Claim, find_claim
 from campanion.report.comparisons import bias_figure
 from campanion.report.evidence import NotThere, Run, comparisons, correlation, full_runs
 from campanion.report.figures import PALETTE, WIDTH, bars, legend_below, name_rows, styled
+from campanion.report.layout import difference_rows
 from campanion.report.papers import published
 from campanion.report.rule import Comparison, power
-from campanion.report.verdicts import runs_of
+from campanion.report.verdicts import OTHER, runs_of, verdict
 from campanion.results.measures import TITLES
 
 
@@ -108,27 +109,30 @@ def centre_point(results: Mapping[str, Mapping]) -> Finding:
 @styled
 def fin(results: Mapping[str, Mapping]) -> Finding:
     """What a trained Feature Importance Network changes."""
-    run = _full(results, "16_lfi_fig5_fin_effect")[0]
-    kinds = ("lfi-paper-finfrozen", "lfi-paper-finnone")
-    error = [run.difference("lfi-paper", k, "top1_error") for k in kinds]
-    maps = run.difference("lfi-paper lfi_cam", "lfi-paper mean_features", "overall")
-    overlap = run.mean("lfi-paper", "iou_with_mean")
-    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.9), width_ratios=(2, 1))
-    _differences(axes[0], error, ["trained over frozen FIN", "trained FIN over none"])
-    reach = max(2, *(1.1 * abs(c.value) for c in error))  # on an axis of tenths chance looks like a loss
-    axes[0].set(xlabel="top-1 error, points gained", xlim=(-reach, reach))
-    _differences(axes[1], [maps], ["map over plain mean\nof the features"])
-    axes[1].set_xlabel("insertion - deletion")
-    shared = words.interval(overlap["mean"], overlap["low"], overlap["high"], "iou")
-    gains = "; over ".join(f"{words.method(c.reference)}, {words.measured(c)} points" for c in error)
-    text = (
-        f"LFI-CAM's contribution is to *learn* the importance of the features. On {networks.data(run.data)} a trained "
-        f"FIN gains, over {gains} (above 0: the trained one errs less; one training has no interval; N = "
-        f"{error[0].n:,} images). Its map and the plain mean of the same feature maps overlap by **{shared} %**, and "
-        f"their insertion minus deletion differs by {words.measured(maps)}. The design explains it: a softmax over N "
-        "pooled values stays near 1/N."
-    )
-    return Finding("A trained, a frozen and an absent FIN: no difference seen", text, fig)
+    kinds = {"lfi-paper-finfrozen": "a frozen FIN", "lfi-paper-finnone": "none"}
+    errors, maps, parts = {}, {}, ["LFI-CAM's contribution is to *learn* the importance of the features."]
+    for run in _full(results, "16_lfi_fig5_fin_effect"):
+        name, overlap = run_name(run.model, run.data, run.epochs), run.mean("lfi-paper", "iou_with_mean")
+        gained = {k: run.difference("lfi-paper", k, "top1_error") for k in kinds if (k, "top1_error") in run.means}
+        errors |= {f"{name}: over {kinds[k]}": c for k, c in gained.items()}
+        maps[name] = c = run.difference("lfi-paper lfi_cam", "lfi-paper mean_features", "overall")
+        shared = words.interval(overlap["mean"], overlap["low"], overlap["high"], "iou")
+        gains = " and ".join(f"{words.measured(e)} over {words.method(k)}" for k, e in gained.items())
+        parts.append(
+            f"In {name} a trained FIN gains {gains} points of top-1 error; its weights deviate by "
+            f"{100 * run.mean('lfi-paper', 'unevenness')['mean']:.0f} % from 1/N, its map and the plain mean of the "
+            f"same feature maps overlap by **{shared} %**, and their insertion minus deletion differs by "
+            f"{words.measured(c)} (N = {run.mean('lfi-paper', 'top1_error')['n']:,} and {c.n:,} images)."
+        )
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.3 + 0.2 * len(errors)), width_ratios=(2, 1))
+    _differences(axes[0], [*errors.values()], [*errors])
+    reach = max(2, *(1.1 * abs(c.value) for c in errors.values()))  # on an axis of tenths chance looks like a loss
+    axes[0].set(xlabel="top-1 error, points gained by a trained FIN", xlim=(-reach, reach))
+    _differences(axes[1], [*maps.values()], [name.replace(" (", "\n(") for name in maps])
+    axes[1].set_xlabel("insertion - deletion: map\nover mean of the features")
+    text = " ".join([*parts, "(Above 0: the trained one errs less; one training run of a kind gives no interval.)"])
+    word = WORDS[verdict(find_claim("lfi_fin_lowers_error"), results).groups[OTHER].judgement.word]
+    return Finding(f"Does a trained FIN lower the error? {word}", text, fig)
 
 
 def bias(results: Mapping[str, Mapping]) -> Finding:
@@ -191,21 +195,24 @@ def discriminability(results: Mapping[str, Mapping]) -> Finding:
     metrics = ("own_energy", "other_energy", "overlap")
     runs = [r for r in _full(results, "22_fd_table2_pointing_game") if networks.head(r.model) == networks.HIDDEN]
     run = max(runs, key=lambda r: (r.model == "voc_vgg16", r.mean("fd_cam", "own_energy")["n"]))
-    others = [m for m in ("grad_cam", "grad_cam_pp", "xgrad_cam", "layer_cam", "score_cam", "ablation_cam", "lift_cam")
-              if (m, "own_energy") in run.means]  # fmt: skip
+    others = [m for m in find_claim("fd_fig6_discriminates").test[0].others if (m, "own_energy") in run.means]
     fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.3), sharey=True)
     for ax, metric in zip(axes, metrics, strict=True):
         _differences(ax, [run.difference("fd_cam", o, metric) for o in others], [words.method(o) for o in others])
         ax.set_xlabel(f"{TITLES[metric]}:\nFD-CAM better by", fontsize=7)
     own, other, overlap = (run.difference("fd_cam", "grad_cam", m) for m in metrics)
+    (two,) = (r for r in full_runs(results, "20_fd_fig1_fig6_discriminability") if r["model"] == run.model)
+    gap = difference_rows(two, "gap", "fd_cam")["grad_cam"]
     text = (
         "FD-CAM is said to tell classes apart better than gradient and score based methods (abstract, Fig. 6). On "
-        f"images with several classes ({networks.where(run.model, run.data)}, N = {own.n:,}) it puts {_more(own)} "
-        f"energy on its own class than Grad-CAM, {_more(_turned(other))} on the other classes, and its maps of two "
-        f"classes overlap by {_more(_turned(overlap))}. The claim needs more energy on its own class, less on "
-        "the others and less overlap."
+        f"images with several classes ({networks.where(run.model, run.data)}, N = {own.n:,}) it is better than "
+        f"Grad-CAM (below 0: worse) by {words.measured(own)} points in energy on its own class, by "
+        f"{words.measured(other)} in energy on the other classes and by {words.measured(overlap)} in the overlap of "
+        "two classes' maps: the claim needs all three. In images with exactly two classes "
+        f"(N = {gap['n']:,}) the energy of its map on its class's objects, less what the map of the other class has "
+        f"there (notebook 20), is better by {words.interval(gap['mean'], gap['low'], gap['high'], sign=True)} points."
     )
-    return Finding("FD-CAM tells two classes apart no better than Grad-CAM does", text, fig)
+    return Finding("FD-CAM and Grad-CAM on two classes of one image: a mixed picture", text, fig)
 
 
 @styled
@@ -226,7 +233,7 @@ def closer_is_better(results: Mapping[str, Mapping]) -> Finding:
         part = frame[frame.network == name]
         sns.scatterplot(part, x="cosine", y="drop", hue="method", ax=ax, legend=name == names[-1],
                         palette=palette)  # fmt: skip
-        ax.set_title(name.replace(" on ", "\non "), fontsize=6)
+        ax.set_title(name.replace(" on ", "\non ").replace(" + ", "\n+ "), fontsize=6)
         ax.set(xlabel="", ylabel=TITLES["ad"] if name == names[0] else "")
         ax.tick_params(labelsize=6)
     fig.supxlabel("cosine with the SHAP values", fontsize=9)
@@ -266,15 +273,3 @@ def _differences(ax: Axes, differences: Sequence[Comparison], names: Sequence[st
         ax.errorbar(c.value, i, xerr=bars([c.value], [c.low], [c.high]), fmt="o", ms=4, capsize=2, color=colour)
     ax.axvline(0, color="black", lw=0.8)
     name_rows(ax, names, fontsize=7)
-
-
-def _more(c: Comparison) -> str:
-    """``4.4 points less [3.5, 5.3]``."""
-    sign = 1 if c.value > 0 else -1
-    ends = sorted((sign * c.low, sign * c.high))
-    return f"{abs(c.value):.1f} points {'more' if sign > 0 else 'less'} [{ends[0]:.1f}, {ends[1]:.1f}]"
-
-
-def _turned(c: Comparison) -> Comparison:
-    """As measured: of a metric of which less is better."""
-    return replace(c, value=-c.value, low=-c.high, high=-c.low)

@@ -130,23 +130,22 @@ def study_figure(run: Mapping, table: str) -> Figure:
 
 @styled
 def overlap_figure(runs: Sequence[Mapping]) -> Figure:
-    """LFI-CAM's Fig. 6: (a) IoU of the most accurate network's maps with each other one's, (b) means over all pairs.
+    """LFI-CAM's Fig. 6: (a) IoU of the most accurate network's maps with those of each other, (b) means over all pairs.
 
     Only pairs of different seeds, ``runs`` of notebook 14. The dashed lines are the paper's 60 and 30 %; intervals are
-    over images and networks, and beside each mean stands what it would be by chance.
+    over images and seeds, and beside each mean stands what it would be by chance.
     """
     printed = published("lfi", "fig6").set_index("method")["number"]
-    methods = [m for m in ("lfi_cam", "abn") if any(m in run["extra"]["methods"] for run in runs)]
-    names = [(method, colours.attention(method)) for method in methods]
+    names = [(m, colours.attention(m)) for m in ("lfi_cam", "abn") if any(m in run["extra"]["methods"] for run in runs)]
     fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.0), sharey=True, width_ratios=(3, 2))
     for place, run in enumerate(runs):
         for i, (method, colour) in enumerate(names):
-            heights = _with_base(run, method)
+            heights = with_base(run, method)
             step = 0.34 / max(len(heights), 5)
             x = place + 0.4 * (i - 0.5) + step * (np.arange(len(heights)) - (len(heights) - 1) / 2)
             axes[0].bar(x, heights, 0.8 * step, color=colour)
             _mean_and_chance(axes[1], run, method, place + 0.3 * (i - 0.5), colour)
-    for ax, text in zip(axes, ("(a) most accurate network with each of the others", "(b) all pairs"), strict=True):
+    for ax, text in zip(axes, ("(a) most accurate network with those of other seeds", "(b) all pairs"), strict=True):
         for method, colour in names:
             value = printed[method]
             ax.axhline(value, ls="--", lw=0.9, color=colour)
@@ -201,8 +200,8 @@ def pairs_figure(run: Mapping, methods: Sequence[str]) -> Figure:
     return fig
 
 
-def _with_base(run: Mapping, method: str) -> list[float]:
-    """IoU of the most accurate network's maps with those of each other seed, the largest first."""
+def with_base(run: Mapping, method: str) -> list[float]:
+    """IoU of the most accurate network's maps with those of networks of other seeds, the largest first."""
     base = run["extra"]["methods"].get(method, {"base": None})["base"]
     pairs = (p for p in run["extra"]["pairs"] if p["method"] == method and p["kind"] == "")
     return sorted((p["iou"] for p in pairs if base in (p["first"], p["second"])), reverse=True)

@@ -26,7 +26,7 @@ class Sheet:
     """A table with a caption, one or several blocks of rows, and a foot: HTML in a notebook, text in a terminal.
 
     A block is its heads (the first is that of the rows' names) and rows of cells; a cell is a text, or a text and "b"
-    (the best: bold) or "i" (the second: italic).
+    (the best: bold) or "i" (the second: italic), which are those of what stands behind " / ".
     """
 
     caption: str
@@ -36,8 +36,7 @@ class Sheet:
     def __str__(self) -> str:
         lines = [self.caption]
         for heads, rows in self.blocks:
-            cells = [[(c, "") if isinstance(c, str) else c for c in row] for row in rows]
-            texts = [list(heads), *([f"{_SIGNS[mark]}{text}{_SIGNS[mark]}" for text, mark in row] for row in cells)]
+            texts = [list(heads), *([f"{b}{_SIGNS[m]}{t}{_SIGNS[m]}" for b, t, m in map(_parts, row)] for row in rows)]
             widths = [max(len(r[i]) for r in texts) for i in range(len(heads))]
             lines += ["", *("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in texts)]
         return "\n".join([*lines, "", *self.foot] if self.foot else lines)
@@ -89,7 +88,7 @@ def as_printed(
 ) -> Sheet:
     """A printed table with ours beside each number: a row per method, the paper's columns, a block per network.
 
-    A cell is ``paper / ours +- half of the 95 % interval``, the best of ours bold, the second italic. A mean over
+    A cell is ``paper / ours +- half of the 95 % interval``; bold: our best, italic: our second. A mean over
     fewer images than the others of its column says so and is no candidate; where ``reference`` is given, it is followed
     by that method's mean over the same few images.
 
@@ -110,7 +109,7 @@ def as_printed(
         foot += remarks
     foot += [provenance.line(run["provenance"]) for run in runs]
     tables = [_block(model, pairs, methods, reference, titles or {}) for model, pairs in blocks.items()]
-    caption = f"{title(paper, table)}: paper / ours \u00b1 half of the 95 % interval"
+    caption = f"{title(paper, table)}: paper / ours \u00b1 half of the 95 % interval; bold our best, italic our second"
     return Sheet(caption, tables, list(dict.fromkeys(foot)))
 
 
@@ -250,9 +249,15 @@ def _difference(row: Mapping | None, digits: int) -> tuple[str, str]:
     return f"{mean} [{low}, {high}], {row['n']:,}", "b" if row["low"] > 0 or row["high"] < 0 else ""
 
 
-def _html(cell: str | tuple[str, str], column: int) -> str:
+def _parts(cell: str | tuple[str, str]) -> tuple[str, str, str]:
     text, mark = (cell, "") if isinstance(cell, str) else cell
-    inner = f"<{mark}>{escape(text)}</{mark}>" if mark else escape(text)
+    printed, slash, ours = text.rpartition(" / ")
+    return printed + slash, ours, mark
+
+
+def _html(cell: str | tuple[str, str], column: int) -> str:
+    printed, ours, mark = map(escape, _parts(cell))
+    inner = f"{printed}<{mark}>{ours}</{mark}>" if mark else printed + ours
     if column == 0:
         return f'<th scope="row" style="text-align:left;font-weight:normal">{inner}</th>'
     return f'<td style="text-align:left">{inner}</td>'

@@ -106,8 +106,8 @@ class Comparison:
 
     @property
     def as_printed(self) -> bool | None:
-        """Whether the 95 % interval holds the printed value; None where there is none to compare."""
-        return None if None in (self.printed, self.low) else self.low <= self.printed <= self.high
+        """Whether the 95 % interval holds the printed value; None where there is no interval or value to compare."""
+        return None if self.exact or None in (self.printed, self.low) else self.low <= self.printed <= self.high
 
     @property
     def holds(self) -> bool:

@@ -89,7 +89,7 @@ def _stability(results: Results) -> str:
             lfi, abn = (value(run, kind, "iou") for kind in ("lfi_cam", "abn"))
             parts.append(f"{lfi:.0f} % (LFI-CAM) and {abn:.0f} % (ABN) on {run_name(run['model'], run['data'])}")
     printed = published("lfi", "fig6").set_index("method")["number"]
-    parts.append(f"paper {printed['lfi_cam']:.0f} and {printed['abn']:.0f} %")
+    parts.append(f"paper {printed['lfi_cam']:.0f} % or more and {printed['abn']:.0f} %")
     return f"IoU: {'; '.join(parts)}."
 
 
