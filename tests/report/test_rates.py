@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import rates as simulated
 from campanion import paths
+from campanion.models.weights import read_card
 from campanion.report.claims import find_claim
 from campanion.report.evidence import comparisons
 from campanion.report.rule import AGAINST, HOLDS, SAME
@@ -65,3 +66,11 @@ def test_the_page_has_the_rates_of_every_world():
     of = simulated.world(*WORLDS["fd_table4_combination"])
     again = simulated.rates(of, 0.0, 500, DRAWS, seed=3)
     assert again[AGAINST] == pytest.approx(tie["fd_table4_combination"][1], abs=4)
+
+
+def test_what_the_page_says_of_the_network_of_voc_is_on_its_card():
+    card = read_card(paths.checkpoints_dir() / "voc_vgg16.json")
+    page = " ".join((paths.root() / "docs" / "verdicts.md").read_text("utf-8").split())
+    assert f"have ranks {card['ranks'][0]} and {card['ranks'][1]}" in page
+    count = re.search(r"trained here on ([\d,]+) images", page).group(1)
+    assert f": {count} pictures" in card["data"]["train"]
