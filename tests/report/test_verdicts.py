@@ -118,7 +118,7 @@ def test_lower_is_better_turns_differences_and_pairs_are_found_the_other_way_rou
 def test_without_pairs_two_independent_intervals_add_in_squares():
     r = Run.of(run(means=[("a", "overall", 0.4, 0.5), ("b", "overall", 0.1, 0.2)]))
     d = r.difference("a", "b", "overall")
-    assert (d.value, d.high - d.low, d.paired) == (pytest.approx(0.3), pytest.approx(0.1 * 2**0.5), False)
+    assert (d.value, d.high - d.low, d.same_images) == (pytest.approx(0.3), pytest.approx(0.1 * 2**0.5), True)
 
 
 def test_the_correlation_of_comparisons_comes_from_the_variances_of_all_pairs():
@@ -258,12 +258,12 @@ def test_methods_that_were_not_measured_on_the_same_images_are_not_compared():
 
 def test_a_claim_of_closeness_holds_of_methods_that_are_the_same():
     near = CLAIM.model_copy(update={"test": (CLAIM.test[0].model_copy(update={"kind": "close", "within": 0.02}),)})
-    for signs in ("==", "~~"):
+    for signs in (("=", "="), ("~", "~")):
         assert verdict(near, {KEY: {"runs": [run(signs)]}}).groups[LINEAR].word == "carries over"
-    (answer,) = verdict(CLAIM, {KEY: {"runs": [run("==")]}}).groups[LINEAR].answers
+    (answer,) = verdict(CLAIM, {KEY: {"runs": [run(("=", "="))]}}).groups[LINEAR].answers
     assert answer.word == SAME
 
 
 def test_the_epochs_of_runs_that_are_joined_are_those_of_the_one_that_was_trained():
-    sizes, trained = (run("11", provenance={"settings": settings}) for settings in ({"page": 1}, {"epochs": 90}))
+    sizes, trained = (run((1, 1), provenance={"settings": settings}) for settings in ({"page": 1}, {"epochs": 90}))
     assert Run.of(sizes, trained).epochs == Run.of(trained, sizes).epochs == 90

@@ -61,9 +61,9 @@ class Run:
         a, b = self.mean(method, metric), self.mean(other, metric)
         value, n = turn * (a["mean"] - b["mean"]), min(a["n"], b["n"])
         if a["low"] is None or b["low"] is None:
-            return Comparison(method, other, metric, value, None, None, n, paired=a["n"] == b["n"])
+            return Comparison(method, other, metric, value, None, None, n, same_images=a["n"] == b["n"])
         reach = np.hypot((a["high"] - a["low"]) / 2, (b["high"] - b["low"]) / 2)
-        return Comparison(method, other, metric, value, value - reach, value + reach, n, paired=a["n"] == b["n"])
+        return Comparison(method, other, metric, value, value - reach, value + reach, n, same_images=a["n"] == b["n"])
 
     def variance(self, a: str, b: str, metric: str) -> float | None:
         """Of the mean difference of two methods; None where the result does not pair them."""
@@ -147,7 +147,7 @@ def _correlated(run: Run, x: Comparison, y: Comparison) -> float:
 def _above(test: Test, run: Run, claim: Claim) -> list[Comparison]:
     pairs = [(a, b) for a, b in product(test.methods, test.others) if a != b]
     needed = [run.difference(a, b, m) for m in test.metrics for a, b in pairs]
-    for c in (c for c in needed if not c.paired):
+    for c in (c for c in needed if not c.same_images):
         raise NotThere(f"no {c.metric} of {c.method} and {c.reference} on the same images")
     return needed
 

@@ -37,8 +37,8 @@ class Comparison:
     """A quantity with its 95 % interval; the claim needs ``sign * (value - bound)`` above 0.
 
     ``printed`` is the same quantity in the paper, ``margin`` the difference that does not matter (None for a level),
-    ``freedom`` the degrees of freedom of its interval. ``reference`` is None for a mean; ``paired`` is whether both
-    methods have the same images.
+    ``freedom`` the degrees of freedom of its interval. ``reference`` is None for a mean;
+    ``same_images`` is whether both methods were measured on as many.
     """
 
     method: str
@@ -53,7 +53,7 @@ class Comparison:
     margin: float | None = None
     printed: float | None = None
     freedom: float = inf
-    paired: bool = True
+    same_images: bool = True
     cell: str = ""
 
     @property
