@@ -215,6 +215,12 @@ def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.Monkey
     few = stability_study.QUICK_POST_HOC
     made = [maps_of(c.checkpoint, "grad_cam", few)[0] for c in cells[:2]]  # afterwards, of the networks with LFI-CAM
     assert means["grad_cam", "iou"] == pytest.approx(100 * float(stability_iou(*made).mean()), abs=1e-3)
+    own = [learned_maps(n, few)[0] for n in finished(c.checkpoint for c in cells[:2])]  # the same images only
+    overlap = 100 * float(stability_iou(*(learned.enlarged(m, 16) for m in own)).mean())
+    (d,) = (
+        d for d in run["differences"] if (d["method"], d["reference"], d["metric"]) == ("lfi_cam", "grad_cam", "iou")
+    )
+    assert (d["n"], d["mean"]) == (few, pytest.approx(overlap - means["grad_cam", "iou"], abs=1e-3))
     rows, settings = read_rows(rows_path("scenes", "resnet20", "stability"))
     assert len(rows) == 2 * 7 + 2 * few
     assert set(settings["checkpoints"]) == {c.name for c in cells[:2] + cells[3:5]}

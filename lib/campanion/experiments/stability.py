@@ -229,8 +229,11 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
         return None
     explained = [n for n in by_method.get("lfi_cam", ()) if n.path.is_file()]
     few = min(limit or POST_HOC_IMAGES, QUICK_POST_HOC if mode == "quick" else POST_HOC_IMAGES)
-    for method in POST_HOC if len(explained) > 1 else ():
-        parts.append(method_rows([replace(n, method=method) for n in explained], few, device)[:2])
+    beside = [  # the learned maps of the same few images first
+        method_rows([replace(n, method=method) for n in explained], few, device)[:2]
+        for method in (("lfi_cam", *POST_HOC) if len(explained) > 1 else ())
+    ]
+    parts += beside[1:]
     rows, pairs = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
     data, network = networks[0].data, networks[0].network
     epochs = next(cell.config.numbers.epochs for cell in cells if cell.done)
@@ -241,7 +244,12 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
     weights = learned.range_of([100 * n.top1 for n in networks], network, "the test pictures")
     minutes = (time.monotonic() - start) / 60
     record = provenance.collect(mode, data, rows["image"].nunique(), weights, device, minutes, SEED, settings)
-    means, differences, over_images = summary(rows, pairs, {n.name: n.seed for n in networks})
+    seeds = {n.name: n.seed for n in networks}
+    means, differences, over_images = summary(rows, pairs, seeds)
+    if beside:
+        compared = (pd.concat(tables, ignore_index=True) for tables in zip(*beside, strict=True))
+        for several, more in zip((differences, over_images), summary(*compared, seeds)[1:], strict=True):
+            several += [d for d in more if "lfi_cam" in (d["method"], d["reference"])]
     extra = {
         "methods": methods,
         "pairs": pairs.round(3).to_dict("records"),
@@ -250,7 +258,7 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
         "missing": [cell.name for cell in cells if not cell.done],
         "images": over_images,
     }
-    tested = read_card(networks[0].path)["accuracy"]["test"]["n"]
+    tested = read_card(networks[0].path.with_suffix(".json"))["accuracy"]["test"]["n"]
     for method in methods:
         least, *_, most = sorted(n.top1 for n in by_method[method])
         reach = 196 * ((least * (1 - least) + most * (1 - most)) / tested) ** 0.5
