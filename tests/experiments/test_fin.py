@@ -71,6 +71,7 @@ def test_from_cells_to_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         train(one.config)
     (run,) = fin_study.fin_study(KEY, "quick", cells, limit=3)["runs"]
     assert run["extra"]["missing"] == [cells[3].name]
+    assert run["provenance"]["settings"]["epochs"] == cells[0].config.numbers.epochs
     means = {(r["method"], r["metric"]): (r["mean"], r["n"]) for r in run["rows"]}
     methods = ("lfi-paper", "lfi-paper-finfrozen", "lfi-paper-finnone")
     for method in methods:

@@ -32,6 +32,25 @@ def test_the_centre_point_is_that_of_the_result(results):
     assert any(c in findings.centre_point(results).text for c in centre)
 
 
+def test_the_fin_is_told_of_every_network_with_its_epochs(results):
+    """One was trained with a frozen FIN too, the other was not."""
+    key = "16_lfi_fig5_fin_effect"
+    first = results[key]["runs"][0]
+    rows = [r for r in first["rows"] if "frozen" not in r["method"]]
+    differences = [d for d in first["differences"] if "frozen" not in d["method"] + d["reference"]]
+    record = {**first["provenance"], "settings": {"epochs": 5}}
+    second = {"model": "resnet18", "data": "cats-dogs", "mode": "full", "provenance": record}
+    second |= {"rows": rows, "differences": differences}
+    found = findings.fin({**results, key: {"runs": [first, second]}})
+    assert "ResNet-20 (CIFAR-10" in found.text
+    assert "ResNet-18 (Cat&Dog, 5 epochs)" in found.text
+    assert found.text.count("with a frozen FIN") == 1
+    (spread,) = {r["mean"] for r in rows if (r["method"], r["metric"]) == ("lfi-paper", "unevenness")}
+    assert found.text.count(f"{100 * spread:.0f} % from 1/N") == 2
+    assert len(found.figure.axes[0].get_yticklabels()) == 3
+    mpl.pyplot.close(found.figure)
+
+
 def test_a_missing_result_is_told():
     with pytest.raises(ValueError, match="compute it with"):
         findings.two_networks({})

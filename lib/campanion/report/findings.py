@@ -119,17 +119,17 @@ def fin(results: Mapping[str, Mapping]) -> Finding:
         shared = words.interval(overlap["mean"], overlap["low"], overlap["high"], "iou")
         gains = " and ".join(f"{words.measured(e)} over {words.method(k)}" for k, e in gained.items())
         parts.append(
-            f"In {name} a trained FIN gains {gains} points of top-1 error; its weights deviate by "
+            f"In {name} a trained FIN gains, in points of top-1 error, {gains}; its weights deviate by "
             f"{100 * run.mean('lfi-paper', 'unevenness')['mean']:.0f} % from 1/N, its map and the plain mean of the "
             f"same feature maps overlap by **{shared} %**, and their insertion minus deletion differs by "
             f"{words.measured(c)} (N = {run.mean('lfi-paper', 'top1_error')['n']:,} and {c.n:,} images)."
         )
-    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.3 + 0.2 * len(errors)), width_ratios=(2, 1))
-    _differences(axes[0], [*errors.values()], [*errors])
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.1 + 0.4 * len(errors)), width_ratios=(3, 2))
+    _differences(axes[0], [*errors.values()], [name.replace(": ", ":\n") for name in errors])
     reach = max(2, *(1.1 * abs(c.value) for c in errors.values()))  # on an axis of tenths chance looks like a loss
     axes[0].set(xlabel="top-1 error, points gained by a trained FIN", xlim=(-reach, reach))
     _differences(axes[1], [*maps.values()], [name.replace(" (", "\n(") for name in maps])
-    axes[1].set_xlabel("insertion - deletion: map\nover mean of the features")
+    axes[1].set_xlabel("insertion - deletion: map over mean features", fontsize=7)
     text = " ".join([*parts, "(Above 0: the trained one errs less; one training run of a kind gives no interval.)"])
     word = WORDS[verdict(find_claim("lfi_fin_lowers_error"), results).groups[OTHER].judgement.word]
     return Finding(f"Does a trained FIN lower the error? {word}", text, fig)
