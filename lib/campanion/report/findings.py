@@ -129,7 +129,7 @@ def fin(results: Mapping[str, Mapping]) -> Finding:
     reach = max(2, *(1.1 * abs(c.value) for c in errors.values()))  # on an axis of tenths chance looks like a loss
     axes[0].set(xlabel="top-1 error, points gained by a trained FIN", xlim=(-reach, reach))
     _differences(axes[1], [*maps.values()], [name.replace(" (", "\n(") for name in maps])
-    axes[1].set_xlabel("insertion - deletion: map over mean features", fontsize=7)
+    axes[1].set_xlabel("insertion - deletion:\nmap over mean features")
     text = " ".join([*parts, "(Above 0: the trained one errs less; one training run of a kind gives no interval.)"])
     word = WORDS[verdict(find_claim("lfi_fin_lowers_error"), results).groups[OTHER].judgement.word]
     return Finding(f"Does a trained FIN lower the error? {word}", text, fig)
