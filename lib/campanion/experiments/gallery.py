@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from campanion import metrics
 from campanion.cams.explain import check_images, explain_game
@@ -76,7 +76,10 @@ def measure(
                 "image": name, "class_name": model.class_names[target], "target": target,
                 "probability": float(chances[target]), "rank": int((chances > chances[target]).sum()) + 1,
             }  # fmt: skip
-            measured = _curves(model, game, image, maps, index, step) if step is not None else [{}] * len(methods)
+            measured = [{}] * len(methods)
+            if step is not None:
+                steps = {"step": step, "score": getattr(model, "activation", "softmax")}
+                measured = curve_columns(metrics.insertion_deletion(game.network, image, maps, index, **steps))
             shared["seconds"] = round((time.perf_counter() - start) / len(methods), 3)
             for j, (n, e) in enumerate(explained.items()):
                 across, down = (maps[0, j].diff(dim=d).abs() for d in (1, 0))
@@ -172,11 +175,3 @@ def _indices(model: nn.Module, name: str, classes: Mapping[str, Sequence[str]]) 
         if class_name not in model.class_names:
             raise ValueError(unknown("class", class_name, model.class_names))
     return [list(model.class_names).index(c) for c in classes[name]]
-
-
-def _curves(
-    model: nn.Module, game: ChannelGame, image: Tensor, maps: Tensor, index: Tensor, step: int | float
-) -> list[dict[str, object]]:
-    """Insertion and deletion of each map of one image and class: areas, and curves of four digits."""
-    score = getattr(model, "activation", "softmax")
-    return curve_columns(metrics.insertion_deletion(game.network, image, maps, index, step=step, score=score))

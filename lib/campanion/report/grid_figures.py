@@ -119,8 +119,7 @@ def study_figure(run: Mapping, table: str) -> Figure:
     several = bool(run["differences"])
     methods = len({cell["method"] for cell in run["extra"]["cells"]})
     heights = [0.45 * methods + 0.7] + [0.6 * len(run["differences"]) + 0.7] * several
-    size = WIDTH, sum(heights) + 0.5
-    fig, axes = plt.subplots(1 + several, 1, figsize=size, squeeze=False, height_ratios=heights)
+    fig, axes = plt.subplots(1 + several, 1, figsize=(WIDTH, sum(heights) + 0.5), squeeze=False, height_ratios=heights)
     _trainings(run, axes[0, 0])
     if several:
         _differences(run, table, axes[1, 0])

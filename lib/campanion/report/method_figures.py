@@ -17,8 +17,6 @@ from campanion.report.figures import MAP, PALETTE, SIGNED, WIDTH, bare, heatmap,
 from campanion.report.networks import where
 
 PAPERS = "jet"  # the palette of the papers' own maps
-_CURVES = ("insertion_curve", "deletion_curve")
-_SHOWN = ("grad_cam", "fd_cam")  # methods whose maps stand beside the curves
 
 
 def draw_boxes(fig: Figure, line: int, columns: int, boxes: Sequence[Sequence[float]], colour: str = "white") -> None:
@@ -85,11 +83,11 @@ def curve_panel(
         line[0].imshow(rgb(images[place.image]))
         line[0].set_title(captions[i], fontsize=7)
         bare(line[0])
-        for ax, method in zip(line[1:3], _SHOWN, strict=True):
+        for ax, method in zip(line[1:3], ("grad_cam", "fd_cam"), strict=True):
             heatmap(ax, images[place.image], maps[method][i], cmap=PAPERS)
             row = part.loc[method]
             ax.set_title(f"{label(method)}\nin {row.insertion:.2f}, out {row.deletion:.2f}", fontsize=7)
-        for ax, curve in zip(line[3:], _CURVES, strict=True):
+        for ax, curve in zip(line[3:], ("insertion_curve", "deletion_curve"), strict=True):
             for method, look in colours.lines(part.index).items():
                 look["lw"] = 1.8 if method == "fd_cam" else 0.9
                 values = part.loc[method, curve]
