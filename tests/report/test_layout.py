@@ -49,6 +49,13 @@ def test_fewer_images_are_said_and_not_ranked(run):
     assert found["Score-CAM"] == ("78.46 / 90.00 ± 9.00 (N = 10; FD-CAM there 92.00)", "")
 
 
+def test_a_mean_over_fewer_images_than_its_row_says_so():
+    rows = [row("fd_cam", "gap", 39.5, 3.0, n=264), row("fd_cam", "follows", 83.3, 9.0, n=36)]
+    run = {"model": "voc_mlp", "data": "voc2007", "rows": rows}
+    (_, cells), *_ = layout.means([run], {"gap": ("gap", 1), "follows": ("follows", 1)}, "means").blocks
+    assert cells == [["FD-CAM", "264", "39.5 [36.5, 42.5]", "83.3 [74.3, 92.3] (N = 36)"]]
+
+
 def test_lower_is_better_where_it_is(run):
     run = {
         **run,

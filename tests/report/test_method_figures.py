@@ -98,6 +98,18 @@ def test_forms_of_a_method_share_its_colour_and_not_its_line():
         assert len(set(palette.values())) == len(palette)
 
 
+def test_the_legend_counts_the_images_of_the_metric_and_classes_have_whole_columns(runs):
+    (run,) = (r for r in runs if r["model"] == "voc_mlp")
+    rows = {r["method"]: r["n"] for r in run["rows"] if r["metric"] == "own_energy"}
+    fig = comparisons.means_figure([run], {"own_energy": "energy"}, ["fd_cam", "score_cam"])
+    (text,) = fig.legends[0].get_texts()
+    assert rows["score_cam"] < rows["fd_cam"] < run["provenance"]["n"]
+    assert text.get_text().endswith(f"N = {rows['score_cam']} to {rows['fd_cam']}")
+    shown = [label.get_text() for label in comparisons.classes_figure([run]).axes[0].get_xticklabels()]
+    assert "FD-CAM" in shown
+    assert not {"Score-CAM", "Group-CAM"} & set(shown)  # two to five images of a class
+
+
 def test_classes_and_spreads_have_a_panel_per_run(runs):
     assert len(comparisons.classes_figure(runs).axes) == len(runs) + 1
     rows = pd.DataFrame({"method": ["grad_cam", "fd_cam"] * 5, "x": np.linspace(0, 1, 10)})

@@ -37,6 +37,17 @@ def test_an_answer_says_on_what_it_rests():
     )
 
 
+def test_a_network_that_was_run_without_a_method_is_not_called_not_run():
+    run = {"model": "vgg16", "data": "imagenet", "mode": "full", "rows": [], "differences": []}
+    part = verdict(CLAIM, {CLAIM.notebook: {"runs": [run]}})
+    lacks = "not run in full (VGG16 on ImageNet: no LIFT-CAM)"
+    assert sentence(part) == f"In the paper's own setting: {lacks}."
+    assert frame([part])[["own", "answer"]].iloc[0].tolist() == ["not run in full"] * 2
+    assert "not run in full" in scoreboard.table([part])
+    assert "not run in full" in scoreboard.site_table([part])
+    assert dict(zip(counts([part])[0], counts([part])[-1], strict=True))["not run in full there"] == "1"
+
+
 def test_what_one_cannot_tell_has_its_power():
     v = found(0.01)
     open_ = verdict(CLAIM, {CLAIM.notebook: {"runs": [

@@ -11,6 +11,7 @@ from campanion.report.rule import AGAINST, HOLDS, OPEN
 from campanion.report.scoreboard import committed
 from campanion.report.strip import COLOURS, forest, strip
 from campanion.report.verdicts import verdicts
+from campanion.results.measures import TITLES
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,20 @@ def test_the_forest_shows_the_deciding_number_the_printed_one_and_the_margin(boa
     assert rings == [d.printed for d in deciding]
     band = ax.patches[0]
     assert (band.get_x(), band.get_width()) == pytest.approx((-0.0022, 0.0044))
+    mpl.pyplot.close(fig)
+
+
+def test_every_row_has_its_own_margin_and_metric(board):
+    (mixed,) = (v for v in board if v.claim.id == "fd_table3_grouping")
+    deciding = [a.judgement.deciding for a in mixed.answers]
+    assert len({d.metric for d in deciding}) > 1
+    fig = forest([mixed])
+    (ax,) = fig.axes
+    bands = [(p.get_x(), p.get_width(), p.get_y() + 0.5) for p in ax.patches]
+    expected = [(-d.margin, 2 * d.margin, i) for i, d in enumerate(deciding)]
+    assert np.allclose(bands, expected)
+    rows = [label.get_text() for label in ax.get_yticklabels()]
+    assert all(TITLES[d.metric] in row for d, row in zip(deciding, rows, strict=True))
     mpl.pyplot.close(fig)
 
 

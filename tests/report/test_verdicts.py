@@ -8,7 +8,7 @@ from campanion.report.claims import Claim, find_claim, load_claims
 from campanion.report.evidence import NotThere, Run, comparisons, correlation
 from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME
 from campanion.report.scoreboard import sentence, table
-from campanion.report.verdicts import BY_EYE, HIDDEN, LINEAR, NOT_RUN, OTHER, OWN, verdict, verdicts
+from campanion.report.verdicts import BY_EYE, HIDDEN, LINEAR, NOT_ALL, NOT_RUN, OTHER, OWN, verdict, verdicts
 
 KEY = "21_fd_table1_faithfulness"
 CLAIM = Claim(
@@ -60,8 +60,11 @@ def test_what_does_not_count_is_not_run():
     assert answer(run((1, 1), model="vgg16", mode="quick")).word == NOT_RUN
     assert answer(run((1, 1), model="vgg16", data="coco")).word == NOT_RUN
     lacking = answer(run((1,), model="vgg16"))
-    assert lacking.word == NOT_RUN
-    assert lacking.groups[OWN].answers[0].missing == "the result has no overall of a"
+    assert lacking.word == lacking.groups[OWN].answers[0].word == NOT_ALL  # it was run, without what the claim needs
+    assert lacking.groups[OWN].answers[0].missing == "no a"
+    rows = [("a", "overall", 0.1, 0.3), ("c", "deletion", 0.1, 0.3)]
+    metric = answer(run((1,), rows, model="vgg16")).groups[OWN].answers[0].missing
+    assert metric == "no Insertion - deletion of c"  # the method is there, its number is not
 
 
 def test_networks_on_which_methods_coincide_have_no_say():
@@ -111,7 +114,7 @@ def test_lower_is_better_turns_differences_and_pairs_are_found_the_other_way_rou
     assert r.difference("a", "b", "deletion").value == pytest.approx(-0.2)
     back = r.difference("b", "a", "deletion")
     assert (back.value, back.low, back.high) == pytest.approx((0.2, 0.1, 0.3))
-    with pytest.raises(NotThere, match="no deletion of a"):
+    with pytest.raises(NotThere, match="no a"):
         r.difference("a", "d", "deletion")
 
 

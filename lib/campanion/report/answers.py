@@ -60,7 +60,8 @@ def absent(result: Verdict, results: Mapping[str, Mapping]) -> str:
     name = f"{networks.name(network)} on {joined([networks.data(name) for name in claim.own[0].data])}"
     models = {model for setting in claim.own for model in setting.network}
     begun = any(run["model"] in models for key in claim.sources for run in results.get(key, {}).get("runs", ()))
-    return f" {name}, the paper's own setting, was not run{' in full' if begun or own.answers else ''}."
+    lacks = " in full" * begun + (f" ({own.answers[0].missing})" if own.answers else "")
+    return f" {name}, the paper's own setting, was not run{lacks}."
 
 
 def value(run: Mapping, method: str, metric: str) -> float:
@@ -116,7 +117,7 @@ _BECAUSE = {AGAINST: _against, OPEN: _open}
 def amount(values: Sequence[float], metric: str) -> str:
     """Differences of a metric in its unit: ``0.011 to 0.045``, ``1.8 points``."""
     places = _places(metric)
-    text = "less than 0.001" if places == 3 and max(values) < 0.0005 else span(values, places)
+    text = "less than 0.001" if places == 3 and max(values) < 0.001 else span(values, places)
     return f"{text} points" if places == 1 else text
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -49,7 +49,7 @@ def differences_figure(
         near = max(published(*printed)["data"], key=lambda name: name == paper_data(runs[0]["data"]))
         look = {"marker": "o", "ms": 8, "mfc": "none", "mec": colours.PAPER, "ls": ""}
         rings = [mpl.lines.Line2D([], [], **look, label=f"paper, {networks.data(near)}")]
-    _legend(fig, runs, rings)
+    _legend(fig, runs, metrics, [method, *others], rings)
     return fig
 
 
@@ -72,7 +72,7 @@ def means_figure(
         for i, run in enumerate(runs):
             _marks(ax, run, _rows(run, metric), list(methods), (i + 0.5) / len(runs))
         ax.set_title(title, fontsize=7)
-    _legend(fig, runs)
+    _legend(fig, runs, metrics, methods)
     return fig
 
 
@@ -133,9 +133,8 @@ def convergence_figure(rows: Mapping[str, pd.DataFrame], enough: float) -> Figur
     fig, axes = plt.subplots(1, len(rows), figsize=(WIDTH, 2.6), sharex=True, sharey=True, squeeze=False)
     for ax, (title, images) in zip(axes[0], rows.items(), strict=True):
         for (name, part), colour in zip(images.groupby("estimator"), PALETTE, strict=False):
-            low, middle, high = (
-                (1 - part["cosine"]).groupby(part["orderings"]).quantile(share) for share in (0.05, 0.5, 0.95)
-            )
+            by_count = (1 - part["cosine"]).groupby(part["orderings"])
+            low, middle, high = (by_count.quantile(share) for share in (0.05, 0.5, 0.95))
             if name == "split_half":
                 star = {"fmt": "*", "ms": 7, "color": "black", "label": "half of the reference with the other"}
                 ax.errorbar(middle.index, middle, bars(middle, low, high), **star)
@@ -173,24 +172,24 @@ def bias_figure(runs: Sequence[Mapping], metrics: Mapping[str, str]) -> Figure:
         ax.set_xlabel("bias b", fontsize=7)
         ax.set_title(title, fontsize=7)
         ax.tick_params(axis="y", labelsize=7)
-    _legend(fig, runs)
+    _legend(fig, runs, metrics, names)
     return fig
 
 
 @styled
 def classes_figure(runs: Sequence[Mapping]) -> Figure:
-    """The pointing game's accuracy by class and method, a panel per run (``extra["per_class"]``)."""
+    """The pointing game's accuracy by class and method of all images, a panel per run (``extra["per_class"]``)."""
     fig, axes = plt.subplots(1, len(runs), figsize=(WIDTH, 5.2), sharey=True, squeeze=False)
     for ax, run in zip(axes[0], runs, strict=True):
         extra = run["extra"]
-        methods, names = list(extra["per_class"]), extra["class_names"]
+        counts, names = next(iter(extra["pairs_per_class"].values())), extra["class_names"]
+        methods = [m for m in extra["per_class"] if extra["pairs_per_class"][m] == counts]
         values = np.array([extra["per_class"][m] for m in methods], dtype=float).T
         image = ax.imshow(values, vmin=0, vmax=100, aspect="auto", cmap="cividis")
         for (i, j), value in np.ndenumerate(values):
             if np.isfinite(value):
                 colour = "white" if value < 55 else "black"
                 ax.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=5.5, color=colour)
-        counts = extra["pairs_per_class"][methods[0]]
         ax.set_yticks(range(len(names)), [f"{name} ({n})" for name, n in zip(names, counts, strict=True)])
         turned = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
         ax.set_xticks(range(len(methods)), [method_name(m) for m in methods], **turned)
@@ -234,11 +233,14 @@ def _name(run: Mapping, between: str = ", ") -> str:
     return f"{networks.name(run['model'])}{between}{networks.data(run['data'])}"
 
 
-def _legend(fig: Figure, runs: Sequence[Mapping], rings: Sequence[mpl.lines.Line2D] = ()) -> None:
+def _legend(fig: Figure, runs: Sequence[Mapping], metrics: Collection, of: Collection, rings: Sequence = ()) -> None:
+    """A mark for each run, with the fewest and the most images that these metrics ``of`` these methods have."""
     marks = []
     for run in runs:
+        shown = {r["n"] for r in run["rows"] if r["metric"] in metrics and r["method"] in of} - {0}
+        n = " to ".join(dict.fromkeys(f"{end(shown):,}" for end in (min, max) if shown))
         look = colours.network(run["model"], run["data"]) | {"ms": 4, "ls": ""}
-        marks.append(mpl.lines.Line2D([], [], label=f"{_name(run)}, N = {run['provenance']['n']:,}", **look))
+        marks.append(mpl.lines.Line2D([], [], label=f"{_name(run)}, N = {n or run['provenance']['n']}", **look))
     columns = 3 if fig.get_figwidth() > 6.5 else 2
     fig.legend(handles=[*marks, *rings], loc="outside lower center", ncols=columns, fontsize=6.5)
 

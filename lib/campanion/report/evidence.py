@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from campanion.report import words
 from campanion.report.claims import Claim, Test
 from campanion.report.papers import paper_data, published
 from campanion.report.rule import LEVEL, Comparison
-from campanion.results.measures import DIRECTION, better
-
-_TOLERANCE = 1e-9
+from campanion.results.measures import DIRECTION, TITLES, better
 
 
 class NotThere(LookupError):
@@ -48,7 +47,8 @@ class Run:
     def mean(self, method: str, metric: str) -> Mapping:
         """The row of a method."""
         if (method, metric) not in self.means:
-            raise NotThere(f"no {metric} of {method}")
+            some = any(name == method for name, _ in self.means)
+            raise NotThere(f"no {f'{TITLES[metric]} of ' * some}{words.method(method)}")
         return self.means[method, metric]
 
     def difference(self, method: str, other: str, metric: str) -> Comparison:
@@ -189,7 +189,7 @@ def _as_printed(test: Test, run: Run, claim: Claim) -> list[Comparison]:
     needed = []
     for metric, method in product(test.metrics, test.methods):
         text = table.mean(test.printed_as or method, metric)["mean"]
-        value, reach = test.misprints.get(f"{text:g}", text), test.within + _TOLERANCE
+        value, reach = test.misprints.get(f"{text:g}", text), test.within + 1e-9
         mean = replace(_mean(run, method, metric), printed=value)
         needed += [replace(mean, bound=value - reach), replace(mean, bound=value + reach, sign=-1)]
     return needed

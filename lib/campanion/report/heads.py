@@ -101,12 +101,12 @@ def settings() -> dict[str, dict]:
 
 def _tally(board: Sequence[Verdict]) -> str:
     """``19. The paper's own setting: 18 not run. Other networks: 1 carries over, 5 do not, 11 cannot tell.``."""
-    ours = sum(v.word == "not reproduced" and v.claim.bound_from == "ours" for v in board)
     own, others = Counter(v.word for v in board), Counter(map(elsewhere, board))
-    bound = f"not reproduced ({ours} by a bound of ours)" if ours else "not reproduced"
+    refuted = Counter(word for v in board if v.claim.bound_from == "ours" for word in (v.word, elsewhere(v)))
+    ours = {word: f" ({count} by a bound of ours)" for word, count in refuted.items()}
     carry = "carries over" if others["carries over"] == 1 else "carry over"
-    do_not = "does not" if others["does not carry over"] == 1 else "do not"
-    parts = [f"{own[w]} {bound if w == 'not reproduced' else w}" for w in OWN_WORDS if own[w]]
+    do_not = ("does not" if others["does not carry over"] == 1 else "do not") + ours.get("does not carry over", "")
+    parts = [f"{own[w]} {w}{ours.get(w, '') if w == 'not reproduced' else ''}" for w in OWN_WORDS if own[w]]
     shown = {"carries over": carry, "does not carry over": do_not, SAME: SAME, OPEN: OPEN}
     rest = [f"{others[word]} {text}" for word, text in shown.items() if others[word]]
     return f"{len(board)}. The paper's own setting: {', '.join(parts)}. Other networks: {', '.join(rest)}."

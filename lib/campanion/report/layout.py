@@ -139,19 +139,21 @@ def means(
         cells = []
         for method in names or rows:
             if values := rows.get(method):
+                most = max(row["n"] for row in values.values())
                 named = (names or {}).get(method) or method_name(method)
-                numbers = [mean(values.get(m), columns[m][1], (factors or {}).get(m, 1)) for m in metrics]
-                cells.append([named, f"{max(row['n'] for row in values.values()):,}", *numbers])
+                numbers = [mean(values.get(m), columns[m][1], (factors or {}).get(m, 1), most) for m in metrics]
+                cells.append([named, f"{most:,}", *numbers])
         blocks.append(([where(run["model"], run["data"]), "N", *(columns[m][0] for m in metrics)], cells))
     return Sheet(caption, blocks)
 
 
-def mean(row: Mapping | None, digits: int, factor: float = 1) -> str:
-    """A row's mean with its 95 % interval, where it has one; a dash for no row."""
+def mean(row: Mapping | None, digits: int, factor: float = 1, most: int = 0) -> str:
+    """A row's mean with its 95 % interval, where it has one, and N where it is below ``most``; a dash for no row."""
     if row is None:
         return "-"
     ends = [f"{factor * row[k]:.{digits}f}" for k in ("low", "high") if row[k] is not None]
-    return f"{factor * row['mean']:.{digits}f}" + (f" [{', '.join(ends)}]" if ends and row["low"] < row["high"] else "")
+    width = f" [{', '.join(ends)}]" if ends and row["low"] < row["high"] else ""
+    return f"{factor * row['mean']:.{digits}f}{width}" + (f" (N = {row['n']:,})" if row["n"] < most else "")
 
 
 def differences(

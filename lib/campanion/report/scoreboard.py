@@ -13,11 +13,11 @@ import pandas as pd
 from campanion import paths
 from campanion.report import networks, papers, words
 from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME
-from campanion.report.verdicts import BY_EYE, GROUPS, NOT_RUN, OWN, Answer, Verdict, verdicts
+from campanion.report.verdicts import BY_EYE, GROUPS, NOT_ALL, NOT_RUN, OWN, Answer, Verdict, verdicts
 from campanion.results import load_results
 
 SIGNS = {HOLDS: "✓", AGAINST: "✗", SAME: "≈", OPEN: "?", NOT_RUN: ""}
-OWN_WORDS = ("reproduced", "not reproduced", SAME, OPEN, NOT_RUN)
+OWN_WORDS = ("reproduced", "not reproduced", SAME, OPEN, NOT_ALL, NOT_RUN)
 _ELSEWHERE = ("carries over", "does not carry over")
 COLUMNS = ("claim", "paper", "place", "sentence", "own", "elsewhere", "notebook", "group", "model", "data", "answer",
            "holds", "decided_by", "printed", "measured", "as_printed", "n", "power", "bound_from")  # fmt: skip
@@ -66,7 +66,7 @@ def sentence(verdict: Verdict) -> str:
 
 def counts(board: Sequence[Verdict]) -> list[tuple[str, ...]]:
     """How many claims of each paper have each word: a row of heads, one per paper, and the sum."""
-    lines = [("", "claims", *OWN_WORDS[:4], "not run there", *_ELSEWHERE, "shown only")]
+    lines = [("", "claims", *OWN_WORDS[:4], "not run in full there", "not run there", *_ELSEWHERE, "shown only")]
     parts = {papers.name(paper): [v for v in board if v.claim.paper == paper] for paper in papers.PAPERS}
     for name, part in {**parts, "all": board}.items():
         own, others = Counter(v.word for v in part), Counter(map(elsewhere, part))
@@ -82,12 +82,13 @@ def elsewhere(verdict: Verdict) -> str:
 
 def plain(board: Sequence[Verdict]) -> str:
     """The scoreboard for a terminal: a line per claim that has an answer."""
-    own = ", ".join(f"{n} {word}" for word, n in Counter(v.word for v in board).items())
-    lines = [f"{words.counted(len(board), 'claim')}; {GROUPS[OWN]}: {own}"]
+    numbers = ", ".join(f"{n} {word}" for word, n in Counter(v.word for v in board).items())
+    lines = [f"{words.counted(len(board), 'claim')}; {GROUPS[OWN]}: {numbers}"]
     for v in board:
         if v.answers:
             others = [f"{GROUPS[k]}: {g.word}" for k, g in v.groups.items() if k != OWN and g.judgement]
-            lines.append(f"  {_place(v)}: {v.claim.sentence} {'; '.join([v.word, *others])}")
+            own = v.word + (_rests_on(v.groups[OWN]) if v.word == NOT_ALL else "")
+            lines.append(f"  {_place(v)}: {v.claim.sentence} {'; '.join([own, *others])}")
     return "\n".join(lines)
 
 
@@ -108,7 +109,7 @@ def table(board: Sequence[Verdict]) -> str:
     """What each answer rests on, as one accessible HTML table: a heading per claim, a row per network."""
     body = []
     for v in board:
-        rows = [_cells(a) for a in v.answers] or [("", NOT_RUN, *[""] * 6)]
+        rows = [_cells(a) for a in v.answers] or [("", v.word, *[""] * 6)]
         head = f"{escape(_place(v))}: {escape(v.claim.sentence)}<br><i>{escape(sentence(v))}</i>"
         body.append(f'<tbody><tr><th scope="rowgroup" colspan="{len(_HEADS)}" style="text-align:left">{head}</th></tr>')
         body += [f"<tr>{''.join(map(_cell, cells))}</tr>" for cells in rows]
@@ -123,7 +124,7 @@ def site_table(board: Sequence[Verdict]) -> str:
     for v in board:
         where = f"{papers.name(v.claim.paper)}, {_place(v)}"
         link = f'<a href="notebooks/{v.claim.notebook}.html">{escape(where)}</a>'
-        for cells in [_cells(a) for a in v.answers] or [("", v.word if v.word == BY_EYE else NOT_RUN, *[""] * 6)]:
+        for cells in [_cells(a) for a in v.answers] or [("", v.word, *[""] * 6)]:
             network, answer, decided, printed, ours, inside, n, chance = cells
             ours_bound = " (The bound is ours.)" if v.claim.bound_from == "ours" else ""
             shown = (v.claim.sentence + ours_bound, answer, decided, printed, ours, n, network, inside, chance)
@@ -136,7 +137,7 @@ def _rows(verdict: Verdict) -> list[tuple]:
     c = verdict.claim
     head = (c.id, c.paper, c.place, c.sentence, verdict.word, elsewhere(verdict), c.notebook)
     if not verdict.answers:
-        return [(*head, "", "", "", NOT_RUN, "", "", "", "", None, None, None, c.bound_from)]
+        return [(*head, "", "", "", verdict.word, "", "", "", "", None, None, None, c.bound_from)]
     rows = []
     for a in verdict.answers:
         d = a.judgement.deciding
@@ -163,9 +164,10 @@ def _cells(answer: Answer) -> tuple[str, ...]:
 
 
 def _rests_on(group: object) -> str:
-    """What the word of a group rests on: its networks, N, the deciding number, the power where it cannot tell."""
+    """What the word of a group rests on: networks, N, deciding number, power where it cannot tell; or what lacks."""
     if group.judgement is None:
-        return ""
+        lacks = "; ".join(f"{networks.where(a.model, a.data)}: {a.missing}" for a in group.answers)
+        return f" ({lacks})" if lacks else ""
     d = group.judgement.deciding
     if group.pooled:
         low, high = group.predicted

@@ -11,7 +11,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 
 from campanion.report import networks, papers, words
 from campanion.report.figures import PALETTE, WIDTH, bars, name_rows, styled
@@ -42,8 +42,7 @@ def strip(board: Sequence[Verdict], title: str = "Which claims hold, and on whic
     columns = [_columns(rows) for _, rows in panels]
     width = _LABEL + _CELL * max(map(len, columns))
     heights = [_ROW * len(rows) + 1.55 for _, rows in panels]
-    size = (width, sum(heights) + 0.5)
-    fig, axes = plt.subplots(len(panels), 1, figsize=size, height_ratios=heights, squeeze=False)
+    fig, axes = plt.subplots(len(panels), 1, figsize=(width, sum(heights) + 0.5), height_ratios=heights, squeeze=False)
     for ax, (paper, rows), names in zip(axes[:, 0], panels, columns, strict=True):
         _panel(ax, rows, names, max(map(len, columns)))
         ax.set_title(f"{papers.name(paper)}: {words.counted(len(rows), 'claim')}", loc="left", fontsize=10, pad=68)
@@ -67,8 +66,7 @@ def forest(board: Sequence[Verdict]) -> Figure:
     if not rows:
         raise ValueError("No claim has an answer with an interval in these results: there is nothing to draw.")
     heights = [0.3 * len(a) + 0.75 for _, a in rows]
-    size = (WIDTH, sum(heights) + 0.3)
-    fig, axes = plt.subplots(len(rows), 1, figsize=size, height_ratios=heights, squeeze=False)
+    fig, axes = plt.subplots(len(rows), 1, figsize=(WIDTH, sum(heights) + 0.3), height_ratios=heights, squeeze=False)
     for ax, (v, answers) in zip(axes[:, 0], rows, strict=True):
         _forest(ax, v, answers)
     marks = [
@@ -142,18 +140,16 @@ def _forest(ax: Axes, verdict: Verdict, answers: Sequence[Answer]) -> None:
     deciding, judged = [a.judgement.deciding for a in answers], [a.judgement.word for a in answers]
     for bound in dict.fromkeys(d.bound for d in deciding):
         ax.axvline(bound, color="black", lw=0.8)
-    margins = {d.margin for d in deciding} - {None}
-    if len(margins) == 1:
-        ax.axvspan(-max(margins), max(margins), color="0.9", zorder=0)
-    names = []
+    names, several = [], len({d.metric for d in deciding}) > 1  # metrics: each row then names its own
     for i, (a, d, word) in enumerate(zip(answers, deciding, judged, strict=True)):
         look = {"fmt": "o", "ms": 4, "lw": 1, "capsize": 2, "color": COLOURS[word] if word != OPEN else "0.45"}
         ax.errorbar(d.value, i, xerr=bars([d.value], [d.low], [d.high]), **look)
+        if d.margin is not None:
+            ax.add_patch(Rectangle((-d.margin, i - 0.5), 2 * d.margin, 1, color="0.9", zorder=0))
         if d.printed is not None:
             ax.plot(d.printed, i, "o", mfc="none", ms=8, color="black", mew=0.8)
-        names.append(
-            f"{SIGNS[word]} {_where(verdict, a)} (N = {words.size(d)})\n{words.quantity(d).partition(': ')[2]}"
-        )
+        compared = words.quantity(d) if several else words.quantity(d).partition(": ")[2]
+        names.append(f"{SIGNS[word]} {_where(verdict, a)} (N = {words.size(d)})\n{compared}")
     name_rows(ax, names, fontsize=5.8)
     ax.tick_params(axis="x", labelsize=6.5)
     times = all(" / " in d.method for d in deciding)  # of two methods: from 1 to many thousands

@@ -20,7 +20,7 @@ from campanion.report.papers import paper_data
 from campanion.report.rule import AGAINST, HOLDS, LEVEL, Comparison, Judgement, judge, judge_cells, power
 from campanion.results.statistics import LEAST, random_effects
 
-NOT_RUN, BY_EYE = "not run", "shown, not judged"
+NOT_RUN, NOT_ALL, BY_EYE = "not run", "not run in full", "shown, not judged"
 OWN, HIDDEN, LINEAR, OTHER = "own", "hidden", "linear", "other"
 #: the groups of networks that answer together, and how a heading calls them
 GROUPS = {
@@ -37,7 +37,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What one network on one data set says; ``power`` is the chance to see the printed differences at this N."""
+    """What one network on one data set says, or lacks (``missing``); ``power``: chance to see the printed values."""
 
     model: str
     data: str
@@ -49,8 +49,8 @@ class Answer:
 
     @property
     def word(self) -> str:
-        """Of the rule, or *not run*."""
-        return NOT_RUN if self.judgement is None else self.judgement.word
+        """Of the rule, or *not run in full*."""
+        return NOT_ALL if self.judgement is None else self.judgement.word
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class GroupAnswer:
     def word(self) -> str:
         """*reproduced*, *carries over* and their opposites, or a word of the rule."""
         if self.judgement is None:
-            return NOT_RUN
+            return NOT_ALL if self.answers else NOT_RUN
         return _WORDS[self.group].get(self.judgement.word, self.judgement.word)
 
 
@@ -136,7 +136,7 @@ def _answer(claim: Claim, run: Run) -> Answer:
     try:
         needed = comparisons(claim, run)
     except NotThere as missing:
-        return Answer(run.model, run.data, group, None, f"the result has {missing}", epochs=run.epochs)
+        return Answer(run.model, run.data, group, None, str(missing), epochs=run.epochs)
     chance = power(needed, correlation(run, needed), cells=claim.kind == "most_cells")
     return Answer(run.model, run.data, group, _judge(claim, needed), power=chance, epochs=run.epochs)
 
