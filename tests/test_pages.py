@@ -128,3 +128,11 @@ def test_add_a_notebook(places, monkeypatch):
     images = torch.stack([model.preprocess(data[i].image) for i in data.order()[:2]])
     for method, found in explain(model, images, methods=tuple(means)).maps.items():
         assert means[method] == pytest.approx(100 * float((found > 0.5).double().mean()), abs=0.01)
+
+
+def test_the_pages_of_fd_cam_say_that_the_classifier_of_voc_vgg16_has_low_ranks():
+    root = DOCS.parent
+    first, second = json.loads((root / "data" / "checkpoints" / "voc_vgg16.json").read_text("utf-8"))["ranks"]
+    for path in (root / "notebooks").glob("2[0-7]_fd_*.ipynb"):
+        head = "".join(json.loads(path.read_text("utf-8"))["cells"][0]["source"])
+        assert f"its two large matrices have ranks {first} and {second}" in head, path.name
