@@ -204,7 +204,7 @@ def test_ranks_of_means_over_different_images_are_not_compared():
         row["n"] = 6 if row["method"] == "score_cam" else 200
     found = verdict(claim, {claim.sources[0]: {"runs": [of_few]}}).groups[LINEAR].answers[0]
     assert found.judgement is None
-    assert "of score_cam on the same images" in found.missing
+    assert "of Score-CAM on the others' images" in found.missing
 
 
 def test_the_n_of_a_rank_correlation_says_that_it_counts_methods():
@@ -256,7 +256,7 @@ def test_methods_that_were_not_measured_on_the_same_images_are_not_compared():
     assert verdict(CLAIM, {KEY: {"runs": [unlike]}}).groups[LINEAR].word == "carries over"
     unlike["rows"][1]["n"] = 6
     (answer,) = verdict(CLAIM, {KEY: {"runs": [unlike]}}).groups[LINEAR].answers
-    assert (answer.word, answer.missing) == (NOT_RUN, "the result has no overall of a and b on the same images")
+    assert (answer.word, answer.missing) == (NOT_ALL, "no Insertion - deletion of a and b on the same images")
 
 
 def test_a_claim_of_closeness_holds_of_methods_that_are_the_same():

@@ -237,7 +237,7 @@ def _legend(fig: Figure, runs: Sequence[Mapping], metrics: Collection, of: Colle
     """A mark for each run, with the fewest and the most images that these metrics ``of`` these methods have."""
     marks = []
     for run in runs:
-        shown = {r["n"] for r in run["rows"] if r["metric"] in metrics and r["method"] in of} - {0}
+        shown = {r["n"] for r in run.get("rows", ()) if r["metric"] in metrics and r["method"] in of} - {0}
         n = " to ".join(dict.fromkeys(f"{end(shown):,}" for end in (min, max) if shown))
         look = colours.network(run["model"], run["data"]) | {"ms": 4, "ls": ""}
         marks.append(mpl.lines.Line2D([], [], label=f"{_name(run)}, N = {n or run['provenance']['n']}", **look))

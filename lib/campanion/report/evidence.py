@@ -148,7 +148,8 @@ def _above(test: Test, run: Run, claim: Claim) -> list[Comparison]:
     pairs = [(a, b) for a, b in product(test.methods, test.others) if a != b]
     needed = [run.difference(a, b, m) for m in test.metrics for a, b in pairs]
     for c in (c for c in needed if not c.same_images):
-        raise NotThere(f"no {c.metric} of {c.method} and {c.reference} on the same images")
+        names = " and ".join(map(words.method, (c.method, c.reference)))
+        raise NotThere(f"no {TITLES[c.metric]} of {names} on the same images")
     return needed
 
 
@@ -211,7 +212,9 @@ def _ranks(methods: Sequence[str], run: Run, metric: str) -> pd.Series:
     """Of means over the same images."""
     rows = pd.DataFrame([run.mean(method, metric) for method in methods])
     if rows["n"].nunique() > 1:
-        raise NotThere(f"no {metric} of {methods[rows['n'].argmin()]} on the same images as of the others")
+        raise NotThere(
+            f"no {TITLES[metric]} of {words.method(methods[rows['n'].argmin()])} on the same images as others"
+        )
     return (better(metric) * rows["mean"]).rank()
 
 

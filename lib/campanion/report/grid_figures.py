@@ -146,9 +146,8 @@ def overlap_figure(runs: Sequence[Mapping]) -> Figure:
             _mean_and_chance(axes[1], run, method, place + 0.3 * (i - 0.5), colour)
     for ax, text in zip(axes, ("(a) most accurate network with those of other seeds", "(b) all pairs"), strict=True):
         for method, colour in names:
-            value = printed[method]
-            ax.axhline(value, ls="--", lw=0.9, color=colour)
-            ax.text(len(runs) - 0.45, value + 1, f"{value:g}", fontsize=7, color=colour, ha="right")
+            ax.axhline(printed[method], ls="--", lw=0.9, color=colour)
+            ax.text(len(runs) - 0.45, printed[method] + 1, f"{printed[method]:g}", fontsize=7, color=colour, ha="right")
         ax.set_xticks(range(len(runs)), [_name(run).replace(" on ", "\n") for run in runs], fontsize=7)
         ax.set(xlim=(-0.55, len(runs) - 0.4), ylim=(0, 100))
         ax.set_title(text, fontsize=8)

@@ -87,8 +87,8 @@ def plain(board: Sequence[Verdict]) -> str:
     for v in board:
         if v.answers:
             others = [f"{GROUPS[k]}: {g.word}" for k, g in v.groups.items() if k != OWN and g.judgement]
-            own = v.word + (_rests_on(v.groups[OWN]) if v.word == NOT_ALL else "")
-            lines.append(f"  {_place(v)}: {v.claim.sentence} {'; '.join([own, *others])}")
+            lacks = _rests_on(v.groups[OWN]) if v.word == NOT_ALL else ""
+            lines.append(f"  {_place(v)}: {v.claim.sentence} {'; '.join([v.word + lacks, *others])}")
     return "\n".join(lines)
 
 
