@@ -212,9 +212,7 @@ def _ranks(methods: Sequence[str], run: Run, metric: str) -> pd.Series:
     """Of means over the same images."""
     rows = pd.DataFrame([run.mean(method, metric) for method in methods])
     if rows["n"].nunique() > 1:
-        raise NotThere(
-            f"no {TITLES[metric]} of {words.method(methods[rows['n'].argmin()])} on the same images as others"
-        )
+        raise NotThere(f"no {TITLES[metric]} of {words.method(methods[rows['n'].argmin()])} on the others' images")
     return (better(metric) * rows["mean"]).rank()
 
 
