@@ -278,3 +278,74 @@ def test_weights_that_are_drawn_anew_are_refused() -> None:
 def test_images_with_channels_last_are_no_images() -> None:
     with pytest.raises(ValueError, match=r"look like \[B, H, W, 3\]"):
         explain(Forward(), random_images().permute(0, 2, 3, 1), 1, "grad_cam")
+
+
+def test_gates_without_gradient_have_none_also_where_the_pass_kept_no_graph() -> None:
+    """A record says nothing of ``torch.no_grad()`` and ``detach``: the network runs again."""
+    torch.manual_seed(3)
+    gate = nn.Linear(CHANNELS, CHANNELS)
+
+    def gated(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            factor = gate(x).sigmoid()
+        return x * factor
+
+    for before in (gated, lambda x: x * gate(x).sigmoid().detach()):
+        network, images = Forward(before=before).double().eval(), random_images()
+        gate.double()
+        expected = slope(network, images, 1)
+        for graph in (True, False):
+            game = ChannelGame.of(network, images, gradient=graph)
+            assert torch.allclose(game.gradient(1), expected, atol=1e-12)
+            assert torch.allclose(game.image(1).gradient(1), expected[1:], atol=1e-12)
+            assert torch.equal(game.gradient(2), ChannelGame.of(network, images).gradient(2))
+            with torch.no_grad():  # a caller who wants no gradients asks for one
+                assert torch.allclose(ChannelGame.of(network, images, gradient=graph).gradient(1), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("graph", [True, False])
+def test_a_game_in_inference_mode_has_its_gradient(graph: bool) -> None:
+    torch.manual_seed(3)
+    network = Net(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, 6), nn.ReLU(), nn.Linear(6, CLASSES))
+    expected = slope(network.double().eval(), random_images(), 1)
+    for values_first in (True, False):
+        with torch.inference_mode():
+            game = ChannelGame.of(network, random_images(), gradient=graph)
+            values = game.value(ROWS, 1) if values_first else None
+            assert torch.allclose(game.gradient(torch.tensor(1)), expected, atol=1e-12)
+        assert torch.allclose(game.fresh().gradient(1), expected, atol=1e-12)
+        assert torch.allclose(game.fresh(game.head).gradient(1), expected, atol=1e-12)
+        assert values is None or torch.allclose(values[0], masked_logits(network, random_images()[0], ROWS)[:, 1])
+
+
+class Registers(Net):
+    """It keeps the gradient of its features by a hook on them, as old tutorials of Grad-CAM do."""
+
+    def __init__(self, *, early: bool = False) -> None:
+        super().__init__()
+        self.fc, self.early = nn.Linear(CHANNELS, CLASSES), early
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        if self.early:
+            x.register_hook(print)
+        x = self.target(x)
+        x.register_hook(lambda _gradient: None)
+        return self.fc(x.mean((2, 3)))
+
+
+def test_forwards_that_register_hooks_run_with_a_graph_or_are_named() -> None:
+    torch.manual_seed(3)
+    network, images = Registers().double().eval(), random_images()
+    plain = Forward().double().eval()
+    plain.load_state_dict(network.state_dict())
+    methods = ("lift_cam", "ablation_cam", "shap_cam", "fd_cam", "grad_cam", "gradient")
+    found, expected = (explain(n, images, 1, methods).maps for n in (network, plain))
+    for method in methods:
+        assert torch.allclose(found[method], expected[method], atol=1e-9), method
+    for method in ("score_cam", "group_cam", "rise"):
+        with pytest.raises(ValueError, match="calls register_hook, which fails without gradients"):
+            explain(network, images, 1, method)
+    for method in ("grad_cam", "ablation_cam"):
+        with pytest.raises(ValueError, match="calls register_hook, which fails without gradients"):
+            explain(Registers(early=True).double(), images, 1, method)

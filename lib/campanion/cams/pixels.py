@@ -113,9 +113,7 @@ def xrai(game: ChannelGame, target: Tensor) -> Tensor:
     def gradients(images: np.ndarray, call_model_args: dict, expected_keys: list | None = None) -> dict:
         x = torch.as_tensor(np.asarray(images), dtype=game.images.dtype, device=game.images.device)
         x = x.permute(0, 3, 1, 2).contiguous().requires_grad_(True)
-        with torch.enable_grad():
-            logits = game.parts(x)[:, call_model_args["class"]].sum()
-            (slope,) = torch.autograd.grad(logits, x)
+        (slope,) = torch.autograd.grad(game.parts(x)[:, call_model_args["class"]].sum(), x)
         return {INPUT_OUTPUT_GRADIENTS: slope.permute(0, 2, 3, 1).cpu().numpy()}
 
     rows, batch_size = [], min(16, images_at_once(game.images))

@@ -14,6 +14,7 @@ from campanion.game.split import Pass, Split
 from campanion.inference import eval_mode
 
 
+@torch.inference_mode(False)  # a head that is made in it has no gradient later
 @torch.no_grad()
 def believed(
     parts: Split, images: Tensor, played: Pass, contributions: Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -36,9 +37,8 @@ def believed(
     def agrees(candidate: Head | None, known: Pass) -> bool:
         with suppress(RuntimeError, ValueError, IndexError, TypeError):  # it may fit this one number of images
             closed = known is played and isinstance(candidate, LinearFirstHead)
-            if candidate is None or (closed and not _closed_form_agrees(played, masked, mask, contributions)):
-                return False
-            return (closed and played.certain) or _function_agrees(candidate, parts, images, known, masked)
+            if candidate and (not closed or _closed_form_agrees(played, masked, mask, contributions)):
+                return (closed and played.certain) or _function_agrees(candidate, parts, images, known, masked)
         return False
 
     generic = GenericHead(head.module, head.module) if isinstance(head, LinearFirstHead) else head
@@ -107,16 +107,14 @@ def _function_agrees(head: Head, parts: Split, images: Tensor, played: Pass, mas
     exact = head(masked) if played.certain else parts.replay(images, masked, played.placed)
     computed = head(torch.stack([activations[0], masked[0]]), 0)
     moved = logits[0] - exact[0]
-    if not (_close(computed[0], logits[0], moved) and _close(computed[1], exact[0], moved)):
-        return False
-    first = max(1, len(logits) - 1) if played.certain else 1  # else a neighbour may decide for any image of the batch
-    return all(_close(head(activations[b : b + 1], b)[0], logits[b], moved) for b in range(first, len(logits)))
+    near = _close(computed[0], logits[0], moved) and _close(computed[1], exact[0], moved)
+    # The last image; where the record is uncertain all of them, as a neighbour may decide for any.
+    others = range(max(1, len(logits) - 1) if played.certain else 1, len(logits))
+    return near and all(_close(head(activations[b : b + 1], b)[0], logits[b], moved) for b in others)
 
 
 def _whole(parts: Split, images: Tensor, played: Pass) -> GenericHead:
-    """The network itself, one row at a time: it may branch on numbers, and a batch would take one row's branch."""
-
-    def run(activations: Tensor, image: int | None) -> Tensor:
+    def run(activations: Tensor, image: int | None) -> Tensor:  # one by one: see _rest_of_chain
         inputs = images.split(1) if image is None else [images[image : image + 1]] * len(activations)
         rows = activations.split(1)
         return torch.cat([parts.replay(x, row, played.placed) for x, row in zip(inputs, rows, strict=True)])

@@ -177,8 +177,7 @@ def _rescale(steps: tuple[nn.Module, ...], z: Tensor, baseline: Tensor) -> Tenso
 def recognise(program: Program) -> Head:
     """The head's kind from what was recorded of it."""
     module = program.with_modules(as_module)
-    head = _linear_first(module, _chain(module))
-    if head is not None:
+    if (head := _linear_first(module, _chain(module))) is not None:
         return head
     last = module.steps[-1].function if module.steps else None
     if not isinstance(last, nn.Linear) or last.bias is None or module.steps[-1].autocast is not None:
@@ -208,8 +207,7 @@ def _linear_first(module: Program, steps: list[nn.Module]) -> LinearFirstHead | 
     pooling = next((i for i, s in enumerate(rest) if _is_global_mean(s)), None)
     if by_pixel and first.padding in ((0, 0), "valid", "same") and pooling is not None:
         activations, flattenings = rest[:pooling], rest[pooling + 1 :]
-        pointwise = all(isinstance(s, POINTWISE) for s in activations)
-        if pointwise and all(isinstance(s, nn.Flatten) for s in flattenings):
+        if all(isinstance(s, POINTWISE) for s in activations) and all(isinstance(s, nn.Flatten) for s in flattenings):
             return LinearFirstHead("pixel", module, channelwise, first, activations)
     return None
 

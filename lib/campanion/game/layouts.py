@@ -14,7 +14,6 @@ A class token is no part of the map: as a coalition changes, it stays what the n
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -148,7 +147,7 @@ def _layout_of(layer: nn.Module, last: int) -> str | None:
     return "channels_last" if norm or (type(layer) is nn.Linear and layer.out_features == last) else None
 
 
-def checked(placed: Placed, steps: Iterable[Step], shape: tuple[int, ...], name: str, size: tuple[int, int]) -> Placed:
+def checked(placed: Placed, steps: list[Step], shape: tuple[int, ...], name: str, size: tuple[int, int]) -> Placed:
     """``placed`` once more, by what first reads an output of ``shape`` in the steps recorded after it.
 
     ValueError where neither sizes nor the network show where the channels are.
@@ -187,13 +186,11 @@ def _last_token(step: Step, shape: tuple[int, ...], prefix: int) -> bool:
     return (type(tokens) is int and tokens in (-1, shape[1] - 1)) or end in (-prefix, shape[1] - prefix)
 
 
-def _read_as(steps: Iterable[Step], placed: Placed, shape: tuple[int, ...]) -> str | None:
+def _read_as(steps: list[Step], placed: Placed, shape: tuple[int, ...]) -> str | None:
     """The layout in which the first function that depends on it reads the output, through functions of each number."""
-    slots, permutations = {0}, {"channels_last": 2, "tokens": 3}.get(placed.kind, 0)  # of Placed.back itself
-    for i, step in enumerate(steps):
-        if i < permutations:
-            slots.update(step.outputs)
-            continue
+    permutations = {"channels_last": 2, "tokens": 3}.get(placed.kind, 0)  # of Placed.back itself
+    slots = {0}.union(*(step.outputs for step in steps[:permutations]))
+    for step in steps[permutations:]:
         if not step.inputs & slots:
             continue
         dims = step.args[1:] or tuple(v for k, v in step.kwargs.items() if k in ("dim", "dims", "normalized_shape"))

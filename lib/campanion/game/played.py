@@ -111,6 +111,7 @@ class Played:
         """v(all): the logits [B] of class ``target``, of the unchanged network."""
         return self.logits.gather(1, self.target(target).unsqueeze(1)).squeeze(1)
 
+    @torch.inference_mode(False)  # gradients are recorded, whatever the caller is in
     def gradient(self, target: Target) -> Tensor:
         """dF^c/dA [B, K, h, w], from one backward pass through the network after the layer; kept for who asks again.
 
@@ -119,13 +120,14 @@ class Played:
         Raises:
             ValueError: what follows the layer has no gradient.
         """
-        target = self.target(target)
-        key = ("gradient", tuple(target.tolist()))
-        return self.once(key, lambda: self._slope(target))
+        target = self.target(target).clone()
+        return self.once(("gradient", *target.tolist()), lambda: self._slope(target))
 
     def _slope(self, target: Tensor) -> Tensor:
         """dF^c/dA from the graph of the network's own pass; from the believed head where that kept none."""
         played = self.played
+        if played.graph is None and played.changes_gradient:  # which no record repeats
+            played = self.once("graph", lambda: self.parts.play(self.images))
         # A pixel head's gradient of one class is less work than the network's of all.
         pixel = getattr(played.head, "kind", None) == "pixel" and not played.changes_gradient
         if played.graph is not None and not (pixel and self.head.kind == "pixel"):
@@ -134,16 +136,13 @@ class Played:
             with suppress(RuntimeError), eval_mode(self.parts.model):
                 return wide(torch.autograd.grad(logit, played.start, retain_graph=True)[0])
         head = self.head
-        with torch.enable_grad():
-            activations = played.activations.detach().clone().requires_grad_(True)
-            # A clone, since a head may change its input in place, which autograd forbids for the leaf itself.
-            maps = activations.clone()
-            try:
-                pixel = head.kind == "pixel"
-                logit = head.logit(maps, target) if pixel else head(maps).gather(1, target.unsqueeze(1))
-                return wide(torch.autograd.grad(logit.sum(), activations)[0])
-            except RuntimeError as error:
-                raise ValueError(f"What follows {self.parts.name!r} has no gradient: {error}") from error
+        activations = played.activations.detach().clone().requires_grad_(True)
+        maps = activations.clone()  # which a head may change in place, as autograd forbids for the leaf itself
+        try:
+            logit = head.logit(maps, target) if head.kind == "pixel" else head(maps).gather(1, target.unsqueeze(1))
+            return wide(torch.autograd.grad(logit.sum(), activations)[0])
+        except RuntimeError as error:
+            raise ValueError(f"What follows {self.parts.name!r} has no gradient: {error}") from error
 
     @torch.no_grad()
     def contributions(self, target: Target) -> tuple[Tensor, Tensor]:

@@ -34,8 +34,7 @@ _COPIED_OUT = {"numpy", "tolist", "__array__"}
 _GRADIENT_ONLY = {"register_hook", "detach", "detach_", "_set_grad_enabled"}
 # Functions with sizes as arguments, the number of rows first.
 _SIZED = {"view", "reshape", "expand", "broadcast_to", "new_zeros", "new_ones", "new_empty", "new_full"}
-# Functions with first states of as many rows as images, which no repetition may change: PyTorch does not check them.
-_RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
+_RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}  # first states of so many images, which PyTorch does not check
 _GETTERS = Tensor.grad_fn.__get__, Tensor.data.__get__
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -21,7 +21,7 @@ from campanion.errors import unknown
 from campanion.game.heads import Head, recognise
 from campanion.game.layouts import Layout, Placed, check_layout, checked, default_layer, place
 from campanion.game.record import Program, Recorder, Step
-from campanion.inference import eval_mode
+from campanion.inference import HOOKED, eval_mode
 from campanion.outputs import Activation, Outputs, Target, nested, unwrap
 
 
@@ -123,6 +123,10 @@ class Split:
                 return self.play(images, gradient=False)
             first = next((p for p in self.model.parameters() if p.is_floating_point()), images)
             hint = "" if by_torch else f" ({type(error).__name__}). It is given images alone: wrap it if it takes more."
+            if "register a hook" in str(error):
+                with suppress(RuntimeError):
+                    return self._play(images, gradient=True)
+                hint = HOOKED
             if first.dtype != images.dtype:
                 hint = f" The images are {images.dtype} and the model is {first.dtype}: convert one of them."
             elif first.device != images.device:
@@ -140,7 +144,7 @@ class Split:
         tap = _Tap(recorder, gradient, placed)
         random = torch.cuda if images.is_cuda else torch
         state = random.get_rng_state()
-        with _hooked(self.layer, tap), eval_mode(self.model, graph=gradient), torch.no_grad():
+        with _hooked(self.layer, tap), eval_mode(self.model, gradient), torch.inference_mode(False), torch.no_grad():
             try:
                 logits = self(images)
             finally:

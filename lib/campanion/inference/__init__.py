@@ -24,6 +24,8 @@ from torch.utils._pytree import tree_leaves
 from campanion.inference.evaluation import eval_mode
 from campanion.outputs import Outputs
 
+HOOKED = " Its code calls register_hook, which fails without gradients: remove that, or do so only if x.requires_grad."
+
 
 class FastNetwork(nn.Module):
     """A frozen inference copy of ``model``; made by :func:`fast`. Takes and returns tensors of the model's dtype.
@@ -155,7 +157,6 @@ class Reader:
             if len(images) == 1 or self.apart is not None:
                 raise
             self.apart = True
-            return self(images)
         if self.apart is None and len(images) > 1:
             alone = self._read(images[:1])
             exact = images.device.type == "cpu" and images.dtype.itemsize >= 4
@@ -164,7 +165,12 @@ class Reader:
         return self(images) if self.apart else logits
 
     def _read(self, images: Tensor) -> Tensor:
-        return self.outputs(self.network(images), len(images))
+        try:
+            return self.outputs(self.network(images), len(images))
+        except RuntimeError as error:
+            if "register a hook" not in str(error):
+                raise
+            raise ValueError(f"{error}.{HOOKED}") from error
 
 
 def shared_copy(model: nn.Module, twins: dict[nn.Module, nn.Module] | None = None) -> nn.Module | None:
