@@ -173,6 +173,7 @@ def test_what_lacks_in_the_papers_own_setting_is_named():
     assert claim_answer("fd_table2_best_pointing", only) == f"Not run. {lacks}"
     text = answer("22_fd_table2_pointing_game", only)
     assert text.count("was not run") == 1
+    assert text.endswith(lacks)  # once, at the end
     rows = {r["method"]: r for r in own["rows"] if r["metric"] == "pointing_accuracy"}
     whole = [m for m in rows if rows[m]["n"] == rows["fd_cam"]["n"] and not m.endswith("point")]
     others = [rows[m]["mean"] for m in whole if m != "fd_cam"]

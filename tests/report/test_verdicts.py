@@ -64,7 +64,7 @@ def test_what_does_not_count_is_not_run():
     assert lacking.groups[OWN].answers[0].missing == "no a"
     rows = [("a", "overall", 0.1, 0.3), ("c", "deletion", 0.1, 0.3)]
     metric = answer(run((1,), rows, model="vgg16")).groups[OWN].answers[0].missing
-    assert metric == "no Insertion - deletion of c"  # the method is there, its number is not
+    assert metric == "no insertion - deletion of c"  # the method is there, its number is not
 
 
 def test_networks_on_which_methods_coincide_have_no_say():
@@ -204,7 +204,7 @@ def test_ranks_of_means_over_different_images_are_not_compared():
         row["n"] = 6 if row["method"] == "score_cam" else 200
     found = verdict(claim, {claim.sources[0]: {"runs": [of_few]}}).groups[LINEAR].answers[0]
     assert found.judgement is None
-    assert "of Score-CAM on the others' images" in found.missing
+    assert "of Score-CAM on others' images" in found.missing
 
 
 def test_the_n_of_a_rank_correlation_says_that_it_counts_methods():
@@ -256,7 +256,7 @@ def test_methods_that_were_not_measured_on_the_same_images_are_not_compared():
     assert verdict(CLAIM, {KEY: {"runs": [unlike]}}).groups[LINEAR].word == "carries over"
     unlike["rows"][1]["n"] = 6
     (answer,) = verdict(CLAIM, {KEY: {"runs": [unlike]}}).groups[LINEAR].answers
-    assert (answer.word, answer.missing) == (NOT_ALL, "no Insertion - deletion of a and b on the same images")
+    assert (answer.word, answer.missing) == (NOT_ALL, "no insertion - deletion of a and b on the same images")
 
 
 def test_a_claim_of_closeness_holds_of_methods_that_are_the_same():

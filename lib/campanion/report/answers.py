@@ -97,11 +97,11 @@ def _against(judgements: Sequence[Judgement]) -> str:
     gaps: dict[tuple[str, str], list[float]] = {}
     for d in (j.deciding for j in judgements):
         if d.reference is None or d.bound or " / " in d.method:
-            return f": {_metric(d.metric)} {span([j.deciding.value for j in judgements], _places(d.metric))}"
+            return f": {words.metric(d.metric)} {span([j.deciding.value for j in judgements], _places(d.metric))}"
         gaps.setdefault((d.reference, d.metric), []).append(-d.excess)
     parts = []
     for (reference, metric), values in gaps.items():
-        by = f"by {amount(values, metric)}{f' in {_metric(metric)}' if several else ''}"
+        by = f"by {amount(values, metric)}{f' in {words.metric(metric)}' if several else ''}"
         parts.append(f"{words.method(reference)} is better {by}")
     return f": {joined(parts)}"
 
@@ -123,8 +123,3 @@ def amount(values: Sequence[float], metric: str) -> str:
 
 def _places(metric: str) -> int:
     return 1 if TITLES[metric].endswith(("(%)", "(points)")) else 3
-
-
-def _metric(metric: str) -> str:
-    title = TITLES[metric].partition(" (")[0]
-    return title if title[1:2].isupper() else title[0].lower() + title[1:]

@@ -241,8 +241,7 @@ def _legend(fig: Figure, runs: Sequence[Mapping], metrics: Collection, of: Colle
         n = " to ".join(dict.fromkeys(f"{end(shown):,}" for end in (min, max) if shown))
         look = colours.network(run["model"], run["data"]) | {"ms": 4, "ls": ""}
         marks.append(mpl.lines.Line2D([], [], label=f"{_name(run)}, N = {n or run['provenance']['n']}", **look))
-    columns = 3 if fig.get_figwidth() > 6.5 else 2
-    fig.legend(handles=[*marks, *rings], loc="outside lower center", ncols=columns, fontsize=6.5)
+    fig.legend(handles=[*marks, *rings], loc="outside lower center", ncols=2 + (fig.get_figwidth() > 6.5), fontsize=6.5)
 
 
 def _printed(table: tuple[str, str], data: str, metric: str, method: str, others: Sequence[str]) -> list[tuple]:

@@ -15,7 +15,7 @@ from campanion.report import words
 from campanion.report.claims import Claim, Test
 from campanion.report.papers import paper_data, published
 from campanion.report.rule import LEVEL, Comparison
-from campanion.results.measures import DIRECTION, TITLES, better
+from campanion.results.measures import DIRECTION, better
 
 
 class NotThere(LookupError):
@@ -48,7 +48,7 @@ class Run:
         """The row of a method."""
         if (method, metric) not in self.means:
             some = any(name == method for name, _ in self.means)
-            raise NotThere(f"no {f'{TITLES[metric]} of ' * some}{words.method(method)}")
+            raise NotThere(f"no {f'{words.metric(metric)} of ' * some}{words.method(method)}")
         return self.means[method, metric]
 
     def difference(self, method: str, other: str, metric: str) -> Comparison:
@@ -149,7 +149,7 @@ def _above(test: Test, run: Run, claim: Claim) -> list[Comparison]:
     needed = [run.difference(a, b, m) for m in test.metrics for a, b in pairs]
     for c in (c for c in needed if not c.same_images):
         names = " and ".join(map(words.method, (c.method, c.reference)))
-        raise NotThere(f"no {TITLES[c.metric]} of {names} on the same images")
+        raise NotThere(f"no {words.metric(c.metric)} of {names} on the same images")
     return needed
 
 
@@ -212,7 +212,7 @@ def _ranks(methods: Sequence[str], run: Run, metric: str) -> pd.Series:
     """Of means over the same images."""
     rows = pd.DataFrame([run.mean(method, metric) for method in methods])
     if rows["n"].nunique() > 1:
-        raise NotThere(f"no {TITLES[metric]} of {words.method(methods[rows['n'].argmin()])} on the others' images")
+        raise NotThere(f"no {words.metric(metric)} of {words.method(methods[rows['n'].argmin()])} on others' images")
     return (better(metric) * rows["mean"]).rank()
 
 

@@ -28,6 +28,12 @@ def method(name: str) -> str:
     return _NAMES.get(name, label(name).replace(" (lift)", ""))
 
 
+def metric(name: str) -> str:
+    """A metric within a sentence, without its unit: ``deletion AUC``."""
+    title = TITLES[name].partition(" (")[0]
+    return title if title[1:2].isupper() else title[0].lower() + title[1:]
+
+
 def counted(number: int | str, noun: str) -> str:
     """A number and its noun, which has an s but for one: ``1 claim``, ``10 orderings``."""
     return f"{number} {noun}{'s' * (str(number) != '1')}"
