@@ -241,7 +241,9 @@ def _legend(fig: Figure, runs: Sequence[Mapping], metrics: Collection, of: Colle
         n = " to ".join(dict.fromkeys(f"{end(shown):,}" for end in (min, max) if shown))
         look = colours.network(run["model"], run["data"]) | {"ms": 4, "ls": ""}
         marks.append(mpl.lines.Line2D([], [], label=f"{_name(run)}, N = {n or run['provenance']['n']}", **look))
-    fig.legend(handles=[*marks, *rings], loc="outside lower center", ncols=2 + (fig.get_figwidth() > 6.5), fontsize=6.5)
+    inches = 0.4 + 0.045 * max(len(mark.get_label()) for mark in (*marks, *rings))  # of the widest entry, about
+    columns = max(1, min(3, int(fig.get_figwidth() / inches)))
+    fig.legend(handles=[*marks, *rings], loc="outside lower center", ncols=columns, fontsize=6.5)
 
 
 def _printed(table: tuple[str, str], data: str, metric: str, method: str, others: Sequence[str]) -> list[tuple]:
