@@ -193,3 +193,11 @@ def test_one_thing_is_singular():
     assert "Other networks: 2 carry over." in heads._tally(carried[:2])
     readme = (paths.root() / "README.md").read_text(encoding="utf-8")
     assert not re.search(r"\b1 (carry over|do not|claims|orderings)\b", readme)
+
+
+def test_the_papers_network_on_other_data_is_no_beginning_of_its_own_setting():
+    results = load_results(paths.root() / "data" / "results")
+    assert any(run["model"] == "resnet18" for run in results["16_lfi_fig5_fin_effect"]["runs"])  # on cats and dogs
+    assert claim_answer("lfi_fin_lowers_error", results).endswith(
+        "ResNet-18 on ImageNet, the paper's own setting, was not run."
+    )

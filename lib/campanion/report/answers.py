@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from campanion.report import networks, words
 from campanion.report.claims import find_claim
 from campanion.report.evidence import Run
+from campanion.report.papers import paper_data
 from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME, Judgement
 from campanion.report.verdicts import OWN, Verdict, verdict
 from campanion.results.measures import TITLES
@@ -58,8 +59,8 @@ def absent(result: Verdict, results: Mapping[str, Mapping]) -> str:
     if own.judgement is not None or network in ("", "vqa"):
         return ""
     name = f"{networks.name(network)} on {joined([networks.data(name) for name in claim.own[0].data])}"
-    models = {model for setting in claim.own for model in setting.network}
-    begun = any(run["model"] in models for key in claim.sources for run in results.get(key, {}).get("runs", ()))
+    runs = [run for key in claim.sources for run in results.get(key, {}).get("runs", ())]
+    begun = any(run["model"] in s.network and paper_data(run["data"]) in s.data for s in claim.own for run in runs)
     lacks = " in full" * begun + (f" ({own.answers[0].missing})" if own.answers else "")
     return f" {name}, the paper's own setting, was not run{lacks}."
 
