@@ -241,3 +241,10 @@ def test_a_run_that_has_the_name_of_a_network_of_torchvisions_does_not_replace_i
     (tmp_path / "training" / "resnet18" / "resnet18.safetensors").touch()
     with pytest.raises(MissingData, match="No weights of resnet18"):
         load_model("resnet18")
+
+
+def test_a_training_run_whose_card_alone_is_committed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMPANION_OUT", str(tmp_path))
+    name = "cats-dogs_resnet18_abn_lr0.0004_seed2_fine_tune"
+    with pytest.raises(MissingData, match=f"grid --only {name} --run"):
+        load_model(name)

@@ -63,7 +63,8 @@ def test_reduced_cells_are_the_configurations_with_twenty_epochs() -> None:
         config = read_config(names[method], {**more, "lr": lr, "seed": seed, "name": name})
         assert found[name].config.settled() == config.settled(), name
     fins = {(cell.config.fin, cell.config.seed) for cell in cells("reduced", "fig5")}
-    assert fins == {(fin, seed) for fin in ("trained", "frozen", "none") for seed in (0, 1)}
+    cifar10 = {(fin, seed) for fin in ("trained", "frozen", "none") for seed in (0, 1)}
+    assert fins == cifar10 | {("trained", 2), ("none", 2)}  # the latter of cats and dogs
 
 
 @pytest.mark.parametrize("scale", ["reduced", "short", "paper"])

@@ -331,7 +331,6 @@ def test_bad_commands_say_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
         (["trained", "maps", str(checkpoints_dir() / "voc_mlp"), "--out", "x"], "no settings in its card"),
         (["trained", "keep", str(checkpoints_dir() / "voc_mlp")], "no settings in its card"),
         (["trained", "accuracy", str(checkpoints_dir() / "scenes_lfi"), "--device", "gpu"], "--device gpu: Expected"),
-        (["grid", "--notebook", "21"], "The grid trains nothing for notebook 21"),
         (["trained", "accuracy", "x", "--limit", "0"], "--limit"),
         (["trained", "iou", str(tmp_path / "a"), str(tmp_path / "b")], "campanion trained maps CKPT"),
     ):

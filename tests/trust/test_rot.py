@@ -64,7 +64,7 @@ def test_each_checkpoint_has_a_card_that_names_its_bytes(path: Path) -> None:
 def test_no_card_is_left_over() -> None:
     folder, known = ROOT / "data" / "checkpoints", {p.stem for p in CHECKPOINTS}
     # weights that are too large to commit: which images they got right, or their maps, are committed, and their card
-    for study in ("accuracy", "stability"):
+    for study in ("accuracy", "stability", "fin"):
         for rows in (ROOT / "data" / "results" / "rows").glob(f"{study}_*.parquet"):
             known |= set(read_rows(rows)[1]["checkpoints"])
     assert [p.name for p in folder.iterdir() if p.stem not in known] == []

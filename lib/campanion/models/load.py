@@ -23,7 +23,7 @@ import torchvision
 from torch import nn
 
 from campanion.data import classification, scenes, voc
-from campanion.errors import unknown
+from campanion.errors import MissingData, unknown
 from campanion.game.layouts import default_layer
 from campanion.models.build import ARCHITECTURES, build_model
 from campanion.models.network import Network
@@ -31,7 +31,7 @@ from campanion.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from campanion.models.small import MEAN, SIZE, STD, ImagenetteVGG, SceneResNet, SceneVGG
 from campanion.models.voc_nets import VOC_NETS, VocNet, build_voc_net
 from campanion.models.weights import fill, find_checkpoint, find_weights, finished, read_card, read_weights, weights_of
-from campanion.paths import sha256
+from campanion.paths import checkpoints_dir, sha256
 
 #: Networks of generated scenes with an attention branch, made by ``python -m campanion train NAME``.
 LEARNED_SCENES = ("scenes_lfi", "scenes_lfi_nofin", "scenes_abn")
@@ -93,6 +93,8 @@ def load_model(
 
 
 def _torchvision_model(name: str, weights: str | Path, classes: int, seed: int) -> nn.Module:
+    if (checkpoints_dir() / f"{name}.json").is_file():
+        raise MissingData(f"The weights of {name} are not committed: `campanion grid --only {name} --run` trains.")
     if name not in _TORCHVISION:
         raise ValueError(unknown("model", name, [*_TORCHVISION, *OWN, *VOC_NETS]))
     if weights == "auto" and classes != 1000:

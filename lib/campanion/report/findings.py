@@ -131,7 +131,8 @@ def fin(results: Mapping[str, Mapping]) -> Finding:
     _differences(axes[1], [*maps.values()], [name.replace(" (", "\n(") for name in maps])
     axes[1].set_xlabel("insertion - deletion:\nmap over mean features")
     text = " ".join([*parts, "(Above 0: the trained one errs less; one training run of a kind gives no interval.)"])
-    word = WORDS[verdict(find_claim("lfi_fin_lowers_error"), results).groups[OTHER].judgement.word]
+    judgement = verdict(find_claim("lfi_fin_lowers_error"), results).groups[OTHER].judgement
+    word = "Not run" if judgement is None else WORDS[judgement.word]
     return Finding(f"Does a trained FIN lower the error? {word}", text, fig)
 
 

@@ -82,8 +82,7 @@ def grid(scale: str | None, tables: Sequence[str], keys: Sequence[str], only: st
 
     chosen = cells(scale, tables or None)
     if keys:
-        if not (used := set(tables_of(keys))):
-            raise ValueError(f"The grid trains nothing for notebook {', '.join(keys)}: name one of 11 to 16.")
+        used = set(tables_of(keys))
         chosen = [cell for cell in chosen if used & set(cell.tables)]
     if only:
         known = {cell.name: cell for cell in chosen}
