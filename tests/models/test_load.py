@@ -248,3 +248,5 @@ def test_a_training_run_whose_card_alone_is_committed_is_named(tmp_path: Path, m
     name = "cats-dogs_resnet18_abn_lr0.0004_seed2_fine_tune"
     with pytest.raises(MissingData, match=f"grid --only {name} --run"):
         load_model(name)
+    with pytest.raises(ValueError, match=f"Unknown model '{name}'"):  # random weights need none
+        load_model(name, weights="random")

@@ -93,7 +93,7 @@ def load_model(
 
 
 def _torchvision_model(name: str, weights: str | Path, classes: int, seed: int) -> nn.Module:
-    if (checkpoints_dir() / f"{name}.json").is_file():
+    if weights == "auto" and (checkpoints_dir() / f"{name}.json").is_file():
         raise MissingData(f"The weights of {name} are not committed: `campanion grid --only {name} --run` trains.")
     if name not in _TORCHVISION:
         raise ValueError(unknown("model", name, [*_TORCHVISION, *OWN, *VOC_NETS]))
