@@ -82,6 +82,11 @@ def test_names_of_the_tables() -> None:
         "lfi-paper": "lfi_cam",
     }
     assert names_of([tiny(folder, "lfi-table3")]) == {"lfi-table3": "lfi_cam"}
+    for order in (
+        ["plain", "lfi-paper", "abn"],
+        ["abn", "lfi-paper", "plain"],
+    ):  # as the paper prints
+        assert list(names_of([tiny(folder, m) for m in order])) == ["plain", "abn", "lfi-paper"]
 
 
 def test_printed_differences_are_the_tables_changes() -> None:

@@ -61,7 +61,7 @@ def test_the_answer_has_the_words_of_the_verdict():
 def test_the_answer_of_every_claim_agrees_with_its_board(verdict):
     text = claim_answer(verdict.claim.id, load_results(paths.root() / "data" / "results"))
     for one in verdict.answers:
-        sentence = next(part for part in text.split(". ") if run_name(one.model, one.data, one.epochs) in part)
+        sentence = next(part for part in text.split(". ") if run_name(one.model, one.data, one.trained) in part)
         assert sentence.startswith(WORDS[one.word])
     assert text.startswith("Not run.") == (not verdict.answers)
 

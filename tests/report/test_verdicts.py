@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from campanion.report import networks
+from campanion.report.answers import run_name
 from campanion.report.claims import Claim, find_claim, load_claims
 from campanion.report.evidence import NotThere, Run, comparisons, correlation
 from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME
@@ -53,6 +55,17 @@ def test_only_the_papers_own_setting_is_reproduced_or_not():
     assert answer(run((1, 1), model="vgg16", data="voc2007")).word == NOT_RUN  # its network on other data
     assert answer(run((1, 0), model="vgg16")).word == OPEN
     assert answer(run((1, "~"), model="vgg16")).word == SAME
+
+
+def test_a_training_run_that_started_from_imagenet_weights_says_so():
+    def told(**settings) -> str:
+        one = run((1, 1), data="cats-dogs", provenance={"settings": {"epochs": 5, **settings}})
+        return run_name(one["model"], one["data"], Run.of(one).trained)
+
+    assert told(name="short") == "ResNet-18 (Cat&Dog, 5 epochs)"
+    assert told(name="fine_tune") == told(checkpoints={"cats-dogs_resnet18_abn_lr0.0005_seed0_fine_tune": ""})
+    assert told(name="fine_tune") == "ResNet-18 (Cat&Dog, 5 epochs from ImageNet weights)"
+    assert networks.name("cats-dogs_resnet18_abn_lr0.0005_seed0_fine_tune") == "ResNet-18, ABN, fine-tuned"
 
 
 def test_what_does_not_count_is_not_run():

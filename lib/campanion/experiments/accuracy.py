@@ -158,10 +158,10 @@ def detectable(a: np.ndarray, b: np.ndarray, power: float = 0.8) -> float | None
 
 
 def names_of(group: Sequence[Cell]) -> dict[str, str]:
-    """The tables' names of the grid's methods: ``lfi_cam`` is the trained generation nearest to the paper."""
+    """The tables' names of the grid's methods, in the paper's order: ``lfi_cam`` is the generation nearest to it."""
     generations = [cell.config.generation for cell in group if cell.config.attention == "lfi"]
     nearest = next((f"lfi-{generation}" for generation in _ORDER if generation in generations), None)
-    names = {cell.method: cell.method for cell in group}
+    names = {m: m for m in sorted({cell.method for cell in group}, key=lambda m: (m != "plain", m))}
     names |= {m: f"lfi_cam:{m[4:].replace('-', ',')}" for m in names if m.startswith("lfi-")}
     return names | ({nearest: "lfi_cam"} if nearest in names else {})
 

@@ -22,7 +22,7 @@ WORDS = {AGAINST: "No", HOLDS: "Yes", SAME: "No difference to speak of", OPEN: "
 def claim_answer(claim: str, results: Mapping[str, Mapping]) -> str:
     """The answer to a claim, network by network, and whether the paper's own network was among them."""
     result = verdict(find_claim(claim), results)
-    judgements = [(run_name(a.model, a.data, a.epochs), a.judgement) for a in result.answers]
+    judgements = [(run_name(a.model, a.data, a.trained), a.judgement) for a in result.answers]
     return (decided(judgements) or "Not run.") + absent(result, results)
 
 
@@ -32,7 +32,7 @@ def tallied(claim: str, results: Mapping[str, Mapping]) -> str:
     answers, counts = result.answers, Counter(a.word for a in result.answers)
     words_given = [word for word in (HOLDS, AGAINST, SAME, OPEN) if counts[word]]
     if len(answers) < 2:
-        parts = [f"{WORDS[a.word]} on {run_name(a.model, a.data, a.epochs)}" for a in answers] or ["Not run"]
+        parts = [f"{WORDS[a.word]} on {run_name(a.model, a.data, a.trained)}" for a in answers] or ["Not run"]
         return f"{parts[0]}.{absent(result, results)}"
     parts = [f"{WORDS[word].lower()} on {counts[word]}" for word in words_given]
     first = f"all {len(answers)}" if len(parts) == 1 else f"{counts[words_given[0]]} of {len(answers)}"
@@ -75,9 +75,9 @@ def difference(run: Mapping, method: str, other: str, metric: str) -> str:
     return words.measured(Run.of(run).difference(method, other, metric))
 
 
-def run_name(model: str, data: str, epochs: int | None = None) -> str:
+def run_name(model: str, data: str, trained: str = "") -> str:
     """``ResNet-20 (CIFAR-10, 3 epochs)``."""
-    return f"{networks.short(model)} ({networks.data(data)}{f', {epochs} epochs' if epochs else ''})"
+    return f"{networks.short(model)} ({networks.data(data)}{f', {trained}' if trained else ''})"
 
 
 def joined(parts: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ class Run:
     epochs: int | None = None
     means: Mapping[tuple[str, str], Mapping] = field(default_factory=dict)
     differences: Mapping[tuple[str, str, str], Mapping] = field(default_factory=dict)
+    trained: str = ""  #: how, where it was trained here: ``5 epochs from ImageNet weights``
 
     @classmethod
     def of(cls, *runs: Mapping) -> Run:
@@ -42,7 +43,8 @@ class Run:
         settings = [run.get("provenance", {}).get("settings") or {} for run in runs]
         model = runs[0]["model"] if len({r["model"] for r in runs}) == 1 else " and ".join(r["model"] for r in runs)
         epochs = next((s["epochs"] for s in settings if "epochs" in s), None)
-        return cls(model, runs[0]["data"], epochs, means, differences)
+        start = " from ImageNet weights" * any("fine_tune" in str(s) for s in settings)  # the recipe's name
+        return cls(model, runs[0]["data"], epochs, means, differences, f"{epochs} epochs{start}" if epochs else "")
 
     def mean(self, method: str, metric: str) -> Mapping:
         """The row of a method."""

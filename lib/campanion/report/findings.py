@@ -112,7 +112,7 @@ def fin(results: Mapping[str, Mapping]) -> Finding:
     kinds = {"lfi-paper-finfrozen": "a frozen FIN", "lfi-paper-finnone": "none"}
     errors, maps, parts = {}, {}, ["LFI-CAM's contribution is to *learn* the importance of the features."]
     for run in _full(results, "16_lfi_fig5_fin_effect"):
-        name, overlap = run_name(run.model, run.data, run.epochs), run.mean("lfi-paper", "iou_with_mean")
+        name, overlap = run_name(run.model, run.data, run.trained), run.mean("lfi-paper", "iou_with_mean")
         gained = {k: run.difference("lfi-paper", k, "top1_error") for k in kinds if (k, "top1_error") in run.means}
         errors |= {f"{name}: over {kinds[k]}": c for k, c in gained.items()}
         maps[name] = c = run.difference("lfi-paper lfi_cam", "lfi-paper mean_features", "overall")

@@ -101,7 +101,6 @@ def _differences(run: Mapping, table: str, ax: Axes) -> None:
             ax.errorbar(row["mean"], y, xerr=bars([row["mean"]], [row["low"]], [row["high"]]), **look)
         for i, (model, group) in enumerate(printed.groupby("model", sort=False)):
             gaps = {(p.method, p.reference): p.mean for p in group.itertuples()}
-            gaps |= {(b, a): -gap for (a, b), gap in gaps.items()}  # a run may keep a difference the other way round
             pair = row["method"], row["reference"]
             ring = {"ms": 6, "mfc": "none", "color": colours.PAPER, "label": f"paper, {networks.name(model)}"}
             ax.plot([gaps[pair]] if pair in gaps else [], [y - 0.2] * (pair in gaps), "os^v"[i % 4], **ring)

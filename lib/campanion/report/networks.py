@@ -51,8 +51,8 @@ def name(model: str) -> str:
     parts = model.split("_")
     if len(parts) > 3 and name(parts[1]) != parts[1]:  # a training run: data_network_kind_rate_seed_epochs
         kind = parts[2].replace("lfi-", "LFI-CAM (") + ")" if parts[2].startswith("lfi-") else parts[2].upper()
-        epochs = f", {parts[-1][1:]} epochs" if parts[-1][1:].isdigit() else ""
-        return f"{name(parts[1])}, {kind}{epochs}"
+        how = f", {parts[-1][1:]} epochs" if parts[-1][1:].isdigit() else ", fine-tuned" * (parts[-1] == "tune")
+        return f"{name(parts[1])}, {kind}{how}"
     for start, printed in _FAMILIES.items():
         if (size := model.removeprefix(start)).isdigit():
             return f"{printed}{size}"

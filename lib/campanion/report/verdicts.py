@@ -45,7 +45,7 @@ class Answer:
     judgement: Judgement | None
     missing: str = ""
     power: float | None = None
-    epochs: int | None = None  #: of its training runs, where they are this project's
+    trained: str = ""  #: how, where the training runs are this project's
 
     @property
     def word(self) -> str:
@@ -136,9 +136,9 @@ def _answer(claim: Claim, run: Run) -> Answer:
     try:
         needed = comparisons(claim, run)
     except NotThere as missing:
-        return Answer(run.model, run.data, group, None, str(missing), epochs=run.epochs)
+        return Answer(run.model, run.data, group, None, str(missing), trained=run.trained)
     chance = power(needed, correlation(run, needed), cells=claim.kind == "most_cells")
-    return Answer(run.model, run.data, group, _judge(claim, needed), power=chance, epochs=run.epochs)
+    return Answer(run.model, run.data, group, _judge(claim, needed), power=chance, trained=run.trained)
 
 
 def _across(claim: Claim, runs: Sequence[Run]) -> list[Answer]:
