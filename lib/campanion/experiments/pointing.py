@@ -181,8 +181,8 @@ def within(mask: np.ndarray, distance: float) -> float:
     return float((distance_transform_edt(~mask) < distance).mean()) if mask.any() else 0.0
 
 
-def summary(rows: pd.DataFrame, subject: Subject, masked: pd.DataFrame) -> Answer:
-    """Means, paired differences and the rest of a result, from the rows of the cheap methods and of the masked ones.
+def summary(rows: pd.DataFrame, subject: Subject, *masked: pd.DataFrame) -> Answer:
+    """Means, paired differences and the rest of a result, from the rows of the cheap methods and of any masked ones.
 
     The means are micro (FD-CAM eq. 12: over all pairs of an image and a class in it); the intervals resample images,
     with all their pairs, since pairs of an image are not independent. Beside :data:`ACCURACIES` there are the accuracy
@@ -193,7 +193,7 @@ def summary(rows: pd.DataFrame, subject: Subject, masked: pd.DataFrame) -> Answe
     """
     pairs = rows[~rows["difficult"]].drop_duplicates(["image", "target"])
     known = f"finds {100 * pairs['predicted'].mean():.1f} % of the {len(pairs):,} classes in these pictures"
-    every = pd.concat([part for part in (rows, masked) if len(part)], ignore_index=True)
+    every = pd.concat([part for part in (rows, *masked) if len(part)], ignore_index=True)
     rows, class_names = in_order(every, METHODS), subject.model.class_names
     table = rows[SUBSETS["table"](rows)]
     table = table.assign(degenerate=table["degenerate"].fillna(False).astype(bool))
