@@ -120,8 +120,8 @@ def explain(images: Sequence[str], methods: str, activation: str | None, out: Pa
     names say the image, the model, the class and every option that is not the default. An image that cannot be read
     does not stop the others: the exit status is then 1, and 2 where none could be explained.
     """
-    from campanion.explorer.files import explain_files
-    from campanion.explorer.request import Look, Request, sources
+    from campanion.explorer import Look, Request, explain_files
+    from campanion.explorer.request import sources
     from campanion.models import load_model
     from campanion.progress import terminal_bar, track
 

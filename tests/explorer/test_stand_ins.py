@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from campanion.explorer import Knobs, views
-from campanion.explorer.stand_ins import photograph_bench
+from campanion.explorer import Knobs, photograph_bench, views
 
 
 def test_without_weights_a_scene_in_a_network_of_the_repository(tmp_path, monkeypatch):

@@ -4,11 +4,11 @@ from importlib import import_module
 
 _HOMES = {
     "bench": ("Answer", "Bench", "find_class", "search"),
-    "figure": ("draw", "png"),
+    "figure": ("Look", "draw", "png"),
     "files": ("explain_files", "save"),
     "live": ("Knobs",),
-    "request": ("Look", "Request", "sources"),
-    "sources": ("MODELS", "network", "pictures"),
+    "request": ("Request",),
+    "sources": ("MODELS", "network", "photograph_bench", "pictures"),
     "widget": ("Explorer",),
 }
 __all__ = sorted(name for names in _HOMES.values() for name in names)

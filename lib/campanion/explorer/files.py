@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
+import platform
 import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import matplotlib as mpl
@@ -21,12 +20,15 @@ from torch import nn
 from campanion.cams.methods import label
 from campanion.errors import unknown
 from campanion.explorer.bench import Bench, find_class, search
-from campanion.explorer.figure import OPACITY, draw, png
-from campanion.explorer.request import Look, Request, Source, clean
+from campanion.explorer.figure import Look, draw, png
+from campanion.explorer.request import Request, Source, clean
 from campanion.outputs import SIGNS
 from campanion.paths import replacing, write_whole
 from campanion.pictures import percent
-from campanion.report.figures import MAP, STYLE
+from campanion.report.figures import STYLE
+from campanion.results.provenance import versions
+
+PACKAGES = ("campanion", "torch", "torchvision", "numpy", "captum")  # that make a file
 
 
 def explain_files(
@@ -119,15 +121,15 @@ def write(
     ``image_size`` (width, height), ``options``, ``weights`` and ``versions`` as JSON, and with curves ``fractions`` [P]
     and ``insertion_<method>``, ``deletion_<method>`` [P]. ``numpy.load`` reads it without pickles.
     """
-    look = {key: value for key, value in asdict(request.look).items() if key != "overlay"}
-    figure = draw(bench, request.methods, target, **look)
+    figure = draw(bench, request.methods, target, **asdict(request.look))
     bitmap, document, numbers = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf", "npz"))
     write_whole(bitmap, png(figure, STYLE["savefig.dpi"]))
     with mpl.rc_context({"pdf.fonttype": 42, "savefig.dpi": STYLE["savefig.dpi"]}), replacing(document) as part:
         figure.savefig(part, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
     arrays = arrays_of(bench, request.methods, target, request.look.curves)
     options = asdict(request) | {"activation": getattr(bench.model, "activation", "softmax")}
-    arrays |= about | {"model": request.model, "options": json.dumps(options), "versions": json.dumps(versions())}
+    installed = {"python": platform.python_version()} | versions(PACKAGES)
+    arrays |= about | {"model": request.model, "options": json.dumps(options), "versions": json.dumps(installed)}
     arrays["weights"] = json.dumps(getattr(bench.model, "weights", {}), default=str)
     with replacing(numbers) as part, part.open("wb") as file:
         np.savez_compressed(file, **{key: np.asarray(value) for key, value in arrays.items()})
@@ -141,15 +143,11 @@ def write(
 
 
 def save(
-    bench: Bench,
-    methods: Sequence[str],
-    folder: str | Path,
-    target: int | None = None,
-    model: str | None = None,
+    bench: Bench, methods: Sequence[str], folder: str | Path, target: int | None = None, model: str | None = None,
     **look: object,
-) -> list[Path]:
+) -> list[Path]:  # fmt: skip
     """Write what a bench answers as ``<image>_<model>_<class>`` in ``folder``, over what is there; see :func:`write`,
-    and for ``look`` :class:`~campanion.explorer.request.Look`."""
+    and for ``look`` :class:`~campanion.explorer.figure.Look`."""
     folder, target = writable(folder), bench.predicted if target is None else target
     model = model or str(getattr(bench.model, "weights", {}).get("name", "network"))
     request = Request(model, tuple(methods), None, bench.layer, Look(**look))
@@ -179,24 +177,13 @@ def arrays_of(bench: Bench, methods: Sequence[str], target: int | str, curves: b
     return arrays
 
 
-def overlay(image: Image.Image, map: torch.Tensor, opacity: float = OPACITY, palette: str = MAP) -> Image.Image:
+def overlay(image: Image.Image, map: torch.Tensor, opacity: float, palette: str) -> Image.Image:
     """``image`` at its own size with a map [H, W] over it, as opaque as in the figures: more where the map is high."""
     size = (image.height, image.width)
     values = torch.nn.functional.interpolate(map[None, None].float().cpu(), size, mode="bilinear")[0, 0].numpy()
     colours = mpl.colormaps[palette](values, bytes=True)[..., :3]
     share = (opacity * (1 + 2 * np.clip(values, 0, 1)) / 3)[..., None]
     return Image.fromarray(np.round(np.asarray(image) * (1 - share) + colours * share).astype(np.uint8))
-
-
-def versions() -> dict[str, str]:
-    """Of what made a file."""
-    installed = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for name in ("campanion", "torch", "torchvision", "numpy", "captum"):
-        try:
-            installed[name] = version(name)
-        except PackageNotFoundError:
-            installed[name] = "not installed"
-    return installed
 
 
 def writable(folder: str | Path) -> Path:

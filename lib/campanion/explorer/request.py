@@ -6,31 +6,19 @@ import hashlib
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
 from campanion.cams.methods import parse
 from campanion.errors import MissingData
-from campanion.explorer.figure import OPACITY, check_look
+from campanion.explorer.figure import Look
 from campanion.pictures import open_picture
-from campanion.report.figures import MAP
 
 DEFAULT = ("grad_cam", "fd_cam", "lift_cam")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
 LONGEST = 60  # letters of the options in a file's name; longer ones are shortened to a checksum
-
-
-@dataclass(frozen=True)
-class Look:
-    """What is drawn, and how; see :func:`campanion.explorer.figure.draw`. ``overlay`` writes a PNG of each map, too."""
-
-    opacity: float = OPACITY
-    palette: str = MAP
-    channels: int = 5
-    curves: bool = False
-    overlay: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,14 +31,14 @@ class Request:
         activation: other than the network's own.
 
     Raises:
-        ValueError: unknown method or palette, or an option out of range.
+        ValueError: no method, or an unknown one.
     """
 
     model: str = "resnet50"
     methods: tuple[str, ...] = DEFAULT
     target: str | None = None
     layer: str | None = None
-    look: Look = Look()
+    look: Look = field(default_factory=Look)
     activation: str | None = None
 
     def __post_init__(self) -> None:
@@ -58,9 +46,6 @@ class Request:
             raise ValueError("--methods names none: give one, such as --methods fd_cam.")
         for name in self.methods:
             parse(name)
-        if self.look.channels < 0:
-            raise ValueError(f"--channels is 0 or more, not {self.look.channels}.")
-        check_look(self.look.opacity, self.look.palette)
 
     def differences(self) -> str:
         """What differs from the defaults, for the names of files; empty where nothing does."""

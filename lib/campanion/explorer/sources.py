@@ -14,6 +14,7 @@ from campanion.data.photographs import PHOTOGRAPHS, photograph
 from campanion.data.registry import find_entry
 from campanion.data.scenes import scene
 from campanion.errors import MissingData
+from campanion.explorer.bench import Bench
 from campanion.explorer.request import SUFFIXES, image_files
 from campanion.models import load_model
 from campanion.pictures import open_picture
@@ -21,6 +22,7 @@ from campanion.pictures import open_picture
 #: Networks offered: two that this project trained on generated scenes, and four of torchvision's.
 MODELS = ("scenes_vgg", "scenes_resnet", "squeezenet1_1", "resnet18", "resnet50", "vgg16")
 SCENES = (28, 12, 7, 3)  # seeds
+STAND_IN = ("scenes_vgg", 28)  # a network of this repository, and the seed of a scene that it knows
 MOST_FILES = 500  # of a folder that are listed
 
 
@@ -35,9 +37,7 @@ def pictures(folder: str | Path | None = None) -> dict[str, Callable[[], Image.I
     >>> pictures()["chelsea"]().size
     (451, 300)
     """
-    images: dict[str, Callable[[], Image.Image]] = {
-        f"scene {seed}": lambda seed=seed: scene(seed, size=224, n_objects=2).image for seed in SCENES
-    }
+    images: dict[str, Callable[[], Image.Image]] = {f"scene {seed}": partial(_scene, seed) for seed in SCENES}
     images |= {name: partial(photograph, name) for name in PHOTOGRAPHS}
     if folder is None:
         return images
@@ -62,3 +62,18 @@ def network(name: str) -> nn.Module:
                 f"weights/{name}`, or point CAMPANION_DATA at the folder that holds weights/{name}.npz."
             )
     return load_model(name)
+
+
+def photograph_bench(name: str, model: str, mode: str = "cached", stand_in: tuple[str, int] = STAND_IN) -> Bench:
+    """Photograph ``name`` in network ``model``; in a quick run, or without its weights, a scene (network and seed)."""
+    if mode != "quick":
+        try:
+            return Bench(network(model), photograph(name), name)
+        except MissingData:
+            pass  # the stored images were made with the weights, and the controls work all the same
+    other, seed = stand_in
+    return Bench(load_model(other), _scene(seed), f"scene {seed}")
+
+
+def _scene(seed: int) -> Image.Image:
+    return scene(seed, size=224, n_objects=2).image

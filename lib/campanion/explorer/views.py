@@ -27,15 +27,13 @@ from campanion.report.figures import STYLE, heatmap
 from campanion.report.words import counted
 
 _SIDE = 1.9  # inches of one image
-
-
 _styled = plt.rc_context({**STYLE, "axes.titlesize": 6.5, "font.size": 6.5})
 
 
 @_styled
-def bias(bench: Bench, b: float = 0.5, theta: float = 5.0, combination: str = "exp") -> Figure:
+def bias(bench: Bench, b: float = 0.5, theta: float = 5.0) -> Figure:
     """FD-CAM's map for a bias b and a group of theta per cent, the weights' histogram and how many are negative."""
-    answer = bench.explain(f"fd_cam:bias={b:g},percentile={theta:g},combination={combination}")
+    answer = bench.explain(f"fd_cam:bias={b:g},percentile={theta:g}")
     fig, axes = _row(3, bench)
     _map(axes[1], bench, answer.map, f"FD-CAM, b = {b:g},\ntheta = {theta:g} %")
     weights = answer.weights.cpu().numpy()
@@ -47,15 +45,15 @@ def bias(bench: Bench, b: float = 0.5, theta: float = 5.0, combination: str = "e
 
 
 @_styled
-def group(bench: Bench, channel: int = 0, theta: float = 5.0, rule: str = "channel", shown: int = 4) -> Figure:
+def group(bench: Bench, channel: int = 0, theta: float = 5.0, rule: str = "channel") -> Figure:
     """A channel of FD-CAM's target layer over the image, with the members of its group that are most like it."""
     activations = bench.game.activations
     alike = cosines(activations)[0, channel]
     members = similarity_groups(activations, theta, rule)[0, channel].nonzero().flatten()
     inside = set(members.tolist()) - {channel}
-    others = [k for k in alike.argsort(descending=True).tolist() if k in inside][:shown]
+    others = [k for k in alike.argsort(descending=True).tolist() if k in inside][:4]
     maps = min_max_map(upsample(activations[0], bench.image.shape[-2:]))[0]
-    fig, axes = _row(shown + 2, bench)
+    fig, axes = _row(6, bench)
     _map(axes[1], bench, maps[channel], f"channel {channel}:\na group of {len(members)}")
     for ax, k in zip(axes[2:], others, strict=False):
         _map(ax, bench, maps[k], f"channel {k}:\ncosine {float(alike[k]):.2f}")
@@ -121,9 +119,8 @@ def pixels(bench: Bench, share: int = 20, method: str = "grad_cam", remove: bool
     masked = np.where((first if remove else ~first).numpy()[..., None], shown.mean((0, 1)), shown)
     fig, axes = _row(3)
     _map(axes[0], bench, map, label(method))
-    axes[1].imshow(masked, aspect=bench.shown.height / bench.shown.width)
-    axes[1].set_axis_off()
-    axes[1].set_title(f"first {share} % {'removed' if remove else 'alone'}")
+    title, shape = f"first {share} % {'removed' if remove else 'alone'}", bench.shown.height / bench.shown.width
+    _image(axes[1], masked, title, aspect=shape)
     line = (curve.deletion_curve if remove else curve.insertion_curve)[0].cpu().numpy()
     places = 100 * curve.fractions.cpu().numpy()
     axes[2].plot(places, line, color="0.4")
@@ -144,17 +141,16 @@ def overlap(image: object, first: Tensor, second: Tensor, threshold: int = 127) 
         ax.contour(mask, [0.5], colors="white", linewidths=0.8, extent=extent, origin="upper")
         ax.set_title(name)
     colours = ListedColormap(["0.93", "#0072B2", "#D55E00", "black"])  # black: both
-    axes[2].imshow(masks[0].int() + 2 * masks[1].int(), cmap=colours, vmin=0, vmax=3)
-    axes[2].set_axis_off()
-    axes[2].set_title(f"blue: 1, orange: 2, black: both\nIoU {100 * iou:.0f} %, by chance {100 * chance:.0f} %")
+    title = f"blue: 1, orange: 2, black: both\nIoU {100 * iou:.0f} %, by chance {100 * chance:.0f} %"
+    _image(axes[2], masks[0].int() + 2 * masks[1].int(), title, cmap=colours, vmin=0, vmax=3)
     return fig
 
 
 @_styled
-def random_layers(bench: Bench, depth: int = 1, method: str = "grad_cam", seed: int = 0) -> Figure:
+def random_layers(bench: Bench, depth: int = 1, method: str = "grad_cam") -> Figure:
     """The map after the weights of the last ``depth`` layers were re-initialised, and its rank correlation."""
     before = bench.explain(method)
-    reached, network = [("none", bench.model), *islice(randomised(bench.model, seed=seed), depth)][-1]
+    reached, network = [("none", bench.model), *islice(randomised(bench.model, seed=0), depth)][-1]
     game = ChannelGame.of(network, bench.image, bench.layer) if depth else bench.game
     after = explain_game(game, before.target, [method]).maps[method]
     fig, axes = _row(3, bench)
@@ -170,11 +166,15 @@ def _row(count: int, bench: Bench | None = None) -> tuple[Figure, np.ndarray]:
     fig = Figure(figsize=(count * side, side + 0.5), layout="constrained")
     axes = fig.subplots(1, count, squeeze=False)[0]
     if bench is not None:
-        axes[0].imshow(bench.shown)
-        axes[0].set_axis_off()
         likeliest, chance = bench.model.class_names[bench.predicted], bench.probabilities[bench.predicted]
-        axes[0].set_title(f"{likeliest} {percent(float(chance))}")
+        _image(axes[0], bench.shown, f"{likeliest} {percent(float(chance))}")
     return fig, axes
+
+
+def _image(ax: plt.Axes, image: object, title: str, **look: object) -> None:
+    ax.imshow(image, **look)
+    ax.set_axis_off()
+    ax.set_title(title)
 
 
 def _map(ax: plt.Axes, bench: Bench, map: Tensor, title: str) -> None:

@@ -6,21 +6,29 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+import ipywidgets as ipw
 from PIL import Image
 from torch import nn
 
 from campanion import paths
-from campanion.cams.methods import label, parse
+from campanion.cams.methods import METHODS, label, parse
 from campanion.explorer.bench import Bench, search
-from campanion.explorer.controls import NONE, Controls
-from campanion.explorer.figure import draw, png
+from campanion.explorer.figure import PALETTES, Look, draw, png
 from campanion.explorer.files import save
-from campanion.explorer.live import stacked
+from campanion.explorer.live import Live, stacked
 from campanion.explorer.sources import MODELS, network, pictures
 from campanion.pictures import open_picture, percent
 
+LEARNED = ("lfi_cam", "abn")  # maps of networks that have learned to make them; offered where they are asked for
+#: Dozens to thousands of forward passes.
+SLOW = ("score_cam", "group_cam", "rise", "cameras", "smooth_grad", "integrated_gradients", "xrai", "lime", "lime_cam")
+NONE = "-"  # nothing is compared
+_WIDE = ipw.Layout(width="auto")
+_NAMED = {"style": {"description_width": "64px"}, "layout": _WIDE}
+_SLIDER = {**_NAMED, "continuous_update": False}
 
-class Explorer(Controls):
+
+class Explorer(Live):
     """Choose an image, network, class, layer and methods; see maps, channels and curves; save them.
 
     A change is answered from the forward pass that is kept. A second class, or a second network, can be shown below the
@@ -48,10 +56,11 @@ class Explorer(Controls):
         folder: str | Path | None = None,
         out: str | Path | None = None,
     ) -> None:
+        super().__init__()
         self._key: tuple[str, ...] = ()
+        self._other_key: tuple[str, ...] = ()
         self._added: dict[str, Image.Image] = {}
         self._own: dict[str, nn.Module] = {}
-        self._other_key: tuple[str, ...] = ()
         self._out = Path(out) if out is not None else paths.out_dir() / "explorer"
         self._pictures = pictures(folder)
         if isinstance(picture, Image.Image):
@@ -64,7 +73,7 @@ class Explorer(Controls):
             self._own[name], model = model, name
         for name in methods:
             parse(name)
-        super().__init__([*self._added, *self._pictures], picture, [*self._own, *MODELS], model, methods, folder)
+        self._place(picture, model, methods, folder)
         self._follow([self.picture, self.model, self.layer, self.target, self.other_class, self.other_model, self.bias,
                       self.theta, self.opacity, self.palette, self.channels, self.curves,
                       *self.methods.values()])  # fmt: skip
@@ -75,6 +84,45 @@ class Explorer(Controls):
         self._bench = self._open()
         self._show_bench()
         self.refresh()
+
+    def _place(self, picture: str, model: str, methods: Sequence[str], folder: str | Path | None) -> None:
+        """The controls on the left, the image on the right (below, on a narrow page)."""
+        images, models = [*self._added, *self._pictures], [*dict.fromkeys([*self._own, *MODELS, model])]
+        self.picture = ipw.Dropdown(options=images, value=picture, description="picture", **_NAMED)
+        self.upload = ipw.FileUpload(accept="image/*", description="upload a picture", layout=_WIDE)
+        self.folder = ipw.Text(
+            str(folder or ""), description="folder", placeholder="of your pictures", continuous_update=False, **_NAMED
+        )
+        self.model = ipw.Dropdown(options=models, value=model, description="network", **_NAMED)
+        self.layer = ipw.Dropdown(description="layer", **_NAMED)
+        self.query = ipw.Text(description="class", placeholder="search by name", **_NAMED)
+        self.target = ipw.Select(rows=6, layout=_WIDE)
+        self.other_class = ipw.Dropdown(options=[(NONE, None)], description="and class", **_NAMED)
+        self.other_model = ipw.Dropdown(options=[NONE, *MODELS], description="and in", **_NAMED)
+        self.bias = ipw.FloatSlider(0.5, min=0, max=1, step=0.05, description="FD-CAM b", **_SLIDER)
+        self.theta = ipw.FloatSlider(5, min=1, max=40, step=1, description="theta (%)", **_SLIDER)
+        self.bias.own, self.theta.own = 0.5, 5  # the paper's
+        quick = [name for name in METHODS if name not in (*SLOW, *LEARNED)]
+        self.methods = {
+            name: ipw.Checkbox(name in methods, description=label(name) + " (slow)" * (name in SLOW), indent=False)
+            for name in dict.fromkeys([*methods, *quick, *SLOW])
+        }
+        self.channels = ipw.Checkbox(True, description="channels of the largest weights", indent=False)
+        self.curves = ipw.Checkbox(False, description="insertion and deletion curves", indent=False)
+        self.opacity = ipw.FloatSlider(Look.opacity, min=0, max=1, step=0.05, description="opacity", **_SLIDER)
+        self.palette = ipw.Dropdown(options=PALETTES, description="palette", **_NAMED)
+        self.button = ipw.Button(description="save PNG, PDF, NPZ", icon="save", layout=_WIDE)
+        self.times = ipw.HTML()
+        scrolled = ipw.Layout(max_height="260px", display="block", overflow="auto")
+        ticks = ipw.VBox([*self.methods.values()], layout=scrolled)
+        left = ipw.VBox(
+            [self.picture, self.upload, self.folder, self.model, self.layer, self.query, self.target, self.other_class,
+             self.other_model, ipw.HTML(f"<b>methods</b> ({len(self.methods)}, scroll for more)"), ticks, self.bias,
+             self.theta, self.channels, self.curves, self.opacity, self.palette, self.button],
+            layout=ipw.Layout(flex="0 0 300px", width="300px"),
+        )  # fmt: skip
+        right = ipw.VBox([self.status, self.image, self.times], layout=ipw.Layout(flex="1 1 400px", min_width="0"))
+        self.children = [ipw.HBox([left, right], layout=ipw.Layout(flex_flow="row wrap"))]
 
     # ---- what is asked for
     @property
@@ -92,7 +140,7 @@ class Explorer(Controls):
 
     @property
     def _look(self) -> dict[str, object]:
-        """What is drawn, and how, as :func:`~campanion.explorer.figure.draw` takes it."""
+        """What is drawn, and how, see :class:`~campanion.explorer.figure.Look`."""
         look = {"opacity": self.opacity.value, "palette": self.palette.value, "curves": self.curves.value}
         return look | {"channels": 5 if self.channels.value else 0}
 

@@ -86,10 +86,10 @@ def line(provenance: Mapping[str, object]) -> str:
     )
 
 
-def versions() -> dict[str, str]:
-    """Installed versions of the packages that decide numbers."""
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Installed versions of packages, by default of those that decide numbers."""
     installed = {}
-    for name in PACKAGES:
+    for name in packages:
         try:
             installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
