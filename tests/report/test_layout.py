@@ -140,3 +140,11 @@ def test_a_number_without_an_interval_stands_alone(run):
     _, found = cells(layout.as_printed("fd", "table2", [run], reference="fd_cam"))
     assert found["Grad-CAM"] == ("81.20 / 70.00", "i")
     assert found["FD-CAM"] == ("83.70 / 71.50 ± 2.00", "b")
+
+
+def test_an_interval_of_few_images_stays_where_a_mean_can_be():
+    """Student's t of a few shares reaches below 0; a stored result may hold such an end."""
+    row = {"metric": "empty", "mean": 0.002, "low": -0.002, "high": 0.006, "n": 60}
+    assert layout.mean(row, 1, 100) == "0.2 [0.0, 0.6]"
+    assert layout.mean(row | {"metric": "early_deletion", "mean": 0.6, "low": -0.1, "high": 1.3}, 1) == "0.6 [0.0, 1.0]"
+    assert layout.mean(row | {"metric": "size_min", "mean": 1.0, "low": -1.0, "high": 3.0}, 0) == "1 [-1, 3]"

@@ -57,7 +57,7 @@ def test_a_run_stands_beside_its_own_data_set_or_says_that_it_does_not(measured)
     assert cell(frame, method="lift_cam").paper == "0.924"
     assert notes == []
     _, notes = beside("fd", "table1", {**measured, "data": "voc2007"})
-    assert "Measured on voc2007, which the paper's table does not have; beside it stands imagenet." in notes
+    assert "Measured on VOC2007, which the paper's table lacks; beside it stands ImageNet." in notes
     frame, notes = beside("lfi", "fig6", run([("abn", "iou", 30.6, 20.2, 41.0)], "resnet20", "cifar10"))
     assert cell(frame, method="abn").paper == "30"
     assert not any("does not have" in note for note in notes), "the figure is a mean over data sets"

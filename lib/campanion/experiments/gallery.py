@@ -123,7 +123,7 @@ def photographs(
     rows = read_rows(path)[0]
     for name, shown in units:
         for m in _missing(rows, name, shown, methods, curves):
-            raise MissingResult(f"{path} has no map of {shown} in {name} by {m}: make it with `./reproduce.sh full`.")
+            raise MissingResult(f"{path} has no map of {shown} in {name} by {m}: set mode = 'full' to make it.")
     places = [(*unit, m) for unit in units for m in methods]
     return rows.set_index(_KEY, drop=False).loc[places].reset_index(drop=True)
 

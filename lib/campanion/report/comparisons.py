@@ -110,11 +110,9 @@ def spread_figure(runs: Sequence[Mapping], rows: Sequence[pd.DataFrame], methods
     fig, axes = plt.subplots(lines, columns, figsize=size, sharey=True, squeeze=False)
     for ax, run, images in zip(axes.flat, runs, rows, strict=False):
         parts = [images[images["method"] == name][metric].dropna() for name in methods]
-        look = {"showfliers": False, "medianprops": {"color": PALETTE[1]}}
-        ax.boxplot(parts, orientation="horizontal", whis=(2.5, 97.5), **look)
+        ax.boxplot(parts, orientation="horizontal", whis=(2.5, 97.5), sym="", medianprops={"color": PALETTE[1]})
         ax.set_yticks(range(1, len(methods) + 1), [method_name(name) for name in methods])
-        name = _name(run, "\n")
-        ax.set_title(f"{name}, N = {len(parts[0])}", fontsize=6.5)
+        ax.set_title(f"{networks.name(run['model'])}\n{networks.data(run['data'])}, N = {len(parts[0])}", fontsize=6.5)
         ax.tick_params(labelsize=6.5)
     for ax in axes.flat[len(runs) :]:
         ax.remove()

@@ -15,7 +15,7 @@ from campanion.report.papers import title
 from campanion.report.tables import beside
 from campanion.report.words import counted
 from campanion.results import provenance
-from campanion.results.measures import DIRECTION, TITLES, better
+from campanion.results.measures import DIRECTION, TITLES, better, limits
 
 ARROWS = {"higher": "\u2191", "lower": "\u2193"}
 _SIGNS = {"b": "**", "i": "*", "": ""}
@@ -151,8 +151,8 @@ def mean(row: Mapping | None, digits: int, factor: float = 1, most: int = 0) -> 
     """A row's mean with its 95 % interval, where it has one, and N where it is below ``most``; a dash for no row."""
     if row is None:
         return "-"
-    ends = [f"{factor * row[k]:.{digits}f}" for k in ("low", "high") if row[k] is not None]
-    width = f" [{', '.join(ends)}]" if ends and row["low"] < row["high"] else ""
+    ends = [sorted((row[k], *limits(row["metric"])))[1] for k in ("low", "high") if row[k] is not None]  # within limits
+    width = f" [{', '.join(f'{factor * end:.{digits}f}' for end in ends)}]" if ends and ends[0] < ends[1] else ""
     return f"{factor * row['mean']:.{digits}f}{width}" + (f" (N = {row['n']:,})" if row["n"] < most else "")
 
 

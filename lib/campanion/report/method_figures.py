@@ -95,6 +95,7 @@ def curve_panel(
             ax.set_title(curve.split("_")[0], fontsize=7)
             ax.tick_params(labelsize=7)
             ax.set_ylim(bottom=0)
+        line[3].set_ylabel("probability", fontsize=7)
     for ax in axes[-1, -2:]:
         ax.set_xlabel("per cent of the pixels", fontsize=7)
     legend_below(fig, ncols=4, fontsize=7)

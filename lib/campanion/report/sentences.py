@@ -149,7 +149,7 @@ def _idea(results: Results) -> str:
     cosines: dict[str, list[float]] = {}
     for run in full_runs(results, "32_lift_table2_shap_similarity"):
         cosines.setdefault(networks.head(run["model"]), []).append(value(run, "lift_cam", "shap_cosine"))
-    spans = [f"{span(values, 3)} ({head})" for head, values in cosines.items()]
+    spans = [f"{span(v, 3)} ({head}{' layers' * (head == networks.HIDDEN)})" for head, v in cosines.items()]
     adds_up = claim_answer("lift_eq8_local_accuracy", results).replace("was not run", "was not run for this sum")
     return (
         f"Does one backward pass give the Shapley values? Their cosine with LIFT-CAM's weights is {joined(spans)}. "

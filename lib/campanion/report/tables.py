@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from campanion.cams.methods import label
+from campanion.report import networks
 from campanion.report.papers import paper_data, published
 from campanion.results.measures import DIRECTION
 
@@ -40,11 +41,12 @@ def beside(
         if metric in metrics:  # another form of a printed method is told apart by its name in METHODS
             name = f"{label(method)} ({method})" if label(method) in labels else label(method)
             rows.append((name, method, metric, None, row))
-    numbers = ("mean", "low", "high", "n")
-    frame = pd.DataFrame([(*r, *((own or {}).get(k) for k in numbers)) for *r, own in rows], columns=COLUMNS)
+    rows = [(*r, *((own or {}).get(k) for k in ("mean", "low", "high", "n"))) for *r, own in rows]
+    frame = pd.DataFrame(rows, columns=COLUMNS)
     notes = [f"Printed number: {p.row}, {p.column}: {p.note}." for p in printed.itertuples() if p.note]
     if run["mode"] == "quick":
         notes.append("Quick run on generated scenes: it shows that the code works and says nothing about the paper.")
     elif data and paper_data(run["data"]) != data:
-        notes.append(f"Measured on {run['data']}, which the paper's table does not have; beside it stands {data}.")
+        ours = networks.data(run["data"])
+        notes.append(f"Measured on {ours}, which the paper's table lacks; beside it stands {networks.data(data)}.")
     return frame, list(dict.fromkeys(notes))

@@ -43,7 +43,8 @@ _LOWER = {
 
 DIRECTION: Mapping[str, str] = dict.fromkeys(_HIGHER, "higher") | dict.fromkeys(_LOWER, "lower")
 TITLES: Mapping[str, str] = _HIGHER | _LOWER
-_UNIT = {"insertion": (0.0, 1.0), "deletion": (0.0, 1.0), "overall": (-1.0, 1.0), "shap_cosine": (-1.0, 1.0)}
+_SHARES = ("insertion", "deletion", "early_insertion", "early_deletion", "small", "empty", "distinct")
+_UNIT = dict.fromkeys(_SHARES, (0.0, 1.0)) | dict.fromkeys(("overall", "shap_cosine", "within", "between"), (-1.0, 1.0))
 _OPEN = frozenset({"add", "score_change", "local_accuracy_gap", "lrp_gap"})  # in per cent, but not shares of a whole
 
 
