@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from campanion.__main__ import main
 from campanion.report import scoreboard
 from campanion.report.claims import find_claim, load_claims
-from campanion.report.scoreboard import committed, counts, elsewhere, frame, plain, sentence
+from campanion.report.scoreboard import committed, counts, elsewhere, plain, rows, sentence
 from campanion.report.verdicts import verdict
 
 CLAIM = find_claim("lift_table5_proportion")
@@ -42,7 +42,7 @@ def test_a_network_that_was_run_without_a_method_is_not_called_not_run():
     part = verdict(CLAIM, {CLAIM.notebook: {"runs": [run]}})
     lacks = "not run in full (VGG16 on ImageNet: no LIFT-CAM)"
     assert sentence(part) == f"In the paper's own setting: {lacks}."
-    assert frame([part])[["own", "answer"]].iloc[0].tolist() == ["not run in full"] * 2
+    assert [part.word, *(row["Answer"] for row in rows(part))] == ["not run in full"] * 2
     assert "not run in full" in scoreboard.table([part])
     assert "not run in full" in scoreboard.site_table([part])
     assert dict(zip(counts([part])[0], counts([part])[-1], strict=True))["not run in full there"] == "1"
@@ -59,12 +59,15 @@ def test_what_one_cannot_tell_has_its_power():
     assert "the chance of seeing the printed difference was" in sentence(open_)
 
 
-def test_the_frame_has_a_row_per_claim_and_network():
-    rows = frame([found(1.0), verdict(find_claim("lift_table4_deletion"), {})])
-    first, second = rows.itertuples()
-    assert (first.own, first.elsewhere, first.model, first.holds) == ("reproduced", "not run", "vgg16", "5 of 5")
-    assert (first.printed, first.measured, first.as_printed, first.n) == ("+4.67", "+1.0 [0.5, 1.5]", False, 600)
-    assert (second.own, second.answer, second.measured) == ("not run", "not run", "")
+def test_a_claim_has_a_row_per_network_or_one():
+    one, none = found(1.0), verdict(find_claim("lift_table4_deletion"), {})
+    assert (one.word, elsewhere(one), none.word) == ("reproduced", "not run", "not run")
+    (row,), (empty,) = rows(one), rows(none)
+    assert row["Network and data"] == "VGG16 on ImageNet (the paper's own)"
+    assert row["Answer"] == "✓ holds (5 of 5 comparisons)"
+    assert (row["Paper"], row["Ours [95 % interval]"], row["N"]) == ("+4.67", "+1.0 [0.5, 1.5]", "600")
+    assert row["Paper's value inside"] == "no"
+    assert (empty["Answer"], empty["Ours [95 % interval]"]) == ("not run", "")
 
 
 def test_linear_networks_speak_only_where_no_others_do():
@@ -86,7 +89,7 @@ def test_the_number_of_images_is_that_of_the_deciding_comparison():
     against = verdict(CLAIM, {CLAIM.notebook: {"runs": [run]}})
     assert against.word == "not reproduced"
     assert "N = 500" in sentence(against)
-    assert frame([against]).n.tolist() == [500]
+    assert [row["N"] for row in rows(against)] == ["500"]
 
 
 def test_every_claim_is_counted():
@@ -103,9 +106,9 @@ def test_tables_are_well_formed_and_have_a_row_per_answer():
     tree = ET.fromstring(scoreboard.table(verdicts).replace("<br>", "<br/>"))
     assert [len(row) for row in tree.iter("tr")] == [8, 1, 8, 1, 8]
     tree = ET.fromstring(scoreboard.site_table(verdicts))
-    rows = [["".join(cell.itertext()) for cell in row] for row in tree.findall(".//tbody/tr")]
-    assert {len(r) for r in rows} == {10}
-    assert [r[2] for r in rows] == ["✓ holds (5 of 5 comparisons)", "✗ contradicted (0 of 5 comparisons)"]
+    shown = [["".join(cell.itertext()) for cell in row] for row in tree.findall(".//tbody/tr")]
+    assert {len(r) for r in shown} == {10}
+    assert [r[2] for r in shown] == ["✓ holds (5 of 5 comparisons)", "✗ contradicted (0 of 5 comparisons)"]
     assert tree.find(".//a").get("href") == "notebooks/35_lift_table5_energy_pointing_game.html"
     assert plain(verdicts).count("\n") == 2
 

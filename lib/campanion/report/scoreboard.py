@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from html import escape
-
-import pandas as pd
 
 from campanion import paths
 from campanion.report import networks, papers, words
@@ -19,8 +17,6 @@ from campanion.results import load_results
 SIGNS = {HOLDS: "✓", AGAINST: "✗", SAME: "≈", OPEN: "?", NOT_RUN: ""}
 OWN_WORDS = ("reproduced", "not reproduced", SAME, OPEN, NOT_ALL, NOT_RUN)
 _ELSEWHERE = ("carries over", "does not carry over")
-COLUMNS = ("claim", "paper", "place", "sentence", "own", "elsewhere", "notebook", "group", "model", "data", "answer",
-           "holds", "decided_by", "printed", "measured", "as_printed", "n", "power", "bound_from")  # fmt: skip
 _HEADS = ("Network and data", "Answer", "Decided by", "Paper", "Ours [95 % interval]", "Paper's value inside", "N",
           "Power")  # fmt: skip
 _SITE_HEADS = ("Place", "Claim", "Answer", "Decided by", "Paper", "Ours [95 % interval]", "N", "Network and data",
@@ -38,13 +34,6 @@ def committed(notebook: str | None = None) -> list[Verdict]:
 @cache
 def _committed(_stamp: tuple, notebook: str | None) -> tuple[Verdict, ...]:
     return tuple(verdicts(load_results(paths.root() / "data" / "results"), notebook))
-
-
-def frame(board: Iterable[Verdict] | None = None) -> pd.DataFrame:
-    """One row per claim and network that answers it, by default of the committed results; a claim that none answers
-    has one row."""
-    board = committed() if board is None else board
-    return pd.DataFrame([row for v in board for row in _rows(v)], columns=list(COLUMNS))
 
 
 def of_notebook(key: str) -> View:
@@ -109,10 +98,9 @@ def table(board: Sequence[Verdict]) -> str:
     """What each answer rests on, as one accessible HTML table: a heading per claim, a row per network."""
     body = []
     for v in board:
-        rows = [_cells(a) for a in v.answers] or [("", v.word, *[""] * 6)]
         head = f"{escape(_place(v))}: {escape(v.claim.sentence)}<br><i>{escape(sentence(v))}</i>"
         body.append(f'<tbody><tr><th scope="rowgroup" colspan="{len(_HEADS)}" style="text-align:left">{head}</th></tr>')
-        body += [f"<tr>{''.join(map(_cell, cells))}</tr>" for cells in rows]
+        body += [f"<tr>{''.join(map(_cell, row.values()))}</tr>" for row in rows(v)]
         body.append("</tbody>")
     return f"<table>{_CAPTION}{_header(_HEADS)}{''.join(body)}</table>"
 
@@ -124,43 +112,28 @@ def site_table(board: Sequence[Verdict]) -> str:
     for v in board:
         where = f"{papers.name(v.claim.paper)}, {_place(v)}"
         link = f'<a href="notebooks/{v.claim.notebook}.html">{escape(where)}</a>'
-        for cells in [_cells(a) for a in v.answers] or [("", v.word, *[""] * 6)]:
-            network, answer, decided, printed, ours, inside, n, chance = cells
-            ours_bound = " (The bound is ours.)" if v.claim.bound_from == "ours" else ""
-            shown = (v.claim.sentence + ours_bound, answer, decided, printed, ours, n, network, inside, chance)
+        claim = v.claim.sentence + " (The bound is ours.)" * (v.claim.bound_from == "ours")
+        for row in rows(v):
+            shown = [claim, *(row[head] for head in _SITE_HEADS[2:])]
             body.append(f'<tr><th scope="row">{link}</th>{"".join(map(_cell, shown))}</tr>')
     parts = f"{_CAPTION}{_header(_SITE_HEADS)}<tbody>{''.join(body)}</tbody>"
     return f'<table class="docutils scoreboard">{parts}</table>'
 
 
-def _rows(verdict: Verdict) -> list[tuple]:
-    c = verdict.claim
-    head = (c.id, c.paper, c.place, c.sentence, verdict.word, elsewhere(verdict), c.notebook)
-    if not verdict.answers:
-        return [(*head, "", "", "", verdict.word, "", "", "", "", None, None, None, c.bound_from)]
-    rows = []
-    for a in verdict.answers:
-        d = a.judgement.deciding
-        numbers = (words.quantity(d), words.printed(d), words.measured(d), d.as_printed, d.n, a.power)
-        holds = f"{a.judgement.holding} of {len(a.judgement.comparisons)}"
-        rows.append((*head, a.group, a.model, a.data, a.judgement.word, holds, *numbers, c.bound_from))
-    return rows
+def rows(verdict: Verdict) -> list[dict[str, str]]:
+    """A row of texts for each network that answers a claim, by the heads of :func:`table`; one row where none does."""
+    answers = [_cells(a) for a in verdict.answers] or [("", verdict.word, *[""] * 6)]
+    return [dict(zip(_HEADS, cells, strict=True)) for cells in answers]
 
 
 def _cells(answer: Answer) -> tuple[str, ...]:
     j, d = answer.judgement, answer.judgement.deciding
     counted = f" ({j.holding} of {len(j.comparisons)} comparisons)" if len(j.comparisons) > 1 else ""
-    own = " (the paper's own)" if answer.group == OWN else ""
-    same = "; these coincide here" if d.tied else ""
+    network = networks.where(answer.model, answer.data) + " (the paper's own)" * (answer.group == OWN)
+    decided = words.quantity(d) + "; these coincide here" * d.tied
     inside = {True: "yes", False: "no", None: ""}[d.as_printed]
-    decided = (f"{SIGNS[j.word]} {j.word}{counted}", words.quantity(d) + same, words.printed(d), words.measured(d))
-    return (
-        networks.where(answer.model, answer.data) + own,
-        *decided,
-        inside,
-        words.size(d),
-        words.chance(answer.power),
-    )
+    numbers = (words.printed(d), words.measured(d), inside, words.size(d), words.chance(answer.power))
+    return (network, f"{SIGNS[j.word]} {j.word}{counted}", decided, *numbers)
 
 
 def _rests_on(group: object) -> str:
