@@ -84,7 +84,7 @@ def test_skewed_intervals_test_each_side_by_its_own_width():
 
 
 def test_a_small_sample_of_networks_uses_students_t():
-    three = c(1.0, 1.2, freedom=2)
+    three = c(1.0, 1.2, n=3, of_networks=True)
     assert three.p_holds == pytest.approx(stats.t.sf(1.0 / (1.2 / stats.t.ppf(0.975, 2)), 2))
     assert judge([replace(three, value=-1.0, low=-2.2, high=0.2)]).word == OPEN
     assert judge([replace(three, value=-2.2, low=-3.4, high=-1.0)]).word == AGAINST  # networks are few by nature

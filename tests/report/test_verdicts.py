@@ -80,6 +80,15 @@ def test_what_does_not_count_is_not_run():
     assert metric == "no insertion - deletion of c"  # the method is there, its number is not
 
 
+def test_intervals_over_few_images_are_judged_by_students_t_as_they_were_made():
+    claim = CLAIM.model_copy(update={"test": (*CLAIM.test, find_claim("lift_table2_above_09").test[0])})
+    record = run((1, 1), [("lift_cam", "shap_cosine", 0.91, 0.95)])
+    for n, freedom in ((15, 14), (99, 98), (100, np.inf)):
+        for row in record["rows"] + record["differences"]:
+            row["n"] = n
+        assert [c.freedom for c in comparisons(claim, Run.of(record))] == [freedom] * 3
+
+
 def test_networks_on_which_methods_coincide_have_no_say():
     found = answer(run(("=", 1)), run((1, 1), model="squeezenet1_1"))
     assert found.groups[LINEAR].word == "carries over"

@@ -21,13 +21,14 @@ from math import inf
 import numpy as np
 from scipy import special
 
+from campanion.results.statistics import FEW, LEVEL
+
 HOLDS, AGAINST, SAME, OPEN = "holds", "contradicted", "no difference to speak of", "cannot tell"
 ALPHA = 0.05
 #: nominal level of a contradiction. Few images carry most of a mean difference, so that tests at extreme levels are too
 #: bold: at 5 % a tie is called contradicted in up to 8 % of the simulated runs of 500 images, at 2 % in at most 5 %.
 #: With fewer images than MANY the level falls in proportion, for the same reason.
 AGAINST_ALPHA, MANY = 0.02, 500
-LEVEL = 0.95  # of the intervals in the result files
 TIE = 1e-6  # differences below a millionth are rounding: on a linear head several methods are one
 _DRAWS = 20_000
 
@@ -37,8 +38,8 @@ class Comparison:
     """A quantity with its 95 % interval; the claim needs ``sign * (value - bound)`` above 0.
 
     ``printed`` is the same quantity in the paper, ``margin`` the difference that does not matter (None for a level),
-    ``freedom`` the degrees of freedom of its interval. ``reference`` is None for a mean;
-    ``same_images`` is whether both methods were measured on as many.
+    ``reference`` is None for a mean; ``same_images`` is whether both methods were measured on as many; ``of_networks``
+    whether n counts networks, not images.
     """
 
     method: str
@@ -52,9 +53,15 @@ class Comparison:
     sign: int = 1
     margin: float | None = None
     printed: float | None = None
-    freedom: float = inf
+    of_networks: bool = False
     same_images: bool = True
     cell: str = ""
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of its interval, which is Student's over networks and over few images."""
+        normal = self.n >= FEW or self.method.startswith("rank")  # correlation, by Fisher's transform
+        return inf if normal and not self.of_networks else max(self.n - 1, 1)
 
     @property
     def excess(self) -> float:
@@ -191,7 +198,7 @@ def _word(comparisons: Sequence[Comparison], alpha: float) -> str:
     if all(c.holds or c.inside for c in comparisons):
         return SAME
     for c in comparisons:  # Holm's first step: the others follow from it
-        caution = 1.0 if c.exact or c.freedom < inf else min(1.0, c.n / MANY)  # of few images
+        caution = 1.0 if c.exact or c.of_networks else min(1.0, c.n / MANY)  # of few images
         if not c.inside and c.p_against * len(comparisons) <= alpha * caution:
             return AGAINST
     return OPEN

@@ -11,13 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 
 from campanion.report import networks
 from campanion.report.claims import Claim, Fit, load_claims
 from campanion.report.evidence import NotThere, Run, comparisons, correlation, full_runs
 from campanion.report.papers import paper_data
-from campanion.report.rule import AGAINST, HOLDS, LEVEL, Comparison, Judgement, judge, judge_cells, power
+from campanion.report.rule import AGAINST, HOLDS, Comparison, Judgement, judge, judge_cells, power
 from campanion.results.statistics import LEAST, random_effects
 
 NOT_RUN, NOT_ALL, BY_EYE = "not run", "not run in full", "shown, not judged"
@@ -196,13 +195,13 @@ def _pooled(claim: Claim, answers: Iterable[Answer]) -> tuple[list[Comparison], 
         low, high, n = effects["low"], effects["high"], int(effects["n"])
         if all(c.exact for comparisons in units.values() for c in comparisons):
             low = high = effects["mean"] = first.value  # sizes: a mean over networks says nothing
-        pooled.append(replace(first, value=effects["mean"], low=low, high=high, n=n, freedom=n - 1, cell=first.metric))
+        ours = {"value": effects["mean"], "low": low, "high": high, "n": n, "of_networks": True}
+        pooled.append(replace(first, **ours, cell=first.metric))
         predicted.append((effects["predicted_low"], effects["predicted_high"]))
     return pooled, predicted
 
 
 def _mean(comparisons: Sequence[Comparison]) -> tuple[float, float]:
     """Value and standard error of one network: the mean over its data sets, of which the images are others."""
-    quantile = stats.norm.ppf((1 + LEVEL) / 2)
-    errors = [(c.high - c.low) / 2 / quantile for c in comparisons]
+    errors = [sum(c.errors) / 2 for c in comparisons]
     return float(np.mean([c.value for c in comparisons])), float(np.sum(np.square(errors)) ** 0.5 / len(errors))
