@@ -13,7 +13,7 @@ from campanion import paths
 from campanion.__main__ import campanion
 from campanion.notebooks import find, keys
 from campanion.report import heads
-from campanion.report.answers import WORDS, amount, claim_answer, joined, run_name, span
+from campanion.report.answers import WORDS, amount, claim_answer, joined, overall, run_name, span
 from campanion.report.claims import find_claim
 from campanion.report.scoreboard import committed, elsewhere
 from campanion.report.sentences import answer
@@ -55,6 +55,21 @@ def test_the_answer_has_the_words_of_the_verdict():
     assert claim_answer(BEST, {}) == "Not run. VGG16 on ImageNet, the paper's own setting, was not run."
     both = claim_answer(BEST, result(*against(behind), models=["voc_mlp", "resnet18"]))
     assert both.startswith("No on ResNet-18 + hidden layers (VOC2007) and ResNet-18 (VOC2007): Layer-CAM is better by")
+
+
+def test_the_short_answer_counts_no_votes_and_says_on_what_it_rests():
+    absent = " VGG16 on ImageNet, the paper's own setting, was not run."
+    everywhere = result(*against(), models=["voc_mlp", "resnet18", "squeezenet1_1"])
+    assert overall(BEST, everywhere) == f"It carries over to ResNet-18 + hidden layers (VOC2007), N = 2,000.{absent}"
+    behind = against(("layer_cam", -0.0123, -0.02, -0.005))
+    linear = overall(BEST, result(*behind, models=["resnet18", "squeezenet1_1"]))
+    group = "linear and nearly linear networks"
+    assert linear == f"It does not carry over to {group}: 2 networks, N = 2,000.{absent}"
+    three = overall(BEST, result(*behind, models=["voc_mlp", "voc_vgg16", "imagenette_vgg"]))
+    assert three == f"It does not carry over to networks with hidden layers: mean over 3 networks.{absent}"
+    own = overall(BEST, result(*against(), models=["vgg16"], data="imagenet-val"))
+    assert own == "Yes in the paper's own setting: VGG16 (ImageNet), N = 2,000."
+    assert overall(BEST, {}) == f"Not run.{absent}"
 
 
 @pytest.mark.parametrize("verdict", committed(), ids=lambda v: v.claim.id)

@@ -5,7 +5,6 @@ Nothing is decided here: :mod:`campanion.report.rule` does that, and the board o
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from campanion.report import networks, words
@@ -13,7 +12,7 @@ from campanion.report.claims import find_claim
 from campanion.report.evidence import Run
 from campanion.report.papers import paper_data
 from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME, Judgement
-from campanion.report.verdicts import OWN, Verdict, verdict
+from campanion.report.verdicts import GROUPS, OWN, GroupAnswer, Verdict, verdict
 from campanion.results.measures import TITLES
 
 WORDS = {AGAINST: "No", HOLDS: "Yes", SAME: "No difference to speak of", OPEN: "Cannot tell"}
@@ -26,19 +25,27 @@ def claim_answer(claim: str, results: Mapping[str, Mapping]) -> str:
     return (decided(judgements) or "Not run.") + absent(result, results)
 
 
-def tallied(claim: str, results: Mapping[str, Mapping]) -> str:
-    """The same in numbers: *Yes on 3 of 5 networks and data sets, cannot tell on 2.*"""
+def overall(claim: str, results: Mapping[str, Mapping]) -> str:
+    """The same in the board's words: of the paper's own setting, then of all other networks together (no votes), with
+    what each rests on. *It carries over to networks with hidden layers: 2 networks, N = 198.*
+    """
     result = verdict(find_claim(claim), results)
-    answers, counts = result.answers, Counter(a.word for a in result.answers)
-    words_given = [word for word in (HOLDS, AGAINST, SAME, OPEN) if counts[word]]
-    if len(answers) < 2:
-        parts = [f"{WORDS[a.word]} on {run_name(a.model, a.data, a.trained)}" for a in answers] or ["Not run"]
-        return f"{parts[0]}.{absent(result, results)}"
-    parts = [f"{WORDS[word].lower()} on {counts[word]}" for word in words_given]
-    first = f"all {len(answers)}" if len(parts) == 1 else f"{counts[words_given[0]]} of {len(answers)}"
-    parts[0] = f"{WORDS[words_given[0]]} on {first} networks and data sets"
-    own = [f"in the paper's own setting {WORDS[a.word].lower()}" for a in answers if a.group == OWN]
-    return f"{'; '.join([', '.join(parts), *own])}.{absent(result, results)}"
+    own, *others = result.groups.values()
+    others = [group for group in others if group.judgement is not None][:1]  # linear ones speak where they are alone
+    parts = [_overall(group) for group in (own, *others) if group.judgement is not None]
+    return " ".join(parts or ["Not run."]) + absent(result, results)
+
+
+def _overall(group: GroupAnswer) -> str:
+    word, deciding = group.judgement.word, group.judgement.deciding
+    judged = [a for a in group.answers if a.judgement is not None]
+    models = len({a.model for a in judged})
+    names = joined([run_name(a.model, a.data, a.trained) for a in judged])
+    basis = f"{'mean over ' * group.pooled}{words.counted(models, 'network')}" if models > 1 else names
+    basis += "" if group.pooled or deciding.exact else f", N = {words.size(deciding)}"
+    named = f"{GROUPS[group.group]}: {basis}" if models > 1 or group.group == OWN else basis
+    start = {HOLDS: "It carries over to", AGAINST: "It does not carry over to"}.get(word, f"{WORDS[word]} on")
+    return f"{f'{WORDS[word]} in' if group.group == OWN else start} {named}."
 
 
 def decided(judgements: Sequence[tuple[str, Judgement]]) -> str:

@@ -12,7 +12,7 @@ import yaml
 
 from campanion import paths
 from campanion.report import networks
-from campanion.report.answers import claim_answer, difference, joined, run_name, span, tallied, value
+from campanion.report.answers import claim_answer, difference, joined, overall, run_name, span, value
 from campanion.report.claims import find_claim
 from campanion.report.evidence import full_runs
 from campanion.report.layout import difference_rows
@@ -35,11 +35,11 @@ def questions() -> dict[str, dict]:
 def answer(key: str, results: Results, brief: bool = False) -> str:
     """The answer of the notebook ``key`` in one or a few sentences; KeyError where none is made for it.
 
-    ``brief``: networks are counted instead of named, and numbers stand only where no claim is answered.
+    ``brief``: networks answer together, and numbers stand only where no claim is answered.
     """
     if key in questions()["plain"]:
         return questions()["plain"][key]
-    claims, words = questions()["notebooks"].get(key, {}), tallied if brief else claim_answer
+    claims, words = questions()["notebooks"].get(key, {}), overall if brief else claim_answer
     parts = [f"{question} {words(claim, results)}" for claim, question in claims.items()]
     if key in SENTENCES and not (brief and claims):
         parts.append(SENTENCES[key](results))
@@ -51,7 +51,7 @@ def answer(key: str, results: Results, brief: bool = False) -> str:
 def summaries(results: Results) -> dict[str, str]:
     """What was found of each paper, in a few sentences, by the paper's name."""
     texts = {
-        paper: " ".join(f"*{question}* {tallied(claim, results)}" for claim, question in claims.items())
+        paper: " ".join(f"*{question}* {overall(claim, results)}" for claim, question in claims.items())
         for paper, claims in questions()["papers"].items()
     }
     texts["LFI-CAM"] = f"{_sizes(results)} {texts['LFI-CAM']}"
