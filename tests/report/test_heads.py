@@ -72,6 +72,15 @@ def test_the_short_answer_counts_no_votes_and_says_on_what_it_rests():
     assert overall(BEST, {}) == f"Not run.{absent}"
 
 
+def test_networks_that_other_methods_decide_have_a_sentence_each():
+    found = result(*against(("layer_cam", -0.0123, -0.02, -0.005)), models=["voc_mlp"])
+    (key,) = found
+    found[key]["runs"] += result(*against(("grad_cam", -0.03, -0.04, -0.02)), models=["resnet18"])[key]["runs"]
+    text = claim_answer(BEST, found)
+    assert "No on ResNet-18 + hidden layers (VOC2007): Layer-CAM is better by 0.012." in text
+    assert "No on ResNet-18 (VOC2007): Grad-CAM is better by 0.030." in text
+
+
 @pytest.mark.parametrize("verdict", committed(), ids=lambda v: v.claim.id)
 def test_the_answer_of_every_claim_agrees_with_its_board(verdict):
     text = claim_answer(verdict.claim.id, load_results(paths.root() / "data" / "results"))

@@ -52,8 +52,12 @@ def decided(judgements: Sequence[tuple[str, Judgement]]) -> str:
     """Judgements of several networks in a sentence each word: *No on VGG16: Grad-CAM is better by 0.011.*"""
     parts = []
     for word, start in WORDS.items():
-        same = [(name, j) for name, j in judgements if j.word == word]
-        if same:
+        alike: dict[object, list[tuple[str, Judgement]]] = {}  # what decides against the claim gets a sentence each
+        for name, j in judgements:
+            if j.word == word:
+                key = (j.deciding.reference, j.deciding.metric) if word == AGAINST else None
+                alike.setdefault(key, []).append((name, j))
+        for same in alike.values():
             reason = _BECAUSE[word]([j for _, j in same]) if word in _BECAUSE else ""
             parts.append(f"{start} on {joined([name for name, _ in same])}{reason}.")
     return " ".join(parts)
@@ -100,18 +104,13 @@ def span(values: Sequence[float], digits: int = 0) -> str:
 
 
 def _against(judgements: Sequence[Judgement]) -> str:
-    """What decides against: the methods that are better, and by how much; for a level, what was measured."""
+    """What decides against, the same for all: the method that is better, and by how much; for a level, its values."""
+    first = judgements[0].deciding
+    if first.reference is None or first.bound or " / " in first.method:
+        return f": {words.metric(first.metric)} {span([j.deciding.value for j in judgements], _places(first.metric))}"
     several = len({c.metric for j in judgements for c in j.comparisons}) > 1
-    gaps: dict[tuple[str, str], list[float]] = {}
-    for d in (j.deciding for j in judgements):
-        if d.reference is None or d.bound or " / " in d.method:
-            return f": {words.metric(d.metric)} {span([j.deciding.value for j in judgements], _places(d.metric))}"
-        gaps.setdefault((d.reference, d.metric), []).append(-d.excess)
-    parts = []
-    for (reference, metric), values in gaps.items():
-        by = f"by {amount(values, metric)}{f' in {words.metric(metric)}' if several else ''}"
-        parts.append(f"{words.method(reference)} is better {by}")
-    return f": {joined(parts)}"
+    by = f"by {amount([-j.deciding.excess for j in judgements], first.metric)}"
+    return f": {words.method(first.reference)} is better {by}{f' in {words.metric(first.metric)}' if several else ''}"
 
 
 def _open(judgements: Sequence[Judgement]) -> str:

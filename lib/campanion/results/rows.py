@@ -190,7 +190,7 @@ def read_rows(path: str | Path) -> tuple[pd.DataFrame, dict]:
     import pyarrow.parquet as pq
 
     if not Path(path).exists():
-        raise MissingResult(f"No per-image rows at {path}: make them with `./reproduce.sh full`.")
+        raise MissingResult(f"No per-image rows at {path}: is the network's name right? Mode 'full' measures them.")
     table = pq.read_table(path)
     return table.to_pandas(), json.loads(table.schema.metadata[b"campanion"])
 
