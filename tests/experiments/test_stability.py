@@ -6,6 +6,7 @@ import math
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -185,6 +186,16 @@ SETTINGS = {
 def cell(folder: Path, attention: str | None, lr: float = 0.1, seed: int = 0) -> Cell:
     settings = {**SETTINGS, "attention": attention, "lr": lr, "seed": seed, "folder": str(folder)}
     return Cell(make_config(settings), ("fig6",), "quick")
+
+
+def test_the_range_of_accuracies_does_not_know_its_ends_beforehand():
+    """Six networks that are equally good: the interval of the range holds 0 in at least 95 % of draws."""
+    rng = np.random.default_rng(0)
+    drawn = rng.binomial(2000, 0.9, size=(100, 6)) / 2000
+    ranges = [stability_study.accuracy_range(accuracies, 2000) for accuracies in drawn.tolist()]
+    assert np.mean([r["low"] == 0 for r in ranges]) >= 0.95 - 2 * (0.05 * 0.95 / 100) ** 0.5
+    two = stability_study.accuracy_range([0.8, 0.9], 100)
+    assert two["high"] - two["mean"] == pytest.approx(196 * ((0.16 + 0.09) / 100) ** 0.5, rel=1e-4)
 
 
 def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import matplotlib as mpl
 import pytest
 from campanion import paths
@@ -49,6 +51,22 @@ def test_the_fin_is_told_of_every_network_with_its_epochs(results):
     assert found.text.count(f"{100 * spread:.0f} % from 1/N") == 2
     assert len(found.figure.axes[0].get_yticklabels()) == 3
     mpl.pyplot.close(found.figure)
+
+
+def test_the_classes_of_one_image_need_no_other_notebook(results):
+    found = findings.discriminability({k: v for k, v in results.items() if not k.startswith("20_")})
+    assert found.text.endswith("the claim needs all three.")
+    assert "exactly two classes" in findings.discriminability(results).text
+    mpl.pyplot.close("all")
+
+
+def test_the_bold_numbers_that_could_be_missed_have_less_than_an_even_chance(results):
+    said, _, rest = findings.bold_cells(results).text.partition(": a paper that is right")
+    chances = re.findall(r"(?:to|of) (\d+) %", said)
+    assert rest
+    assert len(chances) == 2
+    assert max(map(int, chances)) < 50
+    mpl.pyplot.close("all")
 
 
 def test_a_missing_result_is_told():

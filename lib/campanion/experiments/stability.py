@@ -20,8 +20,8 @@ with the most accurate one; here every pair counts, which uses all that was trai
 ===================  =================================================================================================
 
 all in per cent. ``accuracy_range`` is the largest minus the smallest accuracy of the networks, in points: the paper
-compares networks of similar accuracy. Its interval over test images takes the networks' errors as independent, which is
-wider than of the same images; the others are those of :mod:`campanion.results.pairs`.
+compares networks of similar accuracy; :func:`accuracy_range` has its interval, the others are those of
+:mod:`campanion.results.pairs`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from itertools import combinations, product
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 from torch import Tensor
 
 from campanion.cams.maps import min_max_map
@@ -260,8 +261,19 @@ def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> di
     }
     tested = read_card(networks[0].path.with_suffix(".json"))["accuracy"]["test"]["n"]
     for method in methods:
-        least, *_, most = sorted(n.top1 for n in by_method[method])
-        reach = 196 * ((least * (1 - least) + most * (1 - most)) / tested) ** 0.5
-        row = {"method": method, "metric": "accuracy_range", "mean": (spread := 100 * (most - least)), "n": tested}
-        means.append(row | {"low": max(0.0, spread - reach), "high": spread + reach})
+        means.append({"method": method, **accuracy_range([n.top1 for n in by_method[method]], tested)})
     return make_run(means, differences, record, network, extra)
+
+
+def accuracy_range(accuracies: Sequence[float], tested: int) -> dict:
+    r"""The row of S accuracies (0 to 1) over n test images: largest minus smallest in points, with its 95 % interval.
+
+    Which two lie at the ends is not known beforehand, so the interval is Tukey's for all pairs at once:
+    :math:`\pm q_{0.95}(S)\sqrt{(p_1(1-p_1) + p_2(1-p_2)) / 2n}` with the studentized range q and the accuracies at the
+    ends. It takes the networks' errors as independent, which is wider than of the same images.
+    """
+    least, *_, most = sorted(accuracies)
+    q = float(stats.studentized_range.ppf(0.95, len(accuracies), np.inf))
+    reach = 100 * q * ((least * (1 - least) + most * (1 - most)) / 2 / tested) ** 0.5
+    row = {"metric": "accuracy_range", "mean": (spread := 100 * (most - least)), "n": tested}
+    return row | {"low": max(0.0, spread - reach), "high": spread + reach}

@@ -149,7 +149,7 @@ def _rests_on(group: object) -> str:
             basis = f", one more network: [{words.measured(replace(d, low=low, high=high)).partition('[')[2]}"
     else:
         names = "; ".join(networks.where(a.model, a.data) for a in group.answers if a.judgement is not None)
-        basis = "" if d.exact else f", N = {words.size(d)}"
+        basis = "" if d.metric == "parameters" else f", N = {words.size(d)}"
     power = words.chance(group.power)
     seen = f"; the chance of seeing the printed difference was {power}" * bool(power and group.judgement.word == OPEN)
     return f" ({names}; {words.quantity(d)} {words.measured(d)}{basis}{seen})"

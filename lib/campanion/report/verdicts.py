@@ -156,8 +156,8 @@ def _across(claim: Claim, runs: Sequence[Run]) -> list[Answer]:
         rows = {networks.where(r.model, r.data): r.means[test.method, test.metric] for r in pair}
         both = Run("", "", means={(name, test.metric): row for name, row in rows.items()})
         differences.append(both.difference(*rows, test.metric))
-    models, data = (", ".join(dict.fromkeys(getattr(r, key) for p in pairs for r in p)) for key in ("model", "data"))
-    return [Answer(models, data, OTHER, judge(differences))]
+    models, data = dict.fromkeys(r.model for p in pairs for r in p), {networks.data(r.data) for p in pairs for r in p}
+    return [Answer(" and ".join(models), ", ".join(sorted(data)), OTHER, judge(differences))]
 
 
 def _together(claim: Claim, group: str, answers: list[Answer]) -> GroupAnswer:

@@ -68,8 +68,8 @@ def interval(value: float, low: float | None, high: float | None, metric: str = 
 def measured(c: Comparison) -> str:
     """The value of a comparison with its interval, which stays where the metric can be."""
     if " / " in c.method:
-        ends = "" if c.low is None else f" [{number(c.low, 0)}, {number(c.high, 0)}]"
-        return f"{number(c.value, 0 if c.value >= 20 else 1)} times{ends}"
+        value, *ends = (f"{float(f'{v:.2g}'):,.{int(v < 10)}f}" for v in (c.value, c.low, c.high) if v is not None)
+        return f"{value} times{f' [{ends[0]}, {ends[1]}]' if ends else ''}"
     if c.reference is not None or c.low is None:
         return interval(c.value, c.low, c.high, c.metric, sign=c.reference is not None)
     least, most = (-1.0, 1.0) if c.method.startswith("rank") else limits(c.metric)
