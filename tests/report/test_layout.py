@@ -87,7 +87,7 @@ def test_differences_are_of_the_method_whatever_way_they_are_stored(run):
 
 def test_differences_whose_interval_excludes_0_are_bold(run):
     sheet = layout.differences([run], "pointing_accuracy", "fd_cam", ("grad_cam", "xgrad_cam"))
-    assert cells(sheet)[1] == {"Grad-CAM": ("+1.50 [+1.00, +2.00], 100", "b")}
+    assert cells(sheet)[1] == {"Grad-CAM": ("+1.5 [1.0, 2.0], 100", "b")}
 
 
 def test_runs_follow_the_models_and_missing_ones_are_named():

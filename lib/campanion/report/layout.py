@@ -13,7 +13,7 @@ from campanion.report import networks
 from campanion.report.networks import where
 from campanion.report.papers import title
 from campanion.report.tables import beside
-from campanion.report.words import counted
+from campanion.report.words import counted, interval, number
 from campanion.results import provenance
 from campanion.results.measures import DIRECTION, TITLES, better, limits
 
@@ -152,8 +152,8 @@ def mean(row: Mapping | None, digits: int, factor: float = 1, most: int = 0) -> 
     if row is None:
         return "-"
     ends = [sorted((row[k], *limits(row["metric"])))[1] for k in ("low", "high") if row[k] is not None]  # within limits
-    width = f" [{', '.join(f'{factor * end:.{digits}f}' for end in ends)}]" if ends and ends[0] < ends[1] else ""
-    return f"{factor * row['mean']:.{digits}f}{width}" + (f" (N = {row['n']:,})" if row["n"] < most else "")
+    width = f" [{', '.join(number(factor * end, digits) for end in ends)}]" if ends and ends[0] < ends[1] else ""
+    return number(factor * row["mean"], digits) + width + (f" (N = {row['n']:,})" if row["n"] < most else "")
 
 
 def differences(
@@ -166,10 +166,8 @@ def differences(
     """
     columns = [difference_rows(run, metric, method) for run in runs]
     compared = dict.fromkeys(name for column in columns for name in column)
-    largest = max((abs(row["mean"]) for column in columns for row in column.values()), default=0.0)
-    digits = 2 if largest >= 1 else 4
     heads = [f"{method_name(method)} minus", *(where(run["model"], run["data"]) for run in runs)]
-    rows = [[method_name(name), *(_difference(column.get(name), digits) for column in columns)]
+    rows = [[method_name(name), *(_difference(column.get(name), metric) for column in columns)]
             for name in others or compared if name in compared]  # fmt: skip
     named = title or f"{TITLES[metric]} ({DIRECTION[metric]} is better)"
     return Sheet(f"{named}: paired differences, 95 % interval, N", [(heads, rows)])
@@ -244,11 +242,11 @@ def _column(
     return cells
 
 
-def _difference(row: Mapping | None, digits: int) -> tuple[str, str]:
+def _difference(row: Mapping | None, metric: str) -> tuple[str, str]:
     if row is None:
         return "-", ""
-    mean, low, high = (f"{row[key]:+.{digits}f}" for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}], {row['n']:,}", "b" if row["low"] > 0 or row["high"] < 0 else ""
+    text = interval(row["mean"], row["low"], row["high"], metric, sign=True)
+    return f"{text}, {row['n']:,}", "b" if row["low"] > 0 or row["high"] < 0 else ""
 
 
 def _parts(cell: str | tuple[str, str]) -> tuple[str, str, str]:
