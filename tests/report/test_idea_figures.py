@@ -6,7 +6,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from campanion.report import idea_figures as idea
+from campanion.report import method_figures as idea
 
 
 @pytest.fixture(autouse=True)

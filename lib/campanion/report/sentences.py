@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from statistics import median
 
@@ -22,7 +22,8 @@ from campanion.report.verdicts import OWN, verdict
 from campanion.report.words import interval, method
 
 Results = Mapping[str, Mapping]
-SENTENCES: dict[str, Callable[[Results], str]] = {}  # by notebook
+Runs = Sequence[Mapping]  # the full ones of a notebook
+SIZES = "13_lfi_table3_imagenet_size"
 FEWEST = 20  # images that a share is told of
 
 
@@ -42,7 +43,7 @@ def answer(key: str, results: Results, brief: bool = False) -> str:
     claims, words = questions()["notebooks"].get(key, {}), overall if brief else claim_answer
     parts = [f"{question} {words(claim, results)}" for claim, question in claims.items()]
     if key in SENTENCES and not (brief and claims):
-        parts.append(SENTENCES[key](results))
+        parts.append(SENTENCES[key](full_runs(results, key), results))
     if not parts:
         raise KeyError(f"No answer is made for the notebook {key!r}: add its question to data/papers/questions.yml.")
     return _once(" ".join(filter(None, parts)))
@@ -54,25 +55,14 @@ def summaries(results: Results) -> dict[str, str]:
         paper: " ".join(f"*{question}* {overall(claim, results)}" for claim, question in claims.items())
         for paper, claims in questions()["papers"].items()
     }
-    texts["LFI-CAM"] = f"{_sizes(results)} {texts['LFI-CAM']}"
+    texts["LFI-CAM"] = f"{_sizes(full_runs(results, SIZES), results)} {texts['LFI-CAM']}"
     return {paper: _once(text) for paper, text in texts.items()}
 
 
-def says(key: str) -> Callable[[Callable], Callable]:
-    """Decorator: the function adds a sentence with numbers to the answer of that notebook."""
-
-    def keep(function: Callable[[Results], str]) -> Callable:
-        SENTENCES[key] = function
-        return function
-
-    return keep
-
-
-@says("13_lfi_table3_imagenet_size")
-def _sizes(results: Results) -> str:
+def _sizes(runs: Runs, results: Results) -> str:
     printed = published("lfi", "table3")
     printed = printed[printed.metric == "parameters"]
-    counted = {r["model"]: r for r in full_runs(results, "13_lfi_table3_imagenet_size") if r["data"] == "imagenet"}
+    counted = {r["model"]: r for r in runs if r["data"] == "imagenet"}
     same = [abs(value(counted[row.model], row.method, "parameters") - row.number) < 0.006
             for row in printed.itertuples() if row.model in counted]  # fmt: skip
     judgement = verdict(find_claim("lfi_one_network"), results).groups[OWN].judgement
@@ -81,10 +71,9 @@ def _sizes(results: Results) -> str:
     return f"{sum(same)} of {len(same)} printed sizes are the counted ones.{mixed} ImageNet was not trained."
 
 
-@says("14_lfi_fig1_fig6_stability")
-def _stability(results: Results) -> str:
+def _stability(runs: Runs, _: Results) -> str:
     parts = []
-    for run in full_runs(results, "14_lfi_fig1_fig6_stability"):
+    for run in runs:
         if {"lfi_cam", "abn"} <= {r["method"] for r in run["rows"] if r["metric"] == "iou"}:
             lfi, abn = (value(run, kind, "iou") for kind in ("lfi_cam", "abn"))
             parts.append(f"{lfi:.0f} % (LFI-CAM) and {abn:.0f} % (ABN) on {run_name(run['model'], run['data'])}")
@@ -93,19 +82,16 @@ def _stability(results: Results) -> str:
     return f"IoU: {'; '.join(parts)}."
 
 
-@says("20_fd_fig1_fig6_discriminability")
-def _gaps(results: Results) -> str:
-    parts = []
-    for run in full_runs(results, "20_fd_fig1_fig6_discriminability"):
-        gap = difference_rows(run, "gap", "fd_cam")["grad_cam"]
-        parts.append(f"{interval(gap['mean'], gap['low'], gap['high'], sign=True)} on {networks.name(run['model'])}")
+def _gaps(runs: Runs, _: Results) -> str:
+    gaps = [difference_rows(run, "gap", "fd_cam")["grad_cam"] for run in runs]
+    parts = [f"{interval(gap['mean'], gap['low'], gap['high'], sign=True)} on {networks.name(run['model'])}"
+             for run, gap in zip(runs, gaps, strict=True)]  # fmt: skip
     return f"On images with exactly two classes, FD-CAM's gap minus Grad-CAM's, in points: {joined(parts)}."
 
 
-@says("22_fd_table2_pointing_game")
-def _pointing(results: Results) -> str:
+def _pointing(runs: Runs, _: Results) -> str:
     parts, centre, metric = [], [], "pointing_accuracy"
-    for run in full_runs(results, "22_fd_table2_pointing_game"):
+    for run in runs:
         centre.append(value(run, "centre point", metric))
         rows = {r["method"]: r for r in run["rows"] if r["metric"] == metric and not r["method"].endswith(" point")}
         order = sorted((m for m in rows if rows[m]["n"] == rows["fd_cam"]["n"]), key=lambda m: -rows[m]["mean"])
@@ -115,28 +101,22 @@ def _pointing(results: Results) -> str:
     return f"By its accuracy on all images FD-CAM is {joined(parts)}. The image's centre scores {span(centre, 1)} %."
 
 
-@says("23_fd_table3_grouped_switching")
-def _switching(results: Results) -> str:
-    parts = []
-    for run in full_runs(results, "23_fd_table3_grouped_switching"):
-        groups = difference(run, "fd_cam_g_off", "fd_cam_ng_off", "overall")
-        switch_on = difference(run, "fd_cam", "fd_cam_g_off", "overall")
-        parts.append(f"{groups} and {switch_on} on {networks.name(run['model'])}")
+def _switching(runs: Runs, _: Results) -> str:
+    pairs = (("fd_cam_g_off", "fd_cam_ng_off"), ("fd_cam", "fd_cam_g_off"))  # groups, and switching on as well
+    added = [" and ".join(difference(run, *pair, "overall") for pair in pairs) for run in runs]
+    parts = [f"{text} on {networks.name(run['model'])}" for text, run in zip(added, runs, strict=True)]
     return f"What each adds to insertion - deletion: {'; '.join(parts)}."
 
 
-@says("25_fd_fig3_channel_groups")
-def _groups(results: Results) -> str:
-    runs = full_runs(results, "25_fd_fig3_channel_groups")
+def _groups(runs: Runs, _: Results) -> str:
     row = "fd_cam:percentile=5,percentile_of=channel"
     inside, outside = ([value(r, row, metric) for r in runs] for metric in ("within", "between"))
     return f"Other channels have {span(outside, 2)}: those of a group are alike ({span(inside, 2)}), but not twins."
 
 
-@says("27_fd_fig5_curves")
-def _curves(results: Results) -> str:
-    rows = [(run, row) for run in full_runs(results, "27_fd_fig5_curves") for row in run["rows"]]
-    best = [(run, row) for run, row in rows if row["metric"] == "best_overall" and row["n"] >= FEWEST]
+def _curves(runs: Runs, _: Results) -> str:
+    rows = [(run, row) for run in runs for row in run["rows"] if row["metric"] == "best_overall"]
+    best = [(run, row) for run, row in rows if row["n"] >= FEWEST]
     parts = [f"{row['mean']:.0f} % with {networks.name(run['model'])} (N = {row['n']})"
              for run, row in best if row["method"] == "fd_cam"]  # fmt: skip
     shares = joined(parts).replace(" %", " % of the images", 1)
@@ -144,8 +124,7 @@ def _curves(results: Results) -> str:
     return f"FD-CAM has the best insertion - deletion of eight on {shares}; {chance}."
 
 
-@says("30_lift_fig1_fig2_idea")
-def _idea(results: Results) -> str:
+def _idea(_: Runs, results: Results) -> str:
     cosines: dict[str, list[float]] = {}
     for run in full_runs(results, "32_lift_table2_shap_similarity"):
         cosines.setdefault(networks.head(run["model"]), []).append(value(run, "lift_cam", "shap_cosine"))
@@ -157,8 +136,7 @@ def _idea(results: Results) -> str:
     )
 
 
-@says("41_beyond_speed")
-def _speed(results: Results) -> str:
+def _speed(_: Runs, _results: Results) -> str:
     entries = json.loads((paths.root() / "benchmarks" / "results.json").read_text("utf-8"))["methods"].values()
     ratios: dict[str, list[float]] = {}
     for entry in entries:
@@ -171,18 +149,30 @@ def _speed(results: Results) -> str:
     return f"Other code takes, in the median over methods, networks and batches, {joined(times)} our time on a CPU."
 
 
-@says("42_beyond_sanity_checks")
-def _sanity(results: Results) -> str:
+def _sanity(runs: Runs, _: Results) -> str:
     correlations: dict[str, list[float]] = {}
-    for row in (row for run in full_runs(results, "42_beyond_sanity_checks") for row in run["rows"]):
-        if row["metric"] == "rank_output":
-            correlations.setdefault(row["method"], []).append(row["mean"])
+    for row in (row for run in runs for row in run["rows"] if row["metric"] == "rank_output"):
+        correlations.setdefault(row["method"], []).append(row["mean"])
     insensitive = [f"{method(m)} ({span(v, 2)})" for m, v in correlations.items() if min(v) > 0.7]
     sensitive = [method(m) for m, v in correlations.items() if max(v) < 0.5]
     return (
         "With a re-initialised output layer these maps keep their rank correlation above 0.7: "
         f"{joined(insensitive) or 'none'}; these fall below 0.5: {joined(sensitive) or 'none'}."
     )
+
+
+SENTENCES: Mapping[str, Callable[[Runs, Results], str]] = {
+    SIZES: _sizes,
+    "14_lfi_fig1_fig6_stability": _stability,
+    "20_fd_fig1_fig6_discriminability": _gaps,
+    "22_fd_table2_pointing_game": _pointing,
+    "23_fd_table3_grouped_switching": _switching,
+    "25_fd_fig3_channel_groups": _groups,
+    "27_fd_fig5_curves": _curves,
+    "30_lift_fig1_fig2_idea": _idea,
+    "41_beyond_speed": _speed,
+    "42_beyond_sanity_checks": _sanity,
+}  # by notebook: what it says with numbers, besides the answers to its claims
 
 
 def _once(text: str) -> str:
