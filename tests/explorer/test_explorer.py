@@ -382,3 +382,8 @@ def test_a_stored_notebook_shows_an_image_and_no_widget(monkeypatch):
     assert set(stored) == {"image/png", "text/plain"}
     assert stored["text/plain"].startswith("Explorer: picture in SceneResNet, class ")
     assert stored["image/png"] == Explorer(shown._added["picture"], "scenes_resnet")._repr_mimebundle_()["image/png"]
+
+
+def test_an_image_that_is_neither_a_name_nor_a_file_is_named_with_those_that_there_are():
+    with pytest.raises(ValueError, match=r"Unknown image or file 'scen 28'\. Did you mean 'scene 28'"):
+        Explorer("scen 28", load_model("scenes_resnet"))

@@ -33,7 +33,6 @@ BATCH = 250  # as in training.evaluate: generation table3 looks at all images of
 MODELS = {"resnext29_8x64d": "resnext29"}
 DATA = {"imagenette": "imagenette96", "ILSVRC2012": "imagenet"}
 _ORDER = ("paper", "published", "table3")
-ONE = "one training: the interval is over pictures alone"
 
 
 def accuracy_study(notebook: str, mode: str, table: str, scale: str | None = None, device: str = "auto") -> dict:
@@ -125,7 +124,7 @@ def summary(errors: Mapping[str, Mapping[int, np.ndarray]]) -> tuple[list[dict],
             row |= {"low": max(0.0, interval["low"]), "high": min(100.0, interval["high"])}
             row["sd"] = float(values.mean(1).std(ddof=1))
         else:
-            row |= _over_images(interval) | {"note": ONE}
+            row |= _over_images(interval) | {"note": "one training run: the interval is over images alone"}
         rows.append(row)
     for reference, method in combinations(errors, 2):
         interval = combine([(1, runs[method]), (-1, runs[reference])])

@@ -68,8 +68,7 @@ def finished(checkpoints: Iterable[str | Path]) -> list[Trained]:
 
 def _read(path: Path) -> Trained:
     facts = _facts(path)
-    network = facts["network"]
-    attention = network["attention"]
+    network, attention = facts["network"], facts["network"]["attention"]
     return Trained(
         path=weights_of(path),
         name=facts["name"],

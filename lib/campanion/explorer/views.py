@@ -156,7 +156,7 @@ def random_layers(bench: Bench, depth: int = 1, method: str = "grad_cam") -> Fig
     fig, axes = _row(3, bench)
     _map(axes[1], bench, before.map, f"{label(method)},\ntrained")
     correlation = float(rank_correlation(before.map[None], after))
-    _map(axes[2], bench, after[0], f"random down to {reached}:\ncorrelation {correlation:.2f}")
+    _map(axes[2], bench, after[0], f"random down to {reached}:\nrank correlation {correlation:.2f}")
     return fig
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from campanion import paths
 from campanion.cams.methods import METHODS, label, parse
+from campanion.errors import unknown
 from campanion.explorer.bench import Bench, search
 from campanion.explorer.figure import PALETTES, Look, draw, png
 from campanion.explorer.files import save
@@ -66,7 +67,8 @@ class Explorer(Live):
         if isinstance(picture, Image.Image):
             self._added["picture"], picture = picture.convert("RGB"), "picture"
         elif picture not in self._pictures:
-            path = Path(picture)
+            if not (path := Path(picture)).is_file():
+                raise ValueError(unknown("image or file", picture, self._pictures))
             self._added[path.name], picture = open_picture(path), path.name
         if isinstance(model, nn.Module):
             name = type(model).__name__

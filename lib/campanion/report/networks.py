@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from campanion.report.papers import paper_data
 
 HIDDEN, NEARLY, LINEAR = "hidden", "nearly linear", "linear"
-HEADS = (HIDDEN, NEARLY, LINEAR)
 
 #: name in result files: (name to print, kind of head)
 NETWORKS: Mapping[str, tuple[str, str]] = {
