@@ -57,14 +57,13 @@ def strip(board: Sequence[Verdict], title: str = "Which claims hold, and on whic
 def forest(board: Sequence[Verdict]) -> Figure:
     """The deciding number of every network, claim by claim: towards the claim is to the right.
 
-    A filled mark with its 95 % interval is ours, a ring the paper's printed value, the line the bound that the claim
-    needs (0 for a difference), the shaded band the margin within which a difference does not matter. ValueError where
-    no claim has an answer with an interval.
+    A filled mark with its 95 % interval, where there is one, is ours, a ring the paper's printed value, the line the
+    bound that the claim needs (0 for a difference), the shaded band the margin within which a difference does not
+    matter. ValueError where no claim has an answer.
     """
-    rows = [(v, [a for a in v.answers if a.judgement.deciding.low is not None]) for v in board]
-    rows = [(v, a) for v, a in rows if a]
+    rows = [(v, v.answers) for v in board if v.answers]
     if not rows:
-        raise ValueError("No claim has an answer with an interval in these results: there is nothing to draw.")
+        raise ValueError("No claim has an answer in these results: there is nothing to draw.")
     heights = [0.3 * len(a) + 0.75 for _, a in rows]
     fig, axes = plt.subplots(len(rows), 1, figsize=(WIDTH, sum(heights) + 0.3), height_ratios=heights, squeeze=False)
     for ax, (v, answers) in zip(axes[:, 0], rows, strict=True):
@@ -143,13 +142,14 @@ def _forest(ax: Axes, verdict: Verdict, answers: Sequence[Answer]) -> None:
     names, several = [], len({d.metric for d in deciding}) > 1  # metrics: each row then names its own
     for i, (a, d, word) in enumerate(zip(answers, deciding, judged, strict=True)):
         look = {"fmt": "o", "ms": 4, "lw": 1, "capsize": 2, "color": COLOURS[word] if word != OPEN else "0.45"}
-        ax.errorbar(d.value, i, xerr=bars([d.value], [d.low], [d.high]), **look)
+        ax.errorbar(d.value, i, xerr=None if d.low is None else bars([d.value], [d.low], [d.high]), **look)
         if d.margin is not None:
             ax.add_patch(Rectangle((-d.margin, i - 0.5), 2 * d.margin, 1, color="0.9", zorder=0))
         if d.printed is not None:
             ax.plot(d.printed, i, "o", mfc="none", ms=8, color="black", mew=0.8)
         compared = words.quantity(d) if several else words.quantity(d).partition(": ")[2]
-        names.append(f"{SIGNS[word]} {_where(verdict, a)} (N = {words.size(d)})\n{compared}")
+        n = f" (N = {words.size(d)}{', no interval' * (d.low is None)})" * (d.metric != "parameters")
+        names.append(f"{SIGNS[word]} {_where(verdict, a)}{n}\n{compared}")
     name_rows(ax, names, fontsize=5.8)
     ax.tick_params(axis="x", labelsize=6.5)
     times = all(" / " in d.method for d in deciding)  # of two methods: from 1 to many thousands
