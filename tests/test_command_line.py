@@ -123,6 +123,26 @@ def test_standard_input(photo, tmp_path, ask, monkeypatch):
         assert file["image_sha256"] == sha256(photo)
 
 
+def test_a_network_of_ones_own(photo, tmp_path, ask, monkeypatch):
+    lines = (
+        "from campanion import load_model",
+        "def net():",
+        "    model = load_model('scenes_resnet').train()",
+        "    model.class_names = [f'kind {k}' for k in range(10)]",
+        "    del model.activation",
+        "    return model",
+    )
+    (tmp_path / "mine.py").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    status, made, printed = ask(photo, "--model", "mine:net", "--class", "kind 3")
+    assert (status, made) == (0, ["my-photo_mine-net_kind-3_grad_cam_channels0.npz"]), printed.err
+    image = load_model("scenes_resnet").preprocess(Image.open(photo).convert("RGB"))[None]
+    expected = explain(load_model("scenes_resnet"), image, 3, methods="grad_cam").maps["grad_cam"][0]
+    with np.load(tmp_path / "out" / made[0]) as numbers:
+        assert np.allclose(numbers["maps"][0], expected, atol=1e-6)
+
+
 def test_an_overlay_has_the_size_of_the_image(tmp_path, ask):
     scene(28, size=224, n_objects=2).image.resize((300, 200)).save(tmp_path / "wide.png")
     assert ask(tmp_path / "wide.png", "--overlay")[0] == 0
@@ -157,6 +177,10 @@ def test_sixteen_bits_of_which_few_are_used_are_mentioned(tmp_path, ask):
         (["--methods", "abn"], "abn needs a network"),
         (["--model", "scenes_vg"], "Unknown model 'scenes_vg'"),
         (["--model", "vgg16"], "No weights of vgg16"),
+        (["--model", "no_such:net"], "The network no_such:net cannot be made: No module named 'no_such'"),
+        (["--model", "math:nothing"], "cannot be made: module 'math' has no attribute 'nothing'"),
+        (["--model", "collections:OrderedDict"], "must return a torch.nn.Module"),
+        (["--model", "torch.nn:Identity"], "with .preprocess and .class_names"),
         (["--class", "dog"], "Unknown class 'dog'"),
         (["--class", "higher"], "one output; this one has 10"),
         (["--layer", "features.99"], "Unknown layer"),

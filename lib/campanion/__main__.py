@@ -98,7 +98,9 @@ def reproduce(command: str, targets: Sequence[str], cores: int | None, dry: bool
 
 @campanion.command()
 @click.argument("images", nargs=-1, required=True)
-@click.option("--model", default="resnet50", show_default=True, help="A name for campanion.load_model.")
+@click.option(
+    "--model", default="resnet50", show_default=True, help="For campanion.load_model; or module:function of your own."
+)
 @click.option(
     "--methods", default="grad_cam,fd_cam,lift_cam", show_default=True, help="Names with commas between them."
 )
@@ -122,6 +124,7 @@ def explain(images: Sequence[str], methods: str, activation: str | None, out: Pa
     """
     from campanion.explorer import Look, Request, explain_files
     from campanion.explorer.request import sources
+    from campanion.explorer.sources import own_network
     from campanion.models import load_model
     from campanion.progress import terminal_bar, track
 
@@ -131,8 +134,9 @@ def explain(images: Sequence[str], methods: str, activation: str | None, out: Pa
     names = tuple(dict.fromkeys(name.strip() for name in parts if name.strip()))
     request = Request(model, names, target, layer, Look(**look), activation)
     files = sources(images)
-    network = load_model(model, device=device)
-    network.activation = activation or network.activation
+    network = own_network(model).to(device) if ":" in model else load_model(model, device=device)
+    if activation:
+        network.activation = activation
     done = 0
     results = explain_files(network, files, request, out, force)
     for source, problem, report in track(results, "images", len(files), "image") if len(files) > 1 else results:

@@ -39,6 +39,14 @@ def uploaded(image: Image.Image, name: str, kind: str) -> tuple[dict, ...]:
     return ({"name": name, "type": "image", "size": len(content), "content": content, "last_modified": when},)
 
 
+def own(**attributes: object) -> torch.nn.Module:
+    """A network of ten classes with attributes of the user's."""
+    model = load_model("scenes_vgg")
+    for name, value in attributes.items():
+        setattr(model, name, value)
+    return model
+
+
 # ---- the bench
 def test_a_bench_says_what_explain_says(vgg, scene):
     image = vgg.model.preprocess(scene)[None]
@@ -125,6 +133,8 @@ def test_bad_requests_are_named(vgg, scene):
         (lambda: vgg.explain("abn"), "attention branch"),
         (lambda: Bench(vgg.model, scene, layer="features.99"), "Unknown layer"),
         (lambda: Bench(torch.nn.Conv2d(3, 3, 1), scene), "no .preprocess"),
+        (lambda: Bench(own(class_names=["healthy", "rust"]), scene), "gives 10 logits, but its .class_names has 2"),
+        (lambda: Bench(own(preprocess=np.asarray), scene), "images must be a tensor"),
         (lambda: draw(vgg, METHODS, palette="jett"), "no palette 'jett'"),
         (lambda: draw(vgg, METHODS, opacity=1.5), "opacity"),
     ):
@@ -181,6 +191,12 @@ def test_opacity_and_palette_change_only_the_colours(vgg):
     assert not np.array_equal(jet, pixels(draw(vgg, METHODS, channels=0)))
     left = plain.shape[1] // 5
     assert np.array_equal(plain[:, : left - 10], jet[:, : left - 10])  # the image itself
+
+
+def test_a_network_whose_activation_is_a_layer_is_saved(scene, tmp_path):
+    kept = Bench(own(activation=torch.nn.ReLU()), scene, "scene 28")
+    with np.load(save(kept, ["grad_cam"], tmp_path)[2]) as numbers:
+        assert "ReLU" in str(numbers["options"])
 
 
 def test_saved_files_hold_the_numbers(vgg, tmp_path):

@@ -204,6 +204,7 @@ def test_the_whole_table_on_several_gpus(out: Path) -> None:
     [
         (["--scale", "huge"], "Unknown scale 'huge'"),
         (["--table", "table9"], "Unknown table of the grid 'table9'"),
+        (["--notebook", "12_lfi_table3"], "Unknown notebook '12_lfi_table3'"),
         (["--scale", "reduced", "--run", "--only", "cifar10_resnet20"], "Unknown cell 'cifar10_resnet20'"),
     ],
 )
@@ -229,8 +230,10 @@ def test_the_command_lists_what_notebooks_use(out: Path, capsys: pytest.CaptureF
     said = capsys.readouterr().out
     assert name in said
     assert "finnone" not in said
+    assert main(["grid", "--scale", "quick", "--notebook", "11"]) == 0
+    assert capsys.readouterr().out == said
     assert main(["grid", "--scale", "quick", "--notebook", "20_fd"]) == 0
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == "No training run of this scale is behind it.\n"
 
 
 def test_the_longest_trainings_that_can_answer_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

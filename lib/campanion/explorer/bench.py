@@ -61,7 +61,7 @@ class Bench:
         activation: how logits become probabilities, as in :func:`campanion.explain`; None is ``model.activation``.
 
     Raises:
-        ValueError: the network lacks one of these, or has no such layer.
+        ValueError: the network lacks one of these, has another number of classes, or has no such layer.
 
     Example:
         >>> bench = Bench(load_model("scenes_vgg"), pictures()["scene 28"]())
@@ -79,7 +79,8 @@ class Bench:
         device = next(model.parameters()).device
         named = (inside for _, inside in nested(model) if getattr(inside, "class_names", None) is not None)
         self.model, self.name = next(named), name
-        self.image = attribute(model, "preprocess")(picture).unsqueeze(0).to(device)
+        image = attribute(model, "preprocess")(picture)
+        self.image = image[None].to(device) if isinstance(image, Tensor) else image
         check_images(model, self.image)
         self.shown = picture.copy()
         self.shown.thumbnail((SHOWN, SHOWN))
@@ -89,6 +90,8 @@ class Bench:
         self.seconds = time.perf_counter() - start
         self.layer = self.game.parts.name
         self.probabilities = self.game.probabilities(self.game.logits)[0]
+        if (names := len(self.model.class_names)) != (logits := len(self.probabilities)):
+            raise ValueError(f"This network gives {logits} logits, but its .class_names has {names}: name each class.")
         self._kept: OrderedDict[Hashable, object] = OrderedDict()
         self._asked: set[int] = set()
 

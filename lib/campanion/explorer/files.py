@@ -129,7 +129,8 @@ def write(
     arrays = arrays_of(bench, request.methods, target, request.look.curves)
     options = asdict(request) | {"activation": getattr(bench.model, "activation", "softmax")}
     installed = {"python": platform.python_version()} | versions(PACKAGES)
-    arrays |= about | {"model": request.model, "options": json.dumps(options), "versions": json.dumps(installed)}
+    arrays |= about | {"model": request.model, "versions": json.dumps(installed)}
+    arrays["options"] = json.dumps(options, default=str)  # a network's own activation may be a function or a layer
     arrays["weights"] = json.dumps(getattr(bench.model, "weights", {}), default=str)
     with replacing(numbers) as part, part.open("wb") as file:
         np.savez_compressed(file, **{key: np.asarray(value) for key, value in arrays.items()})

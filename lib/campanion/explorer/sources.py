@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
+from pkgutil import resolve_name
 
 from PIL import Image
 from torch import nn
@@ -17,6 +19,7 @@ from campanion.errors import MissingData
 from campanion.explorer.bench import Bench
 from campanion.explorer.request import SUFFIXES, image_files
 from campanion.models import load_model
+from campanion.outputs import attribute
 from campanion.pictures import open_picture
 
 #: Networks offered: two that this project trained on generated scenes, and four of torchvision's.
@@ -77,3 +80,20 @@ def photograph_bench(name: str, model: str, mode: str = "cached", stand_in: tupl
 
 def _scene(seed: int) -> Image.Image:
     return scene(seed, size=224, n_objects=2).image
+
+
+def own_network(place: str) -> nn.Module:
+    """What the function of ``module:function`` returns, in eval mode; modules of the current folder are found too.
+
+    ValueError: there is no such function, it cannot be called without arguments, or it gives no network with
+    ``preprocess`` and ``class_names``.
+    """
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        made = resolve_name(place)()
+    except (ImportError, AttributeError, TypeError) as problem:
+        raise ValueError(f"The network {place} cannot be made: {problem}.") from problem
+    lacks = [name for name in ("preprocess", "class_names") if attribute(made, name) is None]
+    if lacks or not isinstance(made, nn.Module):
+        raise ValueError(f"{place}() must return a torch.nn.Module with .preprocess and .class_names.")
+    return made.eval()

@@ -77,12 +77,13 @@ def _train_named(name: str, changes: dict[str, object], show: bool) -> None:
 @click.option("--run", "run_missing", is_flag=True, help="Train what is missing; a run that was stopped goes on.")
 def grid(scale: str | None, tables: Sequence[str], keys: Sequence[str], only: str | None, run_missing: bool) -> None:
     """List the training runs behind LFI-CAM's tables and their hours, or run those that are missing."""
+    from campanion.notebooks import find
     from campanion.training.grid import cells, tables_of, train_cells
     from campanion.training.hours import listing
 
     chosen = cells(scale, tables or None)
     if keys:
-        used = set(tables_of(keys))
+        used = set(tables_of(find(key).stem for key in keys))
         chosen = [cell for cell in chosen if used & set(cell.tables)]
     if only:
         known = {cell.name: cell for cell in chosen}
@@ -91,5 +92,5 @@ def grid(scale: str | None, tables: Sequence[str], keys: Sequence[str], only: st
         chosen = [known[only]]
     if run_missing:
         train_cells(chosen)
-    elif chosen:
-        print(listing(chosen))
+    else:
+        print(listing(chosen) if chosen else "No training run of this scale is behind it.")
