@@ -117,7 +117,11 @@ def locked(path: str | Path, waiting: str = "") -> Iterator[None]:
         lock.release()
 
 
-def sha256(path: str | Path) -> str:
-    """SHA-256 of a file, as 64 hexadecimal digits."""
+def checksum(path: str | Path, algorithm: str) -> str:
+    """Hexadecimal ``sha256`` or ``md5`` of a file."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+#: SHA-256 of a file, as 64 hexadecimal digits.
+sha256 = partial(checksum, algorithm="sha256")

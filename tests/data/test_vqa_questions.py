@@ -172,7 +172,7 @@ def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
         open_dataset("vqa-v2", tmp_path)
     (tmp_path / "coco" / "elsewhere").rename(tmp_path / "coco" / "val2014")
     name.write_text("[")
-    with pytest.raises(ValueError, match=r"annotations\.json is not JSON"):
+    with pytest.raises(ValueError, match=r"annotations\.json cannot be read: JSONDecodeError"):
         open_dataset("vqa-v2", tmp_path)
     name.write_text(json.dumps({"annotations": [{"question_id": 1}]}))
     with pytest.raises(ValueError, match="'image_id'"):

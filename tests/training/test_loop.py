@@ -305,7 +305,7 @@ def test_label_smoothing_is_torchs() -> None:
         ({"lr": 0}, "lr must be above 0"),
         ({"name": "../x"}, "name may hold"),
         ({"limit": 1}, "limit must be at least 2"),
-        ({"network": None}, "The settings lack network"),
+        ({"network": None}, "network must be a word, not None"),
         ({"compile": True}, "needs a CUDA GPU"),
         ({"network": "resnet21"}, "Unknown network 'resnet21'"),
         ({"options": {"depth": 3}}, "cannot be built with these options"),

@@ -49,9 +49,6 @@ def fetch_set(name: str, root: Path | None) -> int:
     except OSError as problem:
         print(f"{name} could not be stored in {root}: {problem}.", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("Interrupted; what has come is kept, and the same command resumes.", file=sys.stderr)
-        return 130
     print("\n".join(f"{name}: {place}" for place in made) or f"{name}: nothing to fetch, it is there.")
     return 0
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -65,51 +66,33 @@ def open_cifar10(root: Path, split: str | None = None) -> LabelledImages:
     if packed.is_file() and not (root / "cifar10" / tv.CIFAR10.base_folder).is_dir():
         split = _checked(split)
         return read_packed(packed, split, "cifar10", CIFAR10_NAMES, f"CIFAR-10 {split}, a lossy copy in JPEG")
-    return _cifar(tv.CIFAR10, "CIFAR-10", root, split)
+    return _published(tv.CIFAR10, root, split)
 
 
-def open_cifar100(root: Path, split: str | None = None) -> LabelledImages:
-    """CIFAR-100, as :func:`open_cifar10`."""
-    return _cifar(tv.CIFAR100, "CIFAR-100", root, split)
-
-
-def _cifar(kind: type[tv.CIFAR10], title: str, root: Path, split: str | None) -> LabelledImages:
-    split = _checked(split)
-    data = _published(kind, title, root, train=split == "train")
-    return _in_memory(title, data.classes, split, data.data, data.targets)
-
-
-def open_stl10(root: Path, split: str | None = None) -> LabelledImages:
-    """STL-10's labelled images: ``"train"`` (5,000) or ``"test"`` (8,000, the default)."""
-    split = _checked(split)
-    data = _published(tv.STL10, "STL-10", root, split=split)
-    return _in_memory("STL-10", STL10_NAMES, split, data.data.transpose(0, 2, 3, 1), data.labels)
-
-
-def _published(kind: type[tv.CIFAR10 | tv.STL10], title: str, root: Path, **part: object) -> tv.CIFAR10 | tv.STL10:
-    """The set as torchvision reads it: only with the published MD5, since CIFAR's files are pickles."""
-    name = _name_of(title)
-    if not (root / name / kind.base_folder).is_dir():
+def _published(kind: type[tv.CIFAR10 | tv.STL10], root: Path, split: str | None = None) -> LabelledImages:
+    """A set as torchvision reads it: only with the published MD5, since CIFAR's files are pickles."""
+    split, stl10 = _checked(split), kind is tv.STL10
+    name = kind.__name__.lower()
+    title = kind.__name__.replace("10", "-10")
+    place = root / name / kind.base_folder
+    if not place.is_dir():
         raise _missing(title, name, root / name)
     try:
-        return kind(str(root / name), **part)
+        data = kind(str(root / name), **({"split": split} if stl10 else {"train": split == "train"}))
     except RuntimeError as problem:
-        raise ValueError(f"{root / name / kind.base_folder} is damaged or not whole: {problem}") from problem
+        raise ValueError(f"{place} is damaged or not whole: {problem}") from problem
+    pixels = data.data.transpose(0, 2, 3, 1) if stl10 else data.data
+    names, labels = (STL10_NAMES, data.labels) if stl10 else (data.classes, data.targets)
+    ids = _numbered(split, len(pixels))
+    return LabelledImages(name, f"{title} {split}", names, ids, labels, lambda i: Image.fromarray(pixels[i]))
 
 
-def _in_memory(
-    title: str, class_names: Sequence[str], split: str, pixels: np.ndarray, labels: Sequence[int]
-) -> LabelledImages:
-    name, ids = _name_of(title), _numbered(split, len(pixels))
-    return LabelledImages(name, f"{title} {split}", class_names, ids, labels, lambda i: Image.fromarray(pixels[i]))
+#: CIFAR-100, as :func:`open_cifar10`; STL-10's labelled images: 5,000 to train with, 8,000 to test.
+open_cifar100, open_stl10 = partial(_published, tv.CIFAR100), partial(_published, tv.STL10)
 
 
 def _numbered(split: str, count: int) -> list[str]:
     return [f"{split}-{i:05d}" for i in range(count)]
-
-
-def _name_of(title: str) -> str:
-    return title.lower().replace("-", "")
 
 
 def read_packed(file: Path, split: str, name: str, class_names: Sequence[str], card: str) -> LabelledImages:

@@ -18,7 +18,7 @@ from pathlib import Path
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from campanion.data import voc
-from campanion.data.samples import Annotated, Object, Row, check_present, class_index, reading, size_of, to_box
+from campanion.data.samples import Annotated, Object, Row, class_index, present, reading, size_of, to_box
 from campanion.errors import MissingData, unknown
 
 LICENCE = "annotations CC BY 4.0; pictures: their Flickr owners' terms"
@@ -26,6 +26,7 @@ LICENCE = "annotations CC BY 4.0; pictures: their Flickr owners' terms"
 _AT_ID = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
 #: COCO's 80 category names in the order of their ids.
 CLASS_NAMES: tuple[str, ...] = tuple(name for name in _AT_ID[1:] if name != "N/A")
+_class_of = partial(class_index, names=CLASS_NAMES, known="one of COCO's 80 categories")
 _VOC_NAME = {
     "airplane": "aeroplane", "couch": "sofa", "dining table": "diningtable", "motorcycle": "motorbike",
     "potted plant": "pottedplant", "tv": "tvmonitor",
@@ -86,7 +87,7 @@ def _read(root: Path, year: int) -> tuple[list[Row], Path, str]:
             f"COCO val{year} is not in {base}: it needs {images} and {instances}. "
             f"`python -m campanion data fetch coco-val{year}` downloads both."
         )
-    check_present(folder, [file for file, _ in rows], table)
+    present(folder, [file for file, _ in rows], table)
     return rows, folder, source
 
 
@@ -111,7 +112,3 @@ def read_sample(table: Path) -> list[Row]:
             objects = [Object(_class_of(o["name"]), to_box(o["box_xyxy"]), bool(o["iscrowd"])) for o in row["objects"]]
             rows.append((str(row["image"]), (objects, size_of(row))))
     return rows
-
-
-def _class_of(name: str) -> int:
-    return class_index(name, CLASS_NAMES, "one of COCO's 80 categories")

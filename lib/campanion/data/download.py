@@ -7,7 +7,6 @@ names) and says in a sentence what is kept. Every failure is such a sentence.
 from __future__ import annotations
 
 import errno
-import hashlib
 import lzma
 import os
 import shutil
@@ -20,18 +19,14 @@ from urllib.parse import urlsplit
 import requests
 from tqdm.auto import tqdm
 
+from campanion.paths import checksum
+
 CHUNK = 1 << 15  # bytes; what has come of the last chunk is lost at an interruption
 TIMEOUT = 30.0  # seconds without a byte, not for the whole file
 
 
 class DownloadError(RuntimeError):
     """A file could not be had; the message says what is kept and what to do."""
-
-
-def checksum(path: Path, algorithm: str) -> str:
-    """Hexadecimal ``sha256`` or ``md5`` of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def download(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from torchvision.models import VGG16_Weights
 
-from campanion.data.samples import Annotated, Annotation, Object, paths_of, read_xml, reading, size_of, to_box
+from campanion.data.samples import Annotated, Annotation, Object, present, read_xml, reading, size_of, to_box
 from campanion.errors import MissingData
 
 CLASS_NAMES: tuple[str, ...] = tuple(VGG16_Weights.IMAGENET1K_V1.meta["categories"])
@@ -58,7 +58,7 @@ def read_sample(folder: Path) -> Annotated:
             objects = [Object(label, to_box(box)) for box in json.loads(row["boxes_xyxy"])]
             rows.append((row["image"], (objects, size_of(row))))
             labels.append(label)
-    paths = paths_of(rows, folder / "images", table)
+    paths = present(folder / "images", [name for name, _ in rows], table)
     return _dataset(paths, labels, lambda i: rows[i][1], "ILSVRC2012 validation, a sample")
 
 

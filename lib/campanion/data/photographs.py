@@ -20,41 +20,32 @@ from campanion.data.samples import Dataset, Sample
 from campanion.errors import unknown
 from campanion.pictures import open_picture
 
-#: ImageNet's and VOC's class of the animal in each photograph of ``data/pictures``; None where the set has none.
-ANIMALS: dict[str, tuple[str, str | None]] = {
-    "cat": ("Egyptian cat", "cat"),
-    "chicken": ("hen", "bird"),
-    "cow": ("ox", "cow"),
-    "dog": ("German shepherd", "dog"),
-    "duck": ("goose", "bird"),
-    "horse": ("sorrel", "horse"),
-    "owl": ("great grey owl", "bird"),
-    "pig": ("hog", None),
-    "sheep": ("ram", "sheep"),
+# What each photograph shows, in ImageNet's and in VOC's classes; "+" stands between two that are side by side.
+_SHOWS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "cat": (("Egyptian cat",), ("cat",)),
+    "chicken": (("hen",), ("bird",)),
+    "cow": (("ox",), ("cow",)),
+    "dog": (("German shepherd",), ("dog",)),
+    "duck": (("goose",), ("bird",)),
+    "horse": (("sorrel",), ("horse",)),
+    "owl": (("great grey owl",), ("bird",)),
+    "pig": (("hog",), ()),
+    "sheep": (("ram",), ("sheep",)),
+    "dog + cat": (("German shepherd", "Egyptian cat"), ("dog", "cat")),
+    "dog + chelsea": (("German shepherd", "Egyptian cat"), ("dog", "cat")),
+    "grace hopper": (("military uniform", "Windsor tie"), ("person",)),
+    "camera": (("tripod", "trench coat"), ("person",)),
+    "astronaut": (("crash helmet", "space shuttle"), ("person",)),
+    "rocket": (("missile",), ()),
+    "chelsea": (("Egyptian cat",), ("cat",)),
+    "coffee": (("espresso",), ()),
 }
-
-#: All photographs, with the ImageNet classes of what they show; ``+`` stands between two that are side by side.
-PHOTOGRAPHS: dict[str, tuple[str, ...]] = {
-    **{name: (imagenet,) for name, (imagenet, _) in ANIMALS.items()},
-    "dog + cat": ("German shepherd", "Egyptian cat"),
-    "dog + chelsea": ("German shepherd", "Egyptian cat"),
-    "grace hopper": ("military uniform", "Windsor tie"),
-    "camera": ("tripod", "trench coat"),
-    "astronaut": ("crash helmet", "space shuttle"),
-    "rocket": ("missile",),
-    "chelsea": ("Egyptian cat",),
-    "coffee": ("espresso",),
-}
+#: The photographs of ``data/pictures``.
+ANIMALS = tuple(_SHOWS)[:9]
+#: All photographs, with the ImageNet classes of what they show.
+PHOTOGRAPHS: dict[str, tuple[str, ...]] = {name: imagenet for name, (imagenet, _) in _SHOWS.items()}
 #: The same in the 20 classes of Pascal VOC; photographs of other things are left out.
-VOC: dict[str, tuple[str, ...]] = {
-    **{name: (voc,) for name, (_, voc) in ANIMALS.items() if voc},
-    "dog + cat": ("dog", "cat"),
-    "dog + chelsea": ("dog", "cat"),
-    "grace hopper": ("person",),
-    "camera": ("person",),
-    "astronaut": ("person",),
-    "chelsea": ("cat",),
-}
+VOC: dict[str, tuple[str, ...]] = {name: voc for name, (_, voc) in _SHOWS.items() if voc}
 _BESIDE = " + "
 _CELL = (360, 480)  # width and height in pixels of one of two photographs side by side
 

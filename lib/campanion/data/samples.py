@@ -152,12 +152,6 @@ def read_xml(xml: Path, make: Callable[[str, Box, bool], Object]) -> Annotation:
     return objects, size
 
 
-def paths_of(rows: Sequence[Row], folder: Path, table: Path) -> list[Path]:
-    """The image files of ``rows``; MissingData where ``table`` names one that does not lie in ``folder`` itself."""
-    check_present(folder, [name for name, _ in rows], table)
-    return [folder / name for name, _ in rows]
-
-
 def size_of(row: dict) -> tuple[int, int]:
     """Width and height, in pixels, of a row of annotations."""
     return int(row["width"]), int(row["height"])
@@ -176,11 +170,12 @@ def class_index(name: str, names: Sequence[str], known: str) -> int:
     return names.index(name)
 
 
-def check_present(folder: Path, names: Sequence[str], table: Path) -> None:
-    """Raise MissingData unless every file that ``table`` names lies in ``folder`` itself."""
-    present = {path.name for path in folder.glob("*")}
-    if absent := [name for name in names if name not in present]:
+def present(folder: Path, names: Sequence[str], table: Path) -> list[Path]:
+    """The files ``names`` of ``folder``; MissingData where ``table`` names one that does not lie in ``folder`` itself."""
+    there = {path.name for path in folder.glob("*")}
+    if absent := [name for name in names if name not in there]:
         raise MissingData(f"{len(absent)} of the files that {table} names are not in {folder}, such as {absent[0]}.")
+    return [folder / name for name in names]
 
 
 def fit_box(box: Box, drawn_on: tuple[int, int], size: tuple[int, int]) -> Box:

@@ -16,28 +16,19 @@ same in both.
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 from torchvision.models.segmentation import FCN_ResNet50_Weights
 
-from campanion.data.samples import (
-    Annotated,
-    Annotation,
-    Object,
-    check_present,
-    class_index,
-    paths_of,
-    read_xml,
-    reading,
-    size_of,
-    to_box,
-)
+from campanion.data.samples import Annotated, Annotation, Object, class_index, present, read_xml, reading, size_of, to_box
 from campanion.errors import MissingData, unknown
 
 #: The 20 classes in VOC's order (alphabetical), as torchvision lists them after the background.
 CLASS_NAMES: tuple[str, ...] = tuple(FCN_ResNet50_Weights.DEFAULT.meta["categories"][1:])
 LICENCE = "pictures: their Flickr owners' terms"
 SPLITS = ("train", "val", "trainval")
+_class_of = partial(class_index, names=CLASS_NAMES, known="one of VOC's 20 classes")
 
 
 def open_voc2007(root: Path, split: str | None = None) -> Annotated:
@@ -65,10 +56,8 @@ def read_devkit(folder: Path, split: str) -> Annotated:
     if not table.is_file():
         raise MissingData(f"There is no {table}; `python -m campanion data fetch voc2007` brings trainval and test.")
     ids = table.read_text(encoding="utf-8").split()
-    check_present(folder / "JPEGImages", [f"{i}.jpg" for i in ids], table)
-    check_present(folder / "Annotations", [f"{i}.xml" for i in ids], table)
-    files = [folder / "Annotations" / f"{i}.xml" for i in ids]
-    paths = [folder / "JPEGImages" / f"{i}.jpg" for i in ids]
+    paths = present(folder / "JPEGImages", [f"{i}.jpg" for i in ids], table)
+    files = present(folder / "Annotations", [f"{i}.xml" for i in ids], table)
     card = _card(f"Pascal VOC 2007 {split}", len(ids))
     return Annotated("voc2007", CLASS_NAMES, paths, lambda i: read_annotation(files[i]), card)
 
@@ -92,7 +81,7 @@ def read_sample(folder: Path, split: str) -> Annotated:
                     Object(_class_of(o["name"]), to_box(o["box_xyxy"]), o["name"] in difficult) for o in row["objects"]
                 ]
                 rows.append((str(row["image"]), (objects, size_of(row))))
-    paths = paths_of(rows, folder / "JPEGImages", table)
+    paths = present(folder / "JPEGImages", [name for name, _ in rows], table)
     card = _card(f"Pascal VOC 2007 {split}, a sample", len(rows))
     return Annotated("voc2007", CLASS_NAMES, paths, lambda i: rows[i][1], card)
 
@@ -104,7 +93,3 @@ def _card(source: str, count: int) -> str:
 def _check_split(split: str, known: tuple[str, ...]) -> None:
     if split not in known:
         raise ValueError(unknown("split of voc2007", split, known))
-
-
-def _class_of(name: str) -> int:
-    return class_index(name, CLASS_NAMES, "one of VOC's 20 classes")

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from campanion.data.questions import Question, QuestionSet, commonest
-from campanion.data.samples import Sample
+from campanion.data.samples import Sample, reading
 from campanion.errors import MissingData, unknown
 from campanion.pictures import open_picture
 
@@ -90,8 +90,9 @@ def _official_files(root: Path, split: str) -> tuple[Path, Path]:
 
 def _official(root: Path, split: str) -> list[Question]:
     questions, annotations = _official_files(root, split)
-    try:
+    with reading(f"The questions {questions}"):
         texts = {row["question_id"]: row["question"] for row in _read(questions)["questions"]}
+    with reading(f"The annotations {annotations}"):
         return [
             Question(
                 id=str(row["question_id"]),
@@ -103,30 +104,20 @@ def _official(root: Path, split: str) -> list[Question]:
             )
             for row in _read(annotations)["annotations"]
         ]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"The files {questions.name} and {annotations.name} are not VQA v2's ({error!r}).") from error
 
 
 def _sample(root: Path) -> list[Question]:
-    path = root / "vqa" / "questions.json"
-    content = _read(path)
-    try:
-        rows = [[row[name] for name in _FIELDS] for row in content]
-        for image, number, *texts, answers in rows:
-            if not all(isinstance(text, str) for text in (image, *texts, *answers)):
+    path, questions = root / "vqa" / "questions.json", []
+    with reading(f"The questions {path}"):
+        for row in _read(path):
+            image, number, text, answer, kind, answers = (row[name] for name in _FIELDS)
+            if not all(isinstance(word, str) for word in (image, text, answer, kind, *answers)):
                 raise TypeError(f"question {number} has a value that is not text")
             if Path(image).name != image:
                 raise ValueError(f"question {number} names the image {image!r}, which is outside the folder")
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a list of questions: {error!r}.") from error
-    return [
-        Question(str(number), image, text, answer, kind, tuple(answers))
-        for image, number, text, answer, kind, answers in rows
-    ]
+            questions.append(Question(str(number), image, text, answer, kind, tuple(answers)))
+    return questions
 
 
 def _read(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}.") from error
+    return json.loads(path.read_text(encoding="utf-8"))

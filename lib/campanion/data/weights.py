@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision import models
 
-from campanion.data.download import DownloadError, checksum, download
+from campanion.data.download import DownloadError, download
 from campanion.data.entries import Entry, Layout
-from campanion.paths import replacing
+from campanion.paths import replacing, sha256
 
 PREFIX = "weights/"
 LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet"
@@ -56,10 +56,10 @@ def fetch_weights(name: str, root: Path, progress: bool = True) -> Path:
     target = root / f"{name}.safetensors"
     if target.is_file():
         return target
-    url, sha256 = source(network)
+    url, digits = source(network)
     # Unpickling, checking and writing need the same space again.
-    pickled = download(url, target.with_suffix(".pth"), sha256=sha256, room=2.1, progress=progress)
-    metadata = {"source": url, "sha256": checksum(pickled, "sha256"), "weights": "IMAGENET1K_V1", "licence": LICENCE}
+    pickled = download(url, target.with_suffix(".pth"), sha256=digits, room=2.1, progress=progress)
+    metadata = {"source": url, "sha256": sha256(pickled), "weights": "IMAGENET1K_V1", "licence": LICENCE}
     try:
         state = torch.load(pickled, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError) as problem:

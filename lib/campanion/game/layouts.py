@@ -236,5 +236,5 @@ def default_layer(model: nn.Module) -> str | None:
     if family == "vgg":
         return [f"features.{name}" for name, part in model.features.named_children() if isinstance(part, nn.ReLU)][-1]
     if family == "vision_transformer":
-        return f"encoder.layers.{list(model.encoder.layers._modules)[-1]}.ln_1"
+        return f"encoder.layers.{[name for name, _ in model.encoder.layers.named_children()][-1]}.ln_1"
     return _DEFAULT.get(family)

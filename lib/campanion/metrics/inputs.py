@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from campanion.errors import unknown
 from campanion.inference import Reader, fast, wide
-from campanion.outputs import Activation, Outputs, Target, check_activation, is_class, unwrap
+from campanion.outputs import Activation, Outputs, Target, is_class, unwrap
 
 Model = nn.Module | Callable[[Tensor], Tensor]
 
@@ -58,7 +58,6 @@ class Scorer:
     """Scores [N] of a target for batches of images, on the inference copy of ``model``; ``score`` None: probability."""
 
     def __init__(self, model: Model, target: Target, activation: Activation | None, score: str | None) -> None:
-        check_activation(activation)
         if score is not None and score not in SCORES:
             raise ValueError(unknown("score", score, SCORES))
         if score in ("softmax", "sigmoid"):

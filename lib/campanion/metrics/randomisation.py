@@ -52,7 +52,7 @@ def randomised(model: nn.Module, order: str = "cascading", seed: int = 0) -> Ite
     names = learned_layers(model)
     if not names:
         raise ValueError(f"{type(model).__name__} has no convolution or linear layer to randomise.")
-    if computed := [name for name in names if model.get_submodule(name)._parameters.get("weight") is None]:
+    if computed := [name for name in names if "weight" not in dict(model.get_submodule(name).named_parameters())]:
         raise ValueError(f"The weight of {computed[-1]} is computed by a norm or parametrization: remove that first.")
     changed = model
     for i, name in enumerate(names):
@@ -73,11 +73,10 @@ def randomised(model: nn.Module, order: str = "cascading", seed: int = 0) -> Ite
 def _own(layer: nn.Module) -> None:
     """Give ``layer`` tensors of its own in place of those that it shares."""
     for part in layer.modules():
-        for holder in (part._parameters, part._buffers):
-            for name, value in holder.items():
-                if isinstance(value, Tensor):
-                    copy, parameter = value.detach().clone(), isinstance(value, nn.Parameter)
-                    holder[name] = nn.Parameter(copy, requires_grad=False) if parameter else copy
+        own = {"recurse": False, "remove_duplicate": False}
+        for name, value in [*part.named_parameters(**own), *part.named_buffers(**own)]:
+            copy, parameter = value.detach().clone(), isinstance(value, nn.Parameter)
+            setattr(part, name, nn.Parameter(copy, requires_grad=False) if parameter else copy)
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from campanion.models.network import Backbone, Network, initialise
+from campanion.models.network import Attending, Backbone, initialise
 
 
 class AttentionBranch(nn.Module):
@@ -34,7 +34,7 @@ class AttentionBranch(nn.Module):
         return self.to_logits(classes).mean((2, 3))
 
 
-class ABN(Network):
+class ABN(Attending):
     """Attention Branch Network: the last stage sees ``g' = (1 + M) * g`` (the mechanism of LFI-CAM eq. 10).
 
     g are the maps before the backbone's last stage, M the attention that the branch makes of them, both as in the
@@ -60,17 +60,9 @@ class ABN(Network):
         attended = (1 + attention).unsqueeze(1) * maps
         return self.backbone.classify(self.backbone.late(attended)), attention, classes
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, C] of the perception branch."""
-        return self._forward(images)[0]
-
     def forward_with_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [B, C] and the attention map [B, h, w] of one forward pass."""
+        """The perception branch's logits [B, C] and M [B, h, w], in 0..1 by a sigmoid, of one forward pass."""
         return self._forward(images)[:2]
-
-    def attention_map(self, images: Tensor) -> Tensor:
-        """The attention M [B, h, w], in 0..1 by a sigmoid, of preprocessed images [B, 3, H, W]."""
-        return self._forward(images)[1]
 
     def losses(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """L_att, L_per (scalars) and the perception branch's logits [B, C]."""

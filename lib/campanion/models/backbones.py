@@ -29,22 +29,8 @@ from campanion.models.network import Backbone, initialise
 REDUCTION = 16  # of the channels, in squeeze and excitation
 
 
-class SEBasicBlock(BasicBlock):
-    """torchvision's BasicBlock with squeeze and excitation before the sum (Hu et al., CVPR 2018, fig. 3)."""
-
-    def __init__(self, inplanes: int, planes: int, *args: object, **options: object) -> None:
-        super().__init__(inplanes, planes, *args, **options)
-        self.se = SqueezeExcitation(planes, max(1, planes // REDUCTION))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps [B, planes, h, w]."""
-        identity = x if self.downsample is None else self.downsample(x)
-        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-        return self.relu(self.se(out) + identity)
-
-
-class SEBottleneck(Bottleneck):
-    """torchvision's Bottleneck with squeeze and excitation before the sum (Hu et al., CVPR 2018, fig. 3)."""
+class _Squeezed(nn.Module):
+    """A block of torchvision's with squeeze and excitation before the sum (Hu et al., CVPR 2018, fig. 3)."""
 
     def __init__(self, inplanes: int, planes: int, *args: object, **options: object) -> None:
         super().__init__(inplanes, planes, *args, **options)
@@ -52,10 +38,20 @@ class SEBottleneck(Bottleneck):
         self.se = SqueezeExcitation(width, max(1, width // REDUCTION))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps [B, 4 planes, h, w]."""
+        """Maps [B, expansion * planes, h, w]."""
         identity = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))))
-        return self.relu(self.se(self.bn3(self.conv3(out))) + identity)
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        if isinstance(self, Bottleneck):
+            out = self.bn3(self.conv3(self.relu(out)))
+        return self.relu(self.se(out) + identity)
+
+
+class SEBasicBlock(_Squeezed, BasicBlock):
+    """BasicBlock with squeeze and excitation."""
+
+
+class SEBottleneck(_Squeezed, Bottleneck):
+    """Bottleneck with squeeze and excitation."""
 
 
 class ResNet(Backbone):

@@ -18,14 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from campanion.errors import unknown
 from campanion.models.abn import ABN
 from campanion.models.backbones import DenseNet, ResNet, SEBasicBlock, SEBottleneck
 from campanion.models.lfi import FINS, GENERATIONS, LFICAM
-from campanion.models.network import Backbone, Network
+from campanion.models.network import Backbone, Network, random_weights, seeded
 from campanion.models.preprocess import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 _BOTH = {
@@ -108,16 +107,17 @@ def build_model(
     if preprocess is None:
         cifar = Preprocess(32, CIFAR_MEAN, CIFAR_STD)
         preprocess = cifar if stem == "cifar" else Preprocess(224, IMAGENET_MEAN, IMAGENET_STD)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = _backbone(name, stem, trunk, num_classes, block)
+
+    def build() -> Network:
+        backbone = _backbone(name, stem, trunk, num_classes, block)
         if attention == "abn":
-            network = ABN(network)
-        elif attention == "lfi":
-            network = LFICAM(network, generation, preprocess.mean, preprocess.std, fin)
+            return ABN(backbone)
+        return LFICAM(backbone, generation, preprocess.mean, preprocess.std, fin) if attention == "lfi" else backbone
+
+    network = seeded(seed, build)
     suffix = "" if fin == "trained" else f"_fin{fin}"
     kind = {None: name, "abn": f"{name}_abn", "lfi": f"{name}_lfi_{generation}{suffix}"}[attention]
-    network.weights = {"name": kind, "origin": f"random, seed {seed}", "sha256": None}
+    network.weights = random_weights(kind, seed)
     network.preprocess = preprocess
     network.class_names = [str(i) for i in range(num_classes)] if class_names is None else list(class_names)
     return network

@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from campanion.errors import unknown
-from campanion.models.network import Backbone, Network, initialise
+from campanion.models.network import Attending, Backbone, initialise
 
 #: What becomes of FIN: trained with the rest; never trained, as in generation ``table3``; absent, every weight 1 / N.
 FINS = ("trained", "frozen", "none")
@@ -120,7 +120,7 @@ def unit_range(maps: Tensor, dims: tuple[int, ...], margin: float = 0.0, constan
     return scaled if constant is None else torch.where(high > low, scaled, constant)
 
 
-class LFICAM(Network):
+class LFICAM(Attending):
     """A backbone whose last feature maps F are weighted by the scores of a Feature Importance Network.
 
     =========  =====================================================  =================================
@@ -221,11 +221,3 @@ class LFICAM(Network):
         attention = self.attention(self.activation_map(maps, self.importance(images, maps)))
         attended = self.attended((1 + attention).unsqueeze(1) * maps)
         return self.backbone.classify(attended), attention
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, C]."""
-        return self.forward_with_map(images)[0]
-
-    def attention_map(self, images: Tensor) -> Tensor:
-        """The normalised map [B, m, n] of preprocessed images [B, 3, H, W]."""
-        return self.forward_with_map(images)[1]

@@ -26,7 +26,7 @@ from campanion.data import classification, scenes, voc
 from campanion.errors import MissingData, unknown
 from campanion.game.layouts import default_layer
 from campanion.models.build import ARCHITECTURES, build_model
-from campanion.models.network import Network
+from campanion.models.network import Network, random_weights, seeded
 from campanion.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from campanion.models.small import MEAN, SIZE, STD, ImagenetteVGG, SceneResNet, SceneVGG
 from campanion.models.voc_nets import VOC_NETS, VocNet, build_voc_net
@@ -100,8 +100,8 @@ def _torchvision_model(name: str, weights: str | Path, classes: int, seed: int) 
     if weights == "auto" and classes != 1000:
         raise ValueError("ImageNet weights have 1000 classes; pass weights='random' or a file for another number.")
     inception = {"init_weights": True, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
-    model = _seeded(seed, lambda: torchvision.models.get_model(name, weights=None, num_classes=classes, **inception))
-    facts = _random(name, seed)
+    model = seeded(seed, lambda: torchvision.models.get_model(name, weights=None, num_classes=classes, **inception))
+    facts = random_weights(name, seed)
     if weights != "random":
         state, facts = find_weights(name, weights)
         fill(model, state, facts)
@@ -125,10 +125,10 @@ class _Relu5(nn.Module):
 
 
 def _voc_model(name: str, weights: str | Path, seed: int) -> nn.Module:
-    model, parts = _seeded(seed, lambda: build_voc_net(name)), VOC_NETS[name]
+    model, parts = seeded(seed, lambda: build_voc_net(name)), VOC_NETS[name]
     model.preprocess = Preprocess(224, IMAGENET_MEAN, IMAGENET_STD)
     model.class_names, model.target_layer, model.activation = list(voc.CLASS_NAMES), parts.layer, "sigmoid"
-    model.weights = _random(name, seed)
+    model.weights = random_weights(name, seed)
     if weights != "random":
         path = find_checkpoint(name, weights)
         head, trunk = read_weights(path), _fill_trunk(model, parts)
@@ -169,7 +169,7 @@ def build_network(
     """
     name, options = str(spec["network"]), dict(spec.get("options") or {})
     branch = {k: spec[k] for k in ("attention", "generation", "stem", "block", "fin") if spec.get(k) is not None}
-    known = [*ARCHITECTURES, *OWN, *torchvision.models.list_models(module=torchvision.models)]
+    known = [*ARCHITECTURES, *OWN, *_TORCHVISION]
     if name not in known:
         raise ValueError(unknown("network", name, known))
     if options and name not in OWN:
@@ -182,10 +182,10 @@ def build_network(
         raise ValueError(f"{name} has no attention branch and one stem: leave out attention, fin and stem.")
     if name in OWN:
         try:
-            network: nn.Module = _seeded(seed, lambda: OWN[name].build(len(class_names), **options))
+            network: nn.Module = seeded(seed, lambda: OWN[name].build(len(class_names), **options))
         except TypeError as problem:
             raise ValueError(f"{name} cannot be built with these options: {problem}.") from problem
-        network.weights = _random(name, seed)
+        network.weights = random_weights(name, seed)
     else:
         network = load_model(name, weights="random", num_classes=len(class_names), seed=seed)
         network.loss, network.unused = MethodType(Network.loss, network), ()
@@ -233,14 +233,3 @@ def load_trained(path: str | Path, device: str | torch.device = "cpu") -> nn.Mod
     network.weights = {"name": facts["name"], "origin": path.name, "sha256": digest}
     network.activation = "softmax"
     return network.to(device).eval()
-
-
-def _seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
-    """What ``build`` makes with random weights of ``seed``; the global generator is not touched."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return build()
-
-
-def _random(name: str, seed: int) -> dict[str, object]:
-    return {"name": name, "origin": f"random, seed {seed}", "sha256": None}

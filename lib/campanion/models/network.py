@@ -100,6 +100,34 @@ class Objective(nn.Module):
         return self.network.loss(images, targets)
 
 
+class Attending(Network):
+    """A network that makes an attention map in its forward pass: LFI-CAM and ABN."""
+
+    def forward_with_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, C] and the attention map [B, h, w] in 0..1 of one forward pass of images [B, 3, H, W]."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, C]."""
+        return self.forward_with_map(images)[0]
+
+    def attention_map(self, images: Tensor) -> Tensor:
+        """The attention map [B, h, w] alone."""
+        return self.forward_with_map(images)[1]
+
+
+def seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
+    """What ``build`` makes with random weights of ``seed``; the global generator is not touched."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build()
+
+
+def random_weights(name: str, seed: int) -> dict[str, object]:
+    """The facts (``network.weights``) of random weights."""
+    return {"name": name, "origin": f"random, seed {seed}", "sha256": None}
+
+
 @torch.no_grad()
 def initialise(net: nn.Module) -> None:
     """He initialisation of the convolutions (fan out), batch norm as the identity: as in torchvision's ResNet.

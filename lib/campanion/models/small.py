@@ -7,7 +7,7 @@ average pooling and one linear layer.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,12 @@ MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)
 
 
+def hidden_layers(layers: list[nn.Module], dropout: float) -> nn.Sequential:
+    """``layers`` with what VGG has between them, so that the indices are torchvision's."""
+    *hidden, last = ((layer, nn.ReLU(inplace=True), nn.Dropout(dropout)) for layer in layers)
+    return nn.Sequential(*chain(*hidden), last[0])
+
+
 class VGG(Network):
     """A VGG in small: torchvision's convolutions, then a classifier with two hidden layers on ``pooled`` x ``pooled``.
 
@@ -38,15 +44,8 @@ class VGG(Network):
         super().__init__()
         self.features = make_layers(layout, batch_norm=batch_norm)
         self.avgpool = nn.AdaptiveAvgPool2d(pooled)
-        self.classifier = nn.Sequential(
-            nn.Linear(layout[-2] * pooled**2, hidden),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, num_classes),
-        )
+        layers = [nn.Linear(layout[-2] * pooled**2, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, num_classes)]
+        self.classifier = hidden_layers(layers, dropout)
         self.target_layer = f"features.{len(self.features) - 2}"  # the last ReLU, before the last pooling
         initialise(self)
 
@@ -68,12 +67,9 @@ class SceneVGG(VGG):
     def folded(self) -> SceneVGG:
         """The same function in eval mode without batch norm: each one's scale and shift go into its convolution."""
         plain = SceneVGG(self.classifier[-1].out_features, self.classifier[0].out_features)
-        layers = list(self.eval().features)
-        convolutions = iter([m for m in plain.features if isinstance(m, nn.Conv2d)])
-        for layer, following in pairwise(layers):
-            if isinstance(layer, nn.Conv2d):
-                fused = fuse_conv_bn_eval(layer, following) if isinstance(following, nn.BatchNorm2d) else layer
-                next(convolutions).load_state_dict(fused.state_dict())
+        pairs = [pair for pair in pairwise(self.eval().features) if isinstance(pair[1], nn.BatchNorm2d)]
+        for pair, conv in zip(pairs, (m for m in plain.features if isinstance(m, nn.Conv2d)), strict=True):
+            conv.load_state_dict(fuse_conv_bn_eval(*pair).state_dict())
         plain.classifier.load_state_dict(self.classifier.state_dict())
         return plain.eval()
 

@@ -22,6 +22,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from campanion.data.voc import CLASS_NAMES
 from campanion.errors import unknown
+from campanion.models.small import hidden_layers
 
 
 class VocNet(NamedTuple):
@@ -53,14 +54,17 @@ def build_voc_net(name: str, dropout: float = 0.5) -> nn.Module:
     if name == "voc_vgg16":
         hidden = HIDDEN[name]
         layers = [*map(factored, (512 * 7 * 7, hidden), (hidden, hidden), RANKS), nn.Linear(hidden, len(CLASS_NAMES))]
-        return _vgg16(_hidden_layers(layers, dropout))
+        with torch.device("meta"):  # torchvision's own classifier of 100 million random numbers is not wanted
+            net = VGG(nn.Identity(), num_classes=len(CLASS_NAMES), init_weights=False)
+        net.features, net.classifier = make_layers(cfgs["D"]), hidden_layers(layers, dropout)
+        return net
     net = resnet18(num_classes=len(CLASS_NAMES))
     if name == "voc_mlp":
         # As in VGG, pooling to 7x7 does nothing at 224 pixels and lets other sizes in.
         net.avgpool = nn.AdaptiveAvgPool2d(7)
         hidden = HIDDEN[name]
         layers = [nn.Linear(512 * 7 * 7, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, len(CLASS_NAMES))]
-        net.fc = _hidden_layers(layers, dropout)
+        net.fc = hidden_layers(layers, dropout)
     return net
 
 
@@ -79,35 +83,10 @@ def multiplied_out(net: nn.Module) -> VGG:
     """
     if not isinstance(net, VGG) or not isinstance(net.classifier[0], nn.Sequential):
         raise ValueError("Only voc_vgg16 has factors to multiply out: its classifier[0] is a pair of linear layers.")
-    layers = []
-    for step in net.classifier:
+    whole = copy.deepcopy(net, {id(net.features): net.features})
+    for i, step in enumerate(whole.classifier):
         if isinstance(step, nn.Sequential):
             first, second = step
-            like = {"dtype": first.weight.dtype, "device": first.weight.device}
-            whole = nn.utils.skip_init(nn.Linear, first.in_features, second.out_features, **like)
-            with torch.no_grad():
-                whole.weight.copy_(second.weight @ first.weight)
-                whole.bias.copy_(second.bias)
-            layers.append(whole)
-        else:
-            layers.append(copy.deepcopy(step))
-    whole_net = _vgg16(nn.Sequential(*layers), net.features)
-    for fact in ("preprocess", "class_names", "target_layer", "weights", "activation"):
-        if hasattr(net, fact):
-            setattr(whole_net, fact, getattr(net, fact))
-    return whole_net.train(net.training)
-
-
-def _hidden_layers(layers: list[nn.Module], dropout: float) -> nn.Sequential:
-    """``layers`` with what VGG has between them, so that the indices are torchvision's."""
-    first, second, last = layers
-    between = [nn.ReLU(inplace=True), nn.Dropout(dropout), nn.ReLU(inplace=True), nn.Dropout(dropout)]
-    return nn.Sequential(first, *between[:2], second, *between[2:], last)
-
-
-def _vgg16(classifier: nn.Module, features: nn.Module | None = None) -> VGG:
-    features = make_layers(cfgs["D"]) if features is None else features
-    with torch.device("meta"):  # torchvision's own classifier of 100 million random numbers is not wanted
-        net = VGG(features, num_classes=len(CLASS_NAMES), init_weights=False)
-    net.classifier = classifier
-    return net
+            whole.classifier[i] = layer = nn.Linear(first.in_features, second.out_features, device="meta")
+            layer.weight, layer.bias = nn.Parameter((second.weight @ first.weight).detach()), second.bias
+    return whole.train(net.training)

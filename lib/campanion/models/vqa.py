@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,6 +28,7 @@ from campanion.data.questions import words
 from campanion.errors import MissingData
 from campanion.inference import eval_mode
 from campanion.models.load import load_model
+from campanion.models.network import seeded
 from campanion.models.preprocess import Preprocess
 from campanion.models.small import MEAN, SIZE, STD, SceneResNet
 from campanion.models.weights import fill, read_weights
@@ -196,23 +198,20 @@ def with_question(model: VQA, question: str) -> FixedQuestion:
     return FixedQuestion(model, vector).train(model.training)
 
 
-def build_vqa(design: Design, cnn_weights: str | Path | None = "auto", seed: int = 0, device: str = "cpu") -> VQA:
-    """A network with a random question encoder and classifier, in eval mode.
+def build_vqa(design: Design, seed: int = 0, device: str = "cpu") -> VQA:
+    """A network with its CNN's weights, in eval mode; all else, and all of the scenes' CNN, is random."""
 
-    ``cnn_weights`` are the CNN's, as :func:`load_model` takes them; its last layer, and all of the scenes' CNN, are
-    random in any case.
-    """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    def build() -> VQA:
         if design.cnn == _SCENE_CNN:
             cnn, preprocess, layer = SceneCNN(design.joint), Preprocess(SIZE, MEAN, STD), "maps"
         else:
-            cnn = load_model(design.cnn, cnn_weights)
+            cnn = load_model(design.cnn)
             preprocess, layer = cnn.preprocess, cnn.target_layer
             name = last_linear(cnn)
             cnn.set_submodule(name, nn.Linear(cnn.get_submodule(name).in_features, design.joint))
-        model = VQA(design, cnn, preprocess, layer)
-    return model.to(device).eval()
+        return VQA(design, cnn, preprocess, layer)
+
+    return seeded(seed, build).to(device).eval()
 
 
 def load_vqa(name: str = "vqa_scenes", weights: str | Path = "auto", device: str = "cpu") -> VQA:
@@ -237,8 +236,7 @@ def load_vqa(name: str = "vqa_scenes", weights: str | Path = "auto", device: str
     state = read_weights(path)
     try:
         with safe_open(path, "pt") as file:
-            stored = json.loads(file.metadata()["design"])
-        design = Design(**{key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()})
+            design = TypeAdapter(Design).validate_json(file.metadata()["design"])
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"Weights file {path} does not say what network it is of ({error}).") from error
     model = build_vqa(design)

@@ -22,10 +22,8 @@ from torch.utils.data import DataLoader
 from torchvision.ops import roi_align
 
 from campanion.data.samples import Dataset
-from campanion.errors import unknown
 from campanion.progress import track
 
-AUGMENTATIONS = ("none", "shift_flip", "resized_crop_flip")
 RATIO = (3 / 4, 4 / 3)  # of a random crop's sides, as in Inception's training and torchvision
 TRIES = 10  # crops drawn before the whole image is taken
 
@@ -55,8 +53,6 @@ def draw(
     ``"shift_flip"``: zeros around the image (``padding`` of its side), a random crop of its size (CIFAR).
     ``"resized_crop_flip"``: a random part of at least ``min_area``, enlarged (ImageNet). Both mirror every other image.
     """
-    if kind not in AUGMENTATIONS:
-        raise ValueError(unknown("augmentation", kind, AUGMENTATIONS))
     count = len(indices)
     if kind == "none":
         return Draw(indices)
@@ -120,13 +116,6 @@ def smooth(labels: Tensor, classes: int, smoothing: float) -> Tensor:
     return F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
 
 
-def read_image(image: Image.Image, size: int, box: Sequence[float] | None = None) -> np.ndarray:
-    """uint8 [size, size, 3]: the image, or the part ``box`` (fractions of its sides), squashed to a square."""
-    if box is not None:
-        box = tuple(b * side for b, side in zip(box, image.size * 2, strict=True))
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
-
-
 class StreamedImages:
     """Images of ``data`` that are decoded whenever they are needed, by worker processes, for sets beyond the memory.
 
@@ -149,13 +138,16 @@ class StreamedImages:
         return len(self.indices)
 
     def __getitem__(self, place: tuple[int, Sequence[float] | None]) -> np.ndarray:
-        """uint8 [size, size, 3]: image ``place[0]``, or the part ``place[1]`` of it."""
-        return read_image(self.data[self.indices[place[0]]].image, self.size, place[1])
+        """uint8 [size, size, 3]: image ``place[0]``, or the part ``place[1]`` (fractions of its sides), squashed."""
+        index, box = place
+        image = self.data[self.indices[index]].image
+        box = box and tuple(b * side for b, side in zip(box, image.size * 2, strict=True))
+        return np.array(image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box))
 
     def batches(self, draws: Iterable[Draw]) -> Iterator[Tensor]:
         """Augmented images [B, H, W, 3] in 0..255 of each draw."""
         ahead, drawn = tee(draws)
-        loader = DataLoader(self, batch_sampler=map(_places, ahead), num_workers=self.threads, collate_fn=_stacked)
+        loader = DataLoader(self, batch_sampler=map(_places, ahead), num_workers=self.threads)
         for pixels, d in zip(loader, drawn, strict=True):
             yield augment(pixels.to(self.device), replace(d, boxes=None))
 
@@ -181,7 +173,3 @@ class MemoryImages(StreamedImages):
 def _places(drawn: Draw) -> list[tuple[int, Sequence[float] | None]]:
     boxes = repeat(None) if drawn.boxes is None else drawn.boxes.tolist()
     return list(zip(drawn.indices.tolist(), boxes, strict=False))
-
-
-def _stacked(images: Sequence[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(images))

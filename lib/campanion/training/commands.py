@@ -9,7 +9,7 @@ from pkgutil import resolve_name
 
 import click
 
-from campanion.errors import unknown
+from campanion.errors import sentence_of, unknown
 
 # Training runs that no file of configs/ describes: the function that runs each, and the arguments that name it.
 _TRAININGS = {
@@ -64,8 +64,7 @@ def _train_named(name: str, changes: dict[str, object], show: bool) -> None:
     try:
         facts = validate_call(function)(**fixed, **changes)
     except ValidationError as problem:
-        first = problem.errors()[0]
-        raise ValueError(f"{name}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from problem
+        raise ValueError(f"{name}: {sentence_of(problem)}") from problem
     print(json.dumps({"name": facts["name"], "measured": facts["accuracy"]}, indent=2))
 
 

@@ -50,15 +50,16 @@ def kind_of(cell: Cell) -> Kind:
     return cell.config.network, cell.method, cell.config.pixels
 
 
+def stated(device: str) -> dict[Kind, Speed]:
+    """Speeds of one process on ``"cpu"`` or ``"gpu"`` that the YAML file has."""
+    rows = read_grid()["speeds"].get(device, ())
+    return {(r["network"], r["method"], r["size"]): (float(r["images_per_s"]), "measured before") for r in rows}
+
+
 def measured(device: str) -> dict[Kind, Speed]:
     """Speeds of one process on ``"cpu"`` or ``"gpu"``: of the grid's training runs here, else the YAML file's."""
-    grid = read_grid()
-    speeds: dict[Kind, Speed] = {
-        (row["network"], row["method"], row["size"]): (float(row["images_per_s"]), "measured before")
-        for row in grid["speeds"].get(device, ())
-    }
-    trained: dict[Kind, list[float]] = defaultdict(list)
-    for scale in grid["scales"]:
+    speeds, trained = stated(device), defaultdict(list)
+    for scale in read_grid()["scales"]:
         for cell in cells(scale) if scale != "quick" else ():
             if (history := cell.history) is not None:
                 epochs = history[history["device"].str.startswith("CPU") == (device == "cpu")]
@@ -138,14 +139,11 @@ def not_run_here(scale: str, table: str, networks: Sequence[str]) -> pd.DataFram
     ``core_hours`` are of one CPU core, by multiply-adds from the speeds that the YAML file states; ``gpu_hours`` of one
     GPU, by its assumption.
     """
-    stated = {
-        (s["network"], s["method"], s["size"]): (float(s["images_per_s"]), "") for s in read_grid()["speeds"]["cpu"]
-    }
-    rows = []
+    known, rows = stated("cpu"), []
     for cell in cells(scale, table):
         if cell.config.network in networks:
             images = cell.config.numbers.epochs * read_grid()["pictures"][cell.config.data]
-            core, gpu = (images / speed(kind_of(cell), *on)[0] / 3600 for on in (("cpu", stated), ("gpu", {})))
+            core, gpu = (images / speed(kind_of(cell), *on)[0] / 3600 for on in (("cpu", known), ("gpu", {})))
             command = f"python -m campanion grid --scale {scale} --run --only {cell.name}"
             rows.append((cell.config.network, cell.config.data, cell.method, core, gpu, command))
     return pd.DataFrame(rows, columns=["network", "data", "method", "core_hours", "gpu_hours", "command"])

@@ -184,9 +184,6 @@ def make_config(settings: Mapping[str, object]) -> Config:
     for name in settings:
         if name not in known:
             raise ValueError(unknown("setting", name, known))
-    for name in ("data", "network"):
-        if not settings.get(name):
-            raise ValueError(f"The settings lack {name}.")
     changes = {name: value for name, value in settings.items() if name in SETTINGS}
     return Config(**{name: value for name, value in settings.items() if name not in SETTINGS}, changes=changes)
 

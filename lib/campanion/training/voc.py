@@ -37,7 +37,7 @@ VIEWS = ("whole", "mirrored", "crop 1")
 
 @dataclass(frozen=True)
 class Head:
-    """How a head is trained; the values were chosen on a held-out fifth of the training images (:func:`hold_out`).
+    """How a head is trained; the values were chosen on a held-out fifth of the training images.
 
     The head first learns on maps averaged over their positions. ``voc_mlp`` and ``voc_vgg16`` then start from the same
     function, each channel's weight spread evenly over the positions, and learn in a second stage on the maps
@@ -163,28 +163,6 @@ def after_maps(name: str, net: nn.Module) -> nn.Sequential:
     return nn.Sequential(net.avgpool, nn.Flatten(1), net.get_submodule(VOC_NETS[name].head.rstrip(".")))
 
 
-def maps_for(name: str, head: Head, data: Dataset, indices: Sequence[int], device: str) -> tuple[list, dict]:
-    """For each view of a head its maps [N, K, h, w], and the facts of the trunk that made them."""
-    trunk = load_trunk(name, device)
-    return features(trunk, data, indices, head.views, device, head.layer, head.precision), trunk.weights
-
-
-def hold_out(head: str, seed: int = 0, device: str = "cpu", **changes: object) -> float:
-    """mAP on a fixed fifth of the training images of a head trained on the others: how :data:`HEADS` were chosen."""
-    name, settings = f"voc_{head}", replace(HEADS[head], **changes)
-    data = open_dataset("voc2007", split="train")
-    maps, trunk = maps_for(name, settings, data, range(len(data)), device)
-    targets = torch.stack([target_of(data.objects(i)) for i in range(len(data))])
-    order, count = data.order(), len(data) // 5
-    held, rest = sorted(order[:count]), sorted(order[count:])
-    place = unfinished(f"{name}_held_out", {"head": asdict(settings), "seed": seed, "data": data.card, **trunk})
-    net = train_head(name, settings, [view[rest] for view in maps], targets[rest], seed, device, place)
-    with torch.no_grad():
-        logits = after_maps(name, net)(torch.from_numpy(maps[0][held]).to(device).float()).cpu()
-    shutil.rmtree(place)
-    return float(average_precision(logits, targets[held]).nanmean())
-
-
 def run(
     head: str, folder: Path | None = None, limit: int | None = None, epochs: int | None = None, seed: int = 0,
     device: str = "cpu",
@@ -211,7 +189,9 @@ def run(
     data = open_dataset("voc2007", split="train")
     indices = sorted(data.order()[:limit])
     clock = Clock()
-    maps, trunk = maps_for(name, settings, data, indices, device)
+    net = load_trunk(name, device)
+    maps = features(net, data, indices, settings.views, device, settings.layer, settings.precision)
+    trunk = net.weights
     minutes_of_maps = clock.minutes()["minutes"]
     place = unfinished(name, {"head": asdict(settings), "seed": seed, "data": data.card, "limit": limit, **trunk})
     targets = torch.stack([target_of(data.objects(i)) for i in indices])
