@@ -248,10 +248,8 @@ class _Pairs(TorchFunctionMode):
 def _fold_pair(network: nn.Module, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
-    for parent in network.modules():
-        for name, child in parent._modules.items():
-            if child is norm:
-                parent._modules[name] = nn.Identity().eval()
+    for name in [name for name, module in network.named_modules(remove_duplicate=False) if module is norm]:
+        network.set_submodule(name, nn.Identity().eval())
 
 
 def images_at_once(images: Tensor, network: object = None) -> int:

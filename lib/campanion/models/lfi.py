@@ -86,22 +86,21 @@ class FIN(nn.Module):
 
     Args:
         channels: N, the number of feature maps.
-        kernel, widths, relu_after, softmax: see :class:`Generation`.
+        form: gives kernel, widths and softmax.
+        relu_after: the form's, by stem.
     """
 
-    def __init__(
-        self, channels: int, kernel: int, widths: tuple[int, ...], relu_after: tuple[int, ...], softmax: bool
-    ) -> None:
+    def __init__(self, channels: int, form: Generation, relu_after: tuple[int, ...]) -> None:
         super().__init__()
         layers, inputs = [], channels
-        for i, width in enumerate(widths, start=1):
+        for i, width in enumerate(form.widths, start=1):
             outputs = width * channels
-            layers.append(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False))
+            layers.append(nn.Conv2d(inputs, outputs, form.kernel, padding=form.kernel // 2, bias=False))
             layers.append(nn.BatchNorm2d(outputs))
             if i in relu_after:
                 layers.append(nn.ReLU(inplace=True))
             inputs = outputs
-        self.layers, self.softmax = nn.Sequential(*layers), softmax
+        self.layers, self.softmax = nn.Sequential(*layers), form.softmax
         initialise(self)
 
     def forward(self, masked: Tensor) -> Tensor:
@@ -176,7 +175,7 @@ class LFICAM(Attending):
         relu_after = self.form.relu_after_cifar if backbone.stem == "cifar" else self.form.relu_after
         self.fin = None
         if fin != "none":
-            self.fin = FIN(backbone.channels, self.form.kernel, self.form.widths, relu_after, self.form.softmax)
+            self.fin = FIN(backbone.channels, self.form, relu_after)
             if fin == "frozen":
                 self.fin.requires_grad_(False)
             if fin == "frozen" or self.form.detached:

@@ -131,30 +131,29 @@ def _voc_model(name: str, weights: str | Path, seed: int) -> nn.Module:
     model.weights = random_weights(name, seed)
     if weights != "random":
         path = find_checkpoint(name, weights)
-        head, trunk = read_weights(path), _fill_trunk(model, parts)
+        head, (state, trunk) = read_weights(path), _trunk(parts)
         model.weights = {
             "name": name,
             "origin": f"{path.name} on {trunk['origin']}",
             # of both files: the head alone does not decide the logits
             "sha256": hashlib.sha256(f"{sha256(path)} {trunk['sha256']}".encode()).hexdigest(),
         }
-        fill(model, {k: v for k, v in model.state_dict().items() if not k.startswith(parts.head)} | head, model.weights)
+        fill(model, state | head, model.weights)
     return model
 
 
 def load_trunk(name: str, device: str = "cpu") -> nn.Module:
     """The frozen trunk of a VOC network, with the head's parameters random; ``.weights`` are the trunk's facts."""
-    model = _voc_model(name, "random", 0)
-    model.weights = _fill_trunk(model, VOC_NETS[name])
+    model, parts = _voc_model(name, "random", 0), VOC_NETS[name]
+    state, model.weights = _trunk(parts)
+    fill(model, state | {k: v for k, v in model.state_dict().items() if k.startswith(parts.head)}, model.weights)
     return model.to(device).eval()
 
 
-def _fill_trunk(model: nn.Module, parts: VocNet) -> dict[str, object]:
-    """Give a VOC network the weights of its trunk, and return their facts."""
+def _trunk(parts: VocNet) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+    """The weights of a VOC network's trunk, and their facts."""
     state, facts = find_weights(parts.trunk, "auto")
-    head = {key: value for key, value in model.state_dict().items() if key.startswith(parts.head)}
-    fill(model, {key: value for key, value in state.items() if not key.startswith(parts.head)} | head, facts)
-    return facts
+    return {key: value for key, value in state.items() if not key.startswith(parts.head)}, facts
 
 
 def build_network(
