@@ -323,7 +323,7 @@ def test_bad_commands_say_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
         (["train", "nothing.yaml"], "There is no settings file nothing.yaml. In configs/: "),
         (["train", "imagenette_vgg", "lr"], "not of the form setting=value"),
         (["train", "voc_mlp", "epoch=2"], "Unknown setting of voc_mlp 'epoch'. Did you mean 'epochs'"),
-        (["train", "voc_mlp", "epochs=two"], "voc_mlp: epochs: Input should be a valid integer"),
+        (["train", "voc_mlp", "epochs=two"], "voc_mlp: epochs must be a whole number, not 'two'"),
         (["trained", "accuracy", str(tmp_path / "lr0.1")], "lr0.1.safetensors"),
         (["train", "elsewhere/scenes_lfi.yaml"], "There is no settings file elsewhere/scenes_lfi.yaml. In configs/: "),
         (["train", "imagenette_vgg", "options={width: 0.25"], "'options={width: 0.25' is not YAML behind its ="),
