@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from campanion.experiments.accuracy import accuracy_study, correctness, detectable, names_of, not_run, summary
-from campanion.experiments.sizes import NETWORKS, TABLE3, parameters, size_runs
+from campanion.errors import MissingData
+from campanion.experiments import training_runs
+from campanion.experiments.accuracy import correctness, detectable, names_of, not_run, question, summary
+from campanion.experiments.sizes import NETWORKS, TABLE3, parameters, sizes
+from campanion.experiments.training_runs import TrainingRuns, ask_trained
 from campanion.models.load import read_card
 from campanion.report.grid_figures import printed_differences, study_figure
 from campanion.results.rows import read_rows, rows_path
@@ -57,18 +60,18 @@ def test_one_training_of_a_method_gives_no_interval_of_a_difference() -> None:
 def test_errors_are_those_of_the_cards_and_are_kept(place: Path) -> None:
     group = [tiny(place, "plain"), tiny(place, "lfi-paper")]
     train_cells(group[:1])
-    correctness(group[:1], "scenes", "tiny")
+    correctness(TrainingRuns(group[:1]))
     train_cells(group)
-    rows = correctness(group, "scenes", "tiny")
+    rows = correctness(TrainingRuns(group))
     for cell in group:
         own = rows[rows["cell"] == cell.name]
         assert own["image"].nunique() == len(own) == 12
         assert own["correct"].mean() == pytest.approx(read_card(cell.checkpoint)["accuracy"]["test"]["top1"])
-    path = rows_path("scenes", "tiny", "accuracy")
+    path = rows_path("scenes", "resnet20", "accuracy")
     kept, settings = read_rows(path)
     assert settings["checkpoints"] == {cell.name: read_card(cell.checkpoint)["sha256"] for cell in group}
     before = path.stat().st_mtime_ns
-    assert correctness(group[1:], "scenes", "tiny").equals(kept[kept["cell"] == group[1].name])
+    assert correctness(TrainingRuns(group[1:])).equals(kept[kept["cell"] == group[1].name])
     assert path.stat().st_mtime_ns == before
 
 
@@ -111,9 +114,10 @@ def test_a_detectable_difference_is_found_in_about_four_cases_of_five() -> None:
 
 def test_quick_study_and_its_figure(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group = [tiny(place, method, seed) for method in ("plain", "abn") for seed in (0, 1)]
-    for chosen in ("cells", "with_stand_ins"):
-        monkeypatch.setattr(f"campanion.experiments.accuracy.{chosen}", lambda scale, table: group)
-    result = accuracy_study("11_lfi_table1_cifar", "quick", "table1")
+    for module in ("accuracy", "training_runs"):
+        monkeypatch.setattr(f"campanion.experiments.{module}.cells", lambda scale, table: group)
+    chosen = training_runs.training_runs("quick", "table1")
+    result = ask_trained("11_lfi_table1_cifar", "quick", question("table1"), chosen)
     (run,) = result["runs"]
     assert (run["model"], run["data"], run["mode"]) == ("resnet20", "scenes", "quick")
     assert [cell["name"] for cell in run["extra"]["cells"]] == [cell.name for cell in group]
@@ -130,7 +134,15 @@ def test_quick_study_and_its_figure(place: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_sizes_are_exact() -> None:
-    runs = size_runs("full")
-    assert [run["model"] for run in runs] == list(NETWORKS)
+    answers = sizes()
+    assert list(answers) == list(NETWORKS)
     assert parameters("resnet50", **TABLE3["lfi_cam"]) == pytest.approx(43.047, abs=5e-4)
-    assert all(row["low"] == row["mean"] == row["high"] for run in runs for row in run["rows"])
+    assert all(row["low"] == row["mean"] == row["high"] for a in answers.values() for row in a.means)
+
+
+def test_sizes_need_no_training_run_and_errors_name_the_command(place: Path) -> None:
+    result = ask_trained("13_lfi_table3_imagenet_size", "full", question("table3"), [])
+    assert [run["model"] for run in result["runs"]] == sorted(NETWORKS)
+    assert {(run["data"], run["provenance"]["n"]) for run in result["runs"]} == {("imagenet", 1)}
+    with pytest.raises(MissingData, match=r"that table1 needs: `python -m campanion grid --scale quick --table table1"):
+        ask_trained("11_lfi_table1_cifar", "full", question("table1"), [tiny(place, "plain")])

@@ -15,6 +15,7 @@ from campanion.experiments import fin as fin_study
 from campanion.experiments.accuracy import correct_of
 from campanion.experiments.fin import MAPS
 from campanion.experiments.learned import config_of
+from campanion.experiments.training_runs import ask_trained
 from campanion.models import build_model, load_model
 from campanion.models.load import LEARNED_SCENES
 from campanion.results.rows import read_rows, rows_path
@@ -40,7 +41,7 @@ def cell(folder: Path, **more: object) -> Cell:
 def test_the_three_maps_are_those_of_explain(fin: str) -> None:
     network = build_model("resnet20", "lfi", num_classes=5, fin=fin, seed=1).eval()
     images = random_images(2, 16, dtype=torch.float32)
-    maps, weights, targets = fin_study.own_maps(network, images)
+    maps, weights, targets = fin_study.three_maps(network, images)
     e = explain(network, images, methods=("lfi_cam", "grad_cam"))
     assert tuple(maps) == MAPS
     for name in ("lfi_cam", "grad_cam"):
@@ -55,7 +56,6 @@ def test_from_cells_to_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("CAMPANION_RESULTS", str(tmp_path / "results"))
     monkeypatch.setattr(paths, "out_dir", lambda: tmp_path / "out")
     monkeypatch.setitem(run_data.SCENES, "test", 9)
-    monkeypatch.setattr(fin_study, "QUICK_IMAGES", 9)
     cells = [
         cell(tmp_path, fin="frozen"),
         cell(tmp_path, fin="none"),
@@ -64,12 +64,12 @@ def test_from_cells_to_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         cell(tmp_path, seed=1),
     ]
     with pytest.raises(MissingResult, match=KEY):
-        fin_study.fin_study(KEY, "cached")
+        ask_trained(KEY, "cached", fin_study.TRAINED, [])
     with pytest.raises(MissingData, match="None of these networks is trained"):
-        fin_study.fin_study(KEY, "quick", cells)
+        ask_trained(KEY, "quick", fin_study.TRAINED, cells)
     for one in (*cells[:3], cells[4]):
         train(one.config)
-    (run,) = fin_study.fin_study(KEY, "quick", cells, limit=3)["runs"]
+    (run,) = ask_trained(KEY, "quick", fin_study.TRAINED, cells, limit=3)["runs"]
     assert run["extra"]["missing"] == [cells[3].name]
     assert run["provenance"]["settings"]["epochs"] == cells[0].config.numbers.epochs
     means = {(r["method"], r["metric"]): (r["mean"], r["n"]) for r in run["rows"]}

@@ -10,6 +10,7 @@ from campanion import explain, load_model, metrics
 from campanion.data.scenes import scene
 from campanion.errors import MissingResult
 from campanion.experiments import gallery
+from campanion.experiments.runner import result_of_photographs
 from campanion.results.rows import read_rows, rows_path, write_rows
 
 METHODS = ("grad_cam", "fd_cam:bias=0")
@@ -90,6 +91,19 @@ def test_stacked_follows_the_rows(network, drawn):
     assert gallery.captions(rows)[0].startswith(names[0])
 
 
+def test_rows_make_a_result(network, drawn, kept):
+    rows = gallery.measure(network, {"a": drawn.image}, {"a": [network.class_names[c] for c in drawn.labels]}, METHODS)
+    answer = gallery.summary(rows, ["overall", "variation"], "grad_cam")
+    about = {"device": "cpu", "settings": {"step": gallery.STEP}}
+    (run,) = result_of_photographs("26_test", "quick", {"scenes_resnet": answer}, **about)["runs"]
+    assert (run["model"], run["data"], run["mode"], run["provenance"]["n"]) == ("scenes_resnet", "scenes", "quick", 1)
+    means = {(row["method"], row["metric"]): row["mean"] for row in run["rows"]}
+    for (method, metric), mean in means.items():
+        assert mean == pytest.approx(rows[rows["method"] == method][metric].mean(), rel=1e-5)
+    assert {d["reference"] for d in run["differences"]} == {"grad_cam"}
+    assert result_of_photographs("26_test", "cached", {})["runs"] == [run]
+
+
 @pytest.mark.parametrize(
     ("classes", "methods", "sentence"),
     [({}, METHODS, "Say which classes"), ({"a": ["cat"]}, METHODS, "'cat'"), ({"a": ["disc"]}, ["fd_cm"], "fd_cam")],
@@ -149,7 +163,7 @@ def test_other_weights_are_measured_anew(kept):
 
 
 def test_cached_never_measures(kept):
-    with pytest.raises(MissingResult, match="reproduce"):
+    with pytest.raises(MissingResult, match=r"Mode 'full' measures"):
         gallery.photographs("scenes_resnet", "cached", ["grad_cam"], kept)
     gallery.photographs("scenes_resnet", "full", ["grad_cam"], kept)
     with pytest.raises(MissingResult, match="layer_cam"):

@@ -16,7 +16,7 @@ from campanion.experiments.runner import ask, per_image
 from campanion.experiments.subject import image_generator
 from campanion.game.game import ChannelGame
 from campanion.models import load_model
-from campanion.results.rows import read_rows, rows_path
+from campanion.results.rows import kept_rows, read_rows, rows_path
 from campanion.results.store import load_results
 from scipy import stats
 
@@ -180,7 +180,7 @@ def test_costs_have_a_result(out, monkeypatch):
 
 
 def test_the_committed_convergence_is_found():
-    found = convergence.kept()
+    found = kept_rows("convergence")
     assert found
     assert all(set(rows.estimator) <= {"plain", "antithetic", "split_half"} for rows in found.values())
 

@@ -15,6 +15,7 @@ from campanion.errors import MissingData, MissingResult
 from campanion.experiments import learned
 from campanion.experiments import stability as stability_study
 from campanion.experiments.learned import Trained, config_of, finished, learned_maps, maps_of
+from campanion.experiments.training_runs import ask_trained
 from campanion.metrics import stability_iou
 from campanion.models.load import load_trained
 from campanion.results.rows import read_rows, rows_path
@@ -201,14 +202,15 @@ def test_the_range_of_accuracies_does_not_know_its_ends_beforehand():
 def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAMPANION_RESULTS", str(tmp_path / "results"))
     monkeypatch.setattr(paths, "out_dir", lambda: tmp_path / "out")
+    monkeypatch.setattr(stability_study, "POST_HOC_IMAGES", few := 3)
     cells = [cell(tmp_path, kind, lr, seed) for kind in ("lfi", "abn") for seed, lr in enumerate((0.07, 0.1, 0.12))]
     with pytest.raises(MissingResult, match=KEY):
-        stability_study.stability_study(KEY, "cached")
+        ask_trained(KEY, "cached", stability_study.QUESTION, [])
     with pytest.raises(MissingData, match="no two trained networks"):
-        stability_study.stability_study(KEY, "quick", cells)
+        ask_trained(KEY, "quick", stability_study.QUESTION, cells)
     for one in cells[:2] + cells[3:5]:
         train(one.config)
-    (run,) = stability_study.stability_study(KEY, "quick", cells, limit=7)["runs"]
+    (run,) = ask_trained(KEY, "full", stability_study.QUESTION, cells, limit=7)["runs"]
     assert (run["model"], run["data"], run["provenance"]["n"]) == ("resnet20", "scenes", 7)
     assert run["extra"]["missing"] == [cells[2].name, cells[5].name]
     means = {(r["method"], r["metric"]): r["mean"] for r in run["rows"]}
@@ -223,7 +225,6 @@ def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.Monkey
     both = sum(p * (1 - p) for p in (min(top1), max(top1)))
     assert spread["high"] - spread["mean"] == pytest.approx(196 * (both / 9) ** 0.5, rel=1e-4)
     assert ("abn", "lfi_cam") in {(d["method"], d["reference"]) for d in run["differences"]}
-    few = stability_study.QUICK_POST_HOC
     made = [maps_of(c.checkpoint, "grad_cam", few)[0] for c in cells[:2]]  # afterwards, of the networks with LFI-CAM
     assert means["grad_cam", "iou"] == pytest.approx(100 * float(stability_iou(*made).mean()), abs=1e-3)
     own = [learned_maps(n, few)[0] for n in finished(c.checkpoint for c in cells[:2])]  # the same images only

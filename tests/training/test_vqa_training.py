@@ -10,7 +10,7 @@ import torch
 from campanion.data.questions import QuestionImages, SceneQuestions
 from campanion.errors import MissingData, MissingResult
 from campanion.experiments import vqa as vqa_study
-from campanion.experiments.runner import per_image
+from campanion.experiments.runner import ask, per_image
 from campanion.models.vqa import load_vqa
 from campanion.report.claims import find_claim
 from campanion.report.verdicts import verdict
@@ -112,7 +112,7 @@ def test_a_run_on_vqa_v2_from_training_to_verdict(vqa_folder: Path) -> None:
     model = load_vqa("vqa_v2")
     assert model.weights["sha256"] == facts["sha256"]
     assert not vqa_study.not_there()
-    result = vqa_study.ask_both(KEY, "full", limit=2, device="cpu")
+    result = ask(KEY, "full", vqa_study.question(), vqa_study.models(), limit=2, device="cpu")
     assert [(r["data"], r["mode"], r["extra"]["questions"]) for r in result["runs"]] == [
         ("scenes", "quick", 2),
         ("vqa-v2", "full", 2),
@@ -123,8 +123,8 @@ def test_a_run_on_vqa_v2_from_training_to_verdict(vqa_folder: Path) -> None:
 
 def test_scenes_answer_no_claim(places: Path) -> None:
     with pytest.raises(MissingResult):
-        vqa_study.ask_both(KEY, "cached")
-    result = vqa_study.ask_both(KEY, "quick", limit=3)
+        ask(KEY, "cached", vqa_study.question(), [])
+    result = ask(KEY, "quick", vqa_study.question(), [], limit=3, quick=["vqa_scenes@scenes"])
     (only,) = result["runs"]
     assert (only["mode"], only["data"]) == ("quick", "scenes")
     assert {row["method"] for row in only["rows"]} == set(vqa_study.METHODS["scenes"])

@@ -8,6 +8,7 @@ second would have given is not known: its error has an interval over images alon
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -15,55 +16,26 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from campanion.errors import MissingResult
 from campanion.experiments.learned import batches_of
-from campanion.experiments.runner import pick_device, result_of
-from campanion.experiments.sizes import size_runs
+from campanion.experiments.runner import Answer
+from campanion.experiments.sizes import sizes
+from campanion.experiments.training_runs import TrainedQuestion, TrainingRuns
 from campanion.models.load import load_trained, read_card
-from campanion.results import provenance
-from campanion.results.rows import read_rows, rows_path, write_rows
 from campanion.results.statistics import combine
-from campanion.results.store import make_run
-from campanion.training.cell import Cell, by_network, longest
-from campanion.training.grid import STANDS_IN, cells, default_scale, train_cells, with_stand_ins
+from campanion.training.cell import Cell
+from campanion.training.grid import STANDS_IN, cells
 from campanion.training.parts import Part, open_part
 
 BATCH = 250  # as in training.evaluate: generation table3 looks at all images of a batch
-#: Our names of what the paper calls otherwise.
-MODELS = {"resnext29_8x64d": "resnext29"}
-DATA = {"imagenette": "imagenette96", "ILSVRC2012": "imagenet"}
 _ORDER = ("paper", "published", "table3")
 
 
-def accuracy_study(notebook: str, mode: str, table: str, scale: str | None = None, device: str = "auto") -> dict:
-    """The result of ``notebook``: see :mod:`campanion.results` for its form and :func:`summary` for what is in it.
-
-    Args:
-        mode: ``"cached"`` reads the committed result; ``"quick"`` trains the grid's smallest cells and tests them;
-            ``"full"`` tests those cells of ``scale`` that are trained already, and trains none.
-        table: ``table1``, ``table2`` or ``table3``; the last also has the sizes.
-        scale: of the grid, for ``"full"``; None is :func:`campanion.training.grid.default_scale`.
-
-    Raises:
-        MissingResult: cached, and there is no result; or full, and no cell is trained. The sentence names a command.
-    """
-    return result_of(notebook, mode, lambda: _runs(mode, table, scale, pick_device(device)))
-
-
-def _runs(mode: str, table: str, scale: str | None, device: str) -> list[dict]:
-    scale = "quick" if mode == "quick" else scale or default_scale()
-    chosen = with_stand_ins(scale, table)
-    if mode == "quick":
-        train_cells(chosen)
-    runs = size_runs(mode) if table == "table3" else []
-    trained = longest(by_network(cell for cell in chosen if not cell.missing_data))
-    runs += [_run(done, mode, device) for group in trained if (done := [c for c in group if c.done])]
-    if not runs:
-        raise MissingResult(
-            f"No training run of scale {scale} is finished that {table} needs: "
-            f"`python -m campanion grid --scale {scale} --table {table} --run` trains."
-        )
-    return runs
+def question(table: str) -> TrainedQuestion:
+    """The errors of ``table1``, ``table2`` or ``table3``; the last also has the sizes, which need no training run."""
+    return TrainedQuestion(
+        "accuracy", table, answer, f"No training run is finished that {table} needs",
+        takes=lambda cell: not cell.missing_data, of_training=True, untrained=sizes if table == "table3" else dict,
+    )  # fmt: skip
 
 
 def not_run(result: Mapping, table: str) -> list[Cell]:
@@ -84,23 +56,21 @@ def correct_of(cell: Cell, part: Part, device: str | torch.device = "cpu") -> np
     return (predicted == part.labels.cpu()).numpy()
 
 
-def correctness(group: Sequence[Cell], data: str, model: str, device: str | torch.device = "cpu") -> pd.DataFrame:
-    """One row per cell and test image: ``cell``, ``image``, ``correct``; cells that were tested before are read from
-    ``data/results/rows/accuracy_DATA_MODEL.parquet``, which has the SHA-256 of each checkpoint.
-    """
-    path = rows_path(data, model, "accuracy")
-    rows, settings = read_rows(path) if path.exists() else (pd.DataFrame(columns=["cell"]), {"checkpoints": {}})
-    tested, wanted = settings["checkpoints"], {cell.name: read_card(cell.card)["sha256"] for cell in group}
-    untested = [cell for cell in group if tested.get(cell.name) != wanted[cell.name]]
-    if untested:
-        part = open_part(untested[0].config, "test", device if torch.device(device).type == "cuda" else "cpu")
-        parts = [rows[~rows["cell"].isin([cell.name for cell in untested])]] if len(rows) else []
-        for cell in untested:
-            correct = correct_of(cell, part, device)
-            parts.append(pd.DataFrame({"cell": cell.name, "image": part.ids, "correct": correct}))
-        rows = pd.concat(parts, ignore_index=True).sort_values(["cell", "image"], kind="stable", ignore_index=True)
-        write_rows(rows, path, {"checkpoints": {**tested, **wanted}, "batch": BATCH})
-    return rows[rows["cell"].isin(list(wanted))]
+def correctness(runs: TrainingRuns) -> pd.DataFrame:
+    """One row for each of the finished training runs and test image: ``cell``, ``image``, ``correct``."""
+    memory = runs.device if torch.device(runs.device).type == "cuda" else "cpu"
+    opened = cache(lambda: open_part(runs.cells[0].config, "test", memory))
+
+    def measure(cell: Cell) -> pd.DataFrame:
+        correct = correct_of(cell, opened(), runs.device)
+        return pd.DataFrame({"cell": cell.name, "image": opened().ids, "correct": correct})
+
+    return runs.kept("accuracy", measure, batch=BATCH)
+
+
+def errors_of(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Error of each image in per cent (0 or 100), [N], by the training run; images in the same order."""
+    return {name: 100.0 * ~part["correct"].to_numpy(bool) for name, part in rows.groupby("cell")}
 
 
 def summary(errors: Mapping[str, Mapping[int, np.ndarray]]) -> tuple[list[dict], list[dict], dict]:
@@ -165,16 +135,15 @@ def names_of(group: Sequence[Cell]) -> dict[str, str]:
     return names | ({nearest: "lfi_cam"} if nearest in names else {})
 
 
-def _run(group: Sequence[Cell], mode: str, device: str) -> dict:
-    config, names = group[0].config, names_of(group)
-    model, data = MODELS.get(config.network, config.network), DATA.get(config.data_name, config.data_name)
-    rows = correctness(group, data, model, device)
-    by_cell = rows.pivot(index="image", columns="cell", values="correct")
-    cards = {cell.name: read_card(cell.card) for cell in group}
+def answer(runs: TrainingRuns) -> Answer:
+    """Errors and their differences (:func:`summary`), the networks' sizes, and each training run."""
+    group, (_, model) = runs.done, runs.place
+    config, names, rows = group[0].config, names_of(group), correctness(runs)
+    by_cell, cards = errors_of(rows), {cell.name: read_card(cell.card) for cell in group}
     errors: dict[str, dict[int, np.ndarray]] = {}
     trained = []
     for cell in sorted(group, key=lambda cell: list(names).index(cell.method)):
-        wrong, card, method = 100.0 * ~by_cell[cell.name].to_numpy(bool), cards[cell.name], names[cell.method]
+        wrong, card, method = by_cell[cell.name], cards[cell.name], names[cell.method]
         errors.setdefault(method, {})[cell.config.seed] = wrong
         interval = combine([(1, wrong[None])])
         facts = {
@@ -197,9 +166,5 @@ def _run(group: Sequence[Cell], mode: str, device: str) -> dict:
         "name": f"{model}, {len(group)} training runs of {epochs} epoch{'s' * (epochs != 1)}",
         "accuracy": f"top-1 {100 - plain['mean']:.1f} % {plain['method']}",
     }
-    minutes = sum(cell["minutes"] for cell in trained)
-    record = provenance.collect(mode, data, len(by_cell), weights, device, minutes, config.seed, settings)
-    # What takes the time is training, which may have been elsewhere and before.
-    torch_versions = [card["versions"]["torch"] for card in cards.values()]
-    record = provenance.measured_on(record, [cell["device"] for cell in trained], torch_versions)
-    return make_run(means, differences, record, model, {"cells": trained, **extra})
+    extra = {"cells": trained, **extra}
+    return Answer(means, differences, extra, counted=rows, weights=weights, settings=settings)

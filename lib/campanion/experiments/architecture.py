@@ -76,8 +76,8 @@ def layers(module: nn.Module, inputs: Tensor) -> pd.DataFrame:
 
 def parts(network: LFICAM) -> dict[str, int]:
     """Parameters of the ``backbone`` (its classifier included), of the ``FIN``, and ``all``."""
-    fin, every = 0 if network.fin is None else _count(network.fin), _count(network)
-    return {"backbone": every - fin, "FIN": fin, "all": every}
+    fin, total = 0 if network.fin is None else _count(network.fin), _count(network)
+    return {"backbone": total - fin, "FIN": fin, "all": total}
 
 
 def _count(module: nn.Module) -> int:

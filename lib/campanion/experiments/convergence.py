@@ -16,7 +16,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from campanion import paths
 from campanion.data import Sample
 from campanion.experiments.runner import Question
 from campanion.experiments.subject import Subject, image_generator
@@ -24,7 +23,6 @@ from campanion.game.game import ChannelGame
 from campanion.game.heads import GenericHead
 from campanion.game.shapley import Shapley
 from campanion.metrics import shap_cosine
-from campanion.results.rows import read_rows
 
 ENOUGH = 0.999  # the cosine that is asked for
 ESTIMATORS = ("plain", "antithetic")
@@ -91,10 +89,7 @@ def as_black_box(game: ChannelGame) -> ChannelGame:
 
 
 def question(
-    reference: int = 10_000,
-    checkpoints: Sequence[int] = CHECKPOINTS,
-    by_forwards: Sequence[int] = (1, 2, 5),
-    seed: int = 0,
+    reference: int = 10_000, checkpoints: Sequence[int] = CHECKPOINTS, by_forwards: Sequence[int] = (1, 2, 5)
 ) -> Question:
     """Rows for :func:`campanion.experiments.runner.measured`: the figure is made of them, they have no summary.
 
@@ -103,22 +98,14 @@ def question(
         checkpoints: rising numbers of orderings to compare at; antithetic estimates skip odd ones.
         by_forwards: checkpoints for a linear head, whose values are known in closed form: there the sampler runs on
             forward passes of the head, as if nothing were known of it.
-        seed: of the order of the images and of the orderings.
     """
     if reference < 4 or reference % 4:
         raise ValueError(f"reference must be divisible by 4 (two halves of pairs); got {reference}.")
     for points in (checkpoints, by_forwards):
         if not points or points[0] < 1 or any(a >= b for a, b in pairwise(points)):
             raise ValueError(f"checkpoints must be rising numbers of at least 1; got {tuple(points)}.")
-    settings = {"reference": reference, "checkpoints": tuple(checkpoints), "by_forwards": tuple(by_forwards)}
-    settings["seed"] = seed
+    settings = {"reference": reference, "checkpoints": tuple(checkpoints), "by_forwards": tuple(by_forwards), "seed": 0}
     return Question("convergence", partial(measure, **settings), None, settings, ("image", "estimator", "orderings"))
-
-
-def kept() -> dict[str, pd.DataFrame]:
-    """The rows that there are, by ``"NAME on DATA"``."""
-    files = sorted((paths.root() / "data" / "results" / "rows").glob("convergence_*.parquet"))
-    return {f"{settings['model']} on {settings['data']}": rows for rows, settings in map(read_rows, files)}
 
 
 def needed(rows: pd.DataFrame, cosine: float = ENOUGH) -> pd.DataFrame:

@@ -56,8 +56,8 @@ def summary(rows: pd.DataFrame, subject: Subject, masked: pd.DataFrame) -> Answe
     The metric of a part is named after it: ``gap``, ``gap_dominant``, ``gap_other``. Intervals resample images. Where
     some methods were measured on fewer images, their means are over these, and the differences over the shared ones.
     """
-    every = pd.concat([part for part in (rows, masked) if len(part)], ignore_index=True)
-    two = pairs(every)
+    all_rows = pd.concat([part for part in (rows, masked) if len(part)], ignore_index=True)
+    two = pairs(all_rows)
     predicted = two.drop_duplicates(["image", "target"])["predicted"].mean()
     # Overlap and correlation are one number for a pair of classes: they have no parts.
     of_parts = {f"{metric}_{part}": two[metric].where(two["part"] == part) for part in PARTS for metric in METRICS[:4]}
@@ -68,7 +68,7 @@ def summary(rows: pd.DataFrame, subject: Subject, masked: pd.DataFrame) -> Answe
         means,
         differences,
         accuracy=f"{100 * predicted:.1f} % of the classes in these pictures predicted",
-        counted=every[every["image"].isin(two["image"])],
+        counted=all_rows[all_rows["image"].isin(two["image"])],
     )
 
 

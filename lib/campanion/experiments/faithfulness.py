@@ -8,7 +8,7 @@ A table of a paper is a choice of columns of these rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -20,7 +20,7 @@ from campanion.cams.methods import parse
 from campanion.data import Sample
 from campanion.errors import unknown
 from campanion.experiments.protocols import FD_METHODS, PROTOCOLS, Protocol, named
-from campanion.experiments.runner import Answer, Question, measured
+from campanion.experiments.runner import Answer, Question
 from campanion.experiments.subject import (
     AREAS,
     CURVES,
@@ -33,7 +33,6 @@ from campanion.experiments.subject import (
 )
 from campanion.experiments.timing import IMAGES, seconds_per_image
 from campanion.results.measures import better
-from campanion.results.rows import read_rows, rows_path
 from campanion.results.statistics import paired, summarise
 
 TIE = 1e-6  # areas that differ by rounding alone are equal
@@ -208,21 +207,15 @@ def wins_summary(rows: pd.DataFrame, subject: Subject, *beside: pd.DataFrame) ->
     return Answer(summarise(rows, columns), differences, mean_curves(rows), accuracy(rows, subject), rows)
 
 
-def precision_shift(
-    model: str, mode: str, data: str = "imagenet-val", limit: int = 20, device: str = "auto"
-) -> pd.DataFrame | None:
-    """How far bfloat16 forward passes move the numbers: the committed rows minus float32 rows of the first images; mean
-    and largest absolute difference per method and metric, n. None in ``quick`` and where the rows are float32
-    themselves.
+def in_float32(protocol: str) -> Question:
+    """A protocol with every forward pass in float32; its rows are called so."""
+    return of_protocol(replace(PROTOCOLS[protocol], precision="float32"), "float32")
+
+
+def precision_shift(rows: pd.DataFrame, exact: pd.DataFrame) -> pd.DataFrame:
+    """How far bfloat16 forward passes move the numbers: ``rows`` minus those of the same images in float32; mean and
+    largest absolute difference per method and metric, n.
     """
-    rows, settings = read_rows(rows_path(data, model)) if mode != "quick" else (None, {"precision": "float32"})
-    if settings["precision"] == "float32":
-        return None
-    if mode == "full":
-        begun = {field.name: settings[field.name] for field in fields(Protocol) if field.name in settings}
-        protocol = replace(Protocol(**begun), precision="float32")
-        measured(of_protocol(protocol, "float32"), f"{model}@{data}", limit, device)
-    exact = read_rows(rows_path(data, model, "float32"))[0]
     both = rows.merge(exact, on=["image", "method"], suffixes=("", "_float32"))
     parts = []
     for metric in (*AREAS, "ad", "add"):

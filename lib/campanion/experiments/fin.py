@@ -11,9 +11,6 @@ where the weights change nothing; and ``unevenness``, the standard deviation of 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 import torch
@@ -23,24 +20,21 @@ from campanion import metrics
 from campanion.cams.explain import explain
 from campanion.cams.maps import min_max_map, upsample
 from campanion.data import Sample, open_dataset
-from campanion.experiments.accuracy import correct_of
+from campanion.experiments.accuracy import correctness, errors_of
 from campanion.experiments.accuracy import summary as accuracy_summary
-from campanion.experiments.learned import SEED, config_of, grid_result, images_to_show, range_of, set_name
-from campanion.experiments.runner import Question, per_image, pick_device
+from campanion.experiments.learned import SEED, images_to_show, range_of
+from campanion.experiments.runner import Answer, Question
 from campanion.experiments.subject import AREAS, Subject
+from campanion.experiments.training_runs import TrainedQuestion, TrainingRuns
 from campanion.models.lfi import LFICAM
 from campanion.models.load import build_network, load_trained, read_card
-from campanion.results import provenance
-from campanion.results.rows import rows_path, write_rows
 from campanion.results.statistics import paired, summarise
-from campanion.results.store import make_run
 from campanion.training.cell import Cell
-from campanion.training.parts import SCENES, open_part
+from campanion.training.parts import SCENES
 
 #: L of eq. 9, the mean feature map (L with equal weights), and Grad-CAM of the same network.
 MAPS = ("lfi_cam", "mean_features", "grad_cam")
 STEP = 1 / 28
-QUICK_IMAGES = 40  # of which a quick run takes the error
 
 
 def raw_maps(network: LFICAM, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -51,7 +45,7 @@ def raw_maps(network: LFICAM, images: Tensor) -> tuple[dict[str, Tensor], Tensor
         return {"lfi_cam": network.activation_map(features, weights), "mean_features": features.mean(1)}, weights
 
 
-def own_maps(network: LFICAM, images: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+def three_maps(network: LFICAM, images: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Maps [B, H, W] in 0..1 by the names of :data:`MAPS`, FIN's weights w [B, K], and the predicted classes [B]."""
     raw, weights = raw_maps(network, images)
     explanation = explain(network, images, methods="grad_cam")
@@ -62,7 +56,7 @@ def own_maps(network: LFICAM, images: Tensor) -> tuple[dict[str, Tensor], Tensor
 def measure(subject: Subject, sample: Sample) -> list[dict[str, object]]:
     """The rows of one image, one for each map: insertion, deletion, overall; of the LFI-CAM map also what weighs it."""
     image, network = subject.image(sample), subject.model
-    maps, weights, targets = own_maps(network, image)
+    maps, weights, targets = three_maps(network, image)
     curves = metrics.insertion_deletion(network, image, torch.stack(list(maps.values()), 1), targets, step=STEP)
     rows: list[dict[str, object]] = [
         {"image": sample.id, "map": name, **{area: float(getattr(curves, area)[0, j]) for area in AREAS}}
@@ -92,72 +86,53 @@ def moved(cell: Cell) -> float | None:
     return float((theta - theta_0).norm() / theta_0.norm())
 
 
-def shown(cell: Cell, device: str = "cpu") -> dict[str, dict[str, list]]:
+def shown(network: LFICAM, data: str) -> dict[str, dict[str, list]]:
     """:func:`raw_maps` [h, w] of each of :func:`images_to_show`, by image and map: for figures without the weights."""
-    network, maps = load_trained(cell.checkpoint, device), {}
-    for name, photo in images_to_show(cell.config.data).items():
+    maps, device = {}, next(network.parameters()).device
+    for name, photo in images_to_show(data).items():
         raw = raw_maps(network, network.preprocess(photo)[None].to(device))[0]
         maps[name] = {kind: [[round(v, 4) for v in row] for row in drawn[0].tolist()] for kind, drawn in raw.items()}
     return maps
 
 
-def fin_study(
-    notebook: str, mode: str, cells: Sequence[Cell] = (), limit: int | None = 300, device: str = "auto"
-) -> dict:
-    """The result of ``notebook``: see :mod:`campanion.results` for its form and the module's head for its metrics.
+def answer(runs: TrainingRuns) -> Answer | None:
+    """Errors of the networks of all seeds, and what is measured of the maps of those of the first one's seed.
 
-    Rows of a network are called as its cell's method (``lfi-paper-finfrozen``), with the map's name behind a blank
-    where they are of a map (``lfi-paper-finfrozen grad_cam``).
-
-    Args:
-        mode: ``"cached"`` reads the committed result; ``"quick"`` and ``"full"`` measure the networks of ``cells``.
-        cells: training runs with LFI-CAM, of :func:`campanion.training.grid.cells`, a result for each set and network;
-            those that are not done yet are named in the run's ``extra["missing"]``, and are MissingData if none is.
-        limit: images whose maps are measured (None: all; quick: 3 at most); the error is over all test images.
+    Rows of a network are called as its training run's method (``lfi-paper-finfrozen``), with the map's name behind a
+    blank where they are of a map (``lfi-paper-finfrozen grad_cam``). ``extra["missing"]`` names the training runs that
+    are not finished.
     """
-    most = QUESTION.quick_images
-    limit = min(limit or most, most) if mode == "quick" else limit
-    learned = (cell for cell in cells if cell.config.attention == "lfi")
-    lacking = "None of these networks is trained: `python -m campanion grid --table fig5 --run` trains them."
-    device = pick_device(device)
-    return grid_result(notebook, mode, learned, lambda group: _run(mode, group, limit, device), lacking)
-
-
-def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> dict | None:
-    start, done = time.monotonic(), [cell for cell in cells if cell.done and cell.weights_here]
-    if not done:
-        return None
-    explained = [cell for cell in done if cell.config.seed == done[0].config.seed]  # their maps; errors: of all seeds
-    config = config_of(done[0].checkpoint)
+    done = runs.done
+    explained, config = [cell for cell in done if cell.config.seed == done[0].config.seed], done[0].config
     scenes = {"n": SCENES["test"], "size": config.pixels} if config.data == "scenes" else {}
-    data, name = open_dataset(config.data, split="test", **scenes), set_name(config.data, config.pixels)
+    data, of_cell = open_dataset(config.data, split="test", **scenes), errors_of(correctness(runs))
     wrong: dict[str, dict[int, np.ndarray]] = {}
     for cell in done:
-        tested = open_part(config_of(cell.checkpoint, QUICK_IMAGES if mode == "quick" else None), "test", device)
-        of_cell = 100.0 * ~correct_of(cell, tested, device)
-        wrong.setdefault(cell.method, {})[cell.config.seed] = of_cell
-    parts = []
-    for cell in explained:
-        subject = QUESTION.subject(load_trained(cell.checkpoint, device), data)
-        parts.append(per_image(QUESTION, subject, limit, fresh=mode == "quick")[0].assign(method=cell.method))
+        wrong.setdefault(cell.method, {})[cell.config.seed] = of_cell[cell.name]
+    networks = {cell.method: load_trained(cell.checkpoint, runs.device) for cell in explained}
+    parts = [runs.images(QUESTION, network, data).assign(method=m) for m, network in networks.items()]
     rows = pd.concat(parts, ignore_index=True)
-    settings = {"step": STEP, "baseline": "blur", "limit": limit, "epochs": done[0].config.numbers.epochs}
+    settings = {"step": STEP, "baseline": "blur", "limit": runs.limit, "epochs": config.numbers.epochs}
     settings["checkpoints"] = {cell.name: read_card(cell.checkpoint)["sha256"] for cell in done}
-    write_rows(rows, rows_path(name, config.network, "fin"), settings)
-    top1 = [100 - of_cell.mean() for seeds in wrong.values() for of_cell in seeds.values()]
-    weights, minutes = range_of(top1, config.network, f"{len(of_cell):,} test images"), (time.monotonic() - start) / 60
-    record = provenance.collect(mode, name, rows["image"].nunique(), weights, device, minutes, SEED, settings)
+    tested = f"{len(of_cell[done[0].name]):,} test images"
     means, differences, of_errors = accuracy_summary(wrong)
     extra = {
         "networks": {cell.method: cell.name for cell in explained},
         "seeds": {method: sorted(seeds) for method, seeds in wrong.items()},
         "moved": {cell.method: moved(cell) for cell in explained},
-        "missing": [cell.name for cell in cells if not cell.done],
+        "missing": [cell.name for cell in runs.cells if not cell.done],
         "errors": of_errors,
-        "shown": {cell.method: shown(cell, device) for cell in explained},
+        "shown": {method: shown(network, config.data) for method, network in networks.items()},
     }
     map_means, map_differences = (table.to_dict("records") for table in summary(rows))
-    return make_run([*means, *map_means], [*differences, *map_differences], record, config.network, extra)
+    weights = range_of([100 - errors.mean() for errors in of_cell.values()], config.network, tested)
+    return Answer([*means, *map_means], [*differences, *map_differences], extra, None, rows, weights, settings)
+
+
+TRAINED = TrainedQuestion(
+    "fin", "fig5", answer, "None of these networks is trained",
+    lambda cell: cell.config.attention == "lfi" and (cell.weights_here or not cell.done),  # a card alone draws no map
+)  # fmt: skip
 
 
 def summary(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -7,7 +7,7 @@ them may not be passed on, but their maps may: a row here is one map (image x cl
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 import torch
@@ -20,14 +20,14 @@ from campanion.cams.methods import parse
 from campanion.data.photographs import PHOTOGRAPHS, photograph
 from campanion.errors import MissingResult, unknown
 from campanion.experiments.mapfiles import packed, stacked, unpacked  # noqa: F401 - figures read the maps of rows
+from campanion.experiments.runner import Answer, of_photographs
 from campanion.experiments.subject import curve_columns
 from campanion.game.game import ChannelGame
 from campanion.inference import fast
-from campanion.models import load_model
 from campanion.outputs import class_indices, probabilities
 from campanion.pictures import percent
 from campanion.progress import track
-from campanion.results.rows import read_rows, rows_path, write_rows
+from campanion.results.statistics import paired, summarise
 
 _KEY = ["image", "class_name", "method"]
 STEP = 1 / 28  # of the curves: FD-CAM's 3.6 % of the pixels
@@ -100,65 +100,48 @@ def photographs(
     """:func:`measure` of photographs, kept in ``data/results/rows/gallery_photographs_<model>.parquet``.
 
     All figures share the file: what one of them has measured, with the same weights, is not measured again. Mode
-    ``"cached"`` reads the kept rows, ``"full"`` measures what is missing; in a quick run scenes stand in for
-    photographs.
+    ``"cached"`` reads the kept rows (MissingResult where a map is not there), ``"full"`` measures what is missing,
+    masked images in bfloat16; in a quick run scenes stand in for photographs.
 
     Args:
         methods: the rows' order too.
         classes: those to explain, by the photograph's name.
         curves: whether insertion and deletion are wanted too, dozens of forward passes for each map.
-
-    Raises:
-        MissingResult: cached, and a map is not there.
     """
-    if mode not in ("cached", "full"):
-        raise ValueError(f"Photographs are measured in mode 'full' and read in mode 'cached', not {mode!r}.")
     for method in methods:
         parse(method)
-    photos = {name: photograph(name) for name in classes}
     units = [(name, shown) for name in classes for shown in classes[name]]
-    if mode == "full":
-        _measure_missing(model, photos, units, methods, device, curves)
-    path = rows_path("photographs", model, "gallery")
-    rows = read_rows(path)[0]
+
+    def lacking(rows: pd.DataFrame, name: str, shown: str) -> list[str]:
+        """The methods without a map, or without curves where they are wanted."""
+        if rows.empty:
+            return list(methods)
+        of_class = rows[(rows["image"] == name) & (rows["class_name"] == shown)]
+        if curves:
+            of_class = of_class.reindex(columns=["method", "insertion"]).dropna()
+        return [m for m in methods if m not in set(of_class["method"])]
+
+    def missing(network: nn.Module, rows: pd.DataFrame, settings: Mapping[str, str]) -> Iterator[pd.DataFrame]:
+        step, precision = STEP if curves else None, settings.get("precision", "float32")
+        for name, shown in track(units, f"{model} on photographs", unit="class"):
+            if wanted := lacking(rows, name, shown):
+                new = measure(network, {name: photograph(name)}, {name: [shown]}, wanted, step, precision)
+                parts = [rows] * (len(rows) > 0) + [new]
+                rows = pd.concat(parts).drop_duplicates(_KEY, keep="last", ignore_index=True)
+                yield rows
+
+    about = {"model": model, "step": STEP, "precision": "bfloat16"}
+    rows = of_photographs("gallery", model, mode, device, missing, about)
     for name, shown in units:
-        for m in _missing(rows, name, shown, methods, curves):
-            raise MissingResult(f"{path} has no map of {shown} in {name} by {m}: set mode = 'full' to make it.")
+        for m in lacking(rows, name, shown):
+            raise MissingResult(f"There is no map of {shown} in {name} by {m}: set mode = 'full' to make it.")
     places = [(*unit, m) for unit in units for m in methods]
     return rows.set_index(_KEY, drop=False).loc[places].reset_index(drop=True)
 
 
-def _measure_missing(
-    model: str,
-    photos: Mapping[str, Image.Image],
-    units: Sequence[tuple[str, str]],
-    methods: Sequence[str],
-    device: str,
-    curves: bool,
-) -> None:
-    """Add to the committed rows what they lack, and write them after each image and class, so that a stopped run
-    resumes; masked images are forwarded in bfloat16, but for rows that were begun in float32.
-    """
-    network, path = load_model(model, device=device), rows_path("photographs", model, "gallery")
-    rows, kept = read_rows(path) if path.exists() else (None, {"precision": "bfloat16"})
-    settings = {"model": model, "weights_sha256": network.weights["sha256"], "step": STEP}
-    settings |= {"precision": kept["precision"]} if "precision" in kept else {}
-    if kept != settings:
-        rows = pd.DataFrame(columns=_KEY)
-    for name, shown in track(units, f"{model} on photographs", unit="class"):
-        if missing := _missing(rows, name, shown, methods, curves):
-            step, precision = STEP if curves else None, settings.get("precision", "float32")
-            new = measure(network, {name: photos[name]}, {name: [shown]}, missing, step, precision)
-            rows = new if rows.empty else pd.concat([rows, new]).drop_duplicates(_KEY, keep="last", ignore_index=True)
-            write_rows(rows, path, settings)
-
-
-def _missing(rows: pd.DataFrame, name: str, shown: str, methods: Sequence[str], curves: bool) -> list[str]:
-    """The ``methods`` still missing for a class of an image: without a map, or without curves where they are wanted."""
-    of_class = rows[(rows["image"] == name) & (rows["class_name"] == shown)]
-    if curves:
-        of_class = of_class.reindex(columns=["method", "insertion"]).dropna()
-    return [m for m in methods if m not in set(of_class["method"])]
+def summary(rows: pd.DataFrame, metrics: Sequence[str], reference: str) -> Answer:
+    """Means of ``metrics`` over all images and classes, and differences from the method ``reference``."""
+    return Answer(summarise(rows, metrics), paired(rows, metrics, reference), counted=rows)
 
 
 def captions(rows: pd.DataFrame) -> list[str]:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from campanion.cams.fd import cosines, similarity_groups, switching_score
 from campanion.data import Sample
 from campanion.data.photographs import photograph
 from campanion.errors import unknown
 from campanion.experiments.mapfiles import packed
-from campanion.experiments.runner import Answer, Question
+from campanion.experiments.runner import Answer, Question, of_photographs
 from campanion.experiments.subject import Subject, in_order
 from campanion.game.game import ChannelGame
-from campanion.models import load_model
-from campanion.results.rows import read_rows, rows_path, write_rows
 from campanion.results.statistics import summarise
 
 #: The pooling after the target layer, where there is one: the layer that the authors' code takes.
@@ -95,8 +93,8 @@ def overlap(groups_a: Tensor, groups_b: Tensor) -> float:
     if groups_a.shape != groups_b.shape or groups_a.ndim != 2:
         shapes = f"{list(groups_a.shape)} and {list(groups_b.shape)}"
         raise ValueError(f"Two groupings of the same channels are both [K, K], not {shapes}.")
-    both, either = (groups_a & groups_b).sum(1).double(), (groups_a | groups_b).sum(1).double()
-    return float((both / either)[either > 0].mean())
+    shared, union = (groups_a & groups_b).sum(1).double(), (groups_a | groups_b).sum(1).double()
+    return float((shared / union)[union > 0].mean())
 
 
 def dead_is_lowest(game: ChannelGame, percentile: float = 5.0) -> float:
@@ -172,13 +170,13 @@ def photograph_examples(model: str, mode: str, name: str = "chelsea", device: st
     """:func:`examples` of a photograph, kept as rows ``groups_photographs_<model>``: mode ``"full"`` makes them,
     ``"cached"`` reads them (MissingResult where there are none).
     """
-    image, path = photograph(name), rows_path("photographs", model, "groups")
-    if mode == "full":
-        network = load_model(model, device=device)
-        game = ChannelGame.of(network, network.preprocess(image).unsqueeze(0).to(device))
-        rows = examples(game).assign(predicted=network.class_names[int(game.logits.argmax())])
-        write_rows(rows, path, {"picture": name, "weights_sha256": network.weights["sha256"]})
-    return read_rows(path)[0]
+
+    def missing(network: nn.Module, rows: pd.DataFrame, _settings: object) -> Iterator[pd.DataFrame]:
+        if rows.empty:
+            game = ChannelGame.of(network, network.preprocess(photograph(name)).unsqueeze(0).to(device))
+            yield examples(game).assign(predicted=network.class_names[int(game.logits.argmax())])
+
+    return of_photographs("groups", model, mode, device, missing, {"picture": name})
 
 
 def examples(game: ChannelGame, channels: int = 3, members: int = 4) -> pd.DataFrame:

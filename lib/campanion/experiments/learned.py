@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +15,13 @@ from campanion.cams import explain
 from campanion.cams.maps import min_max_map, upsample
 from campanion.data.photographs import photograph
 from campanion.data.scenes import scene
-from campanion.errors import MissingData
 from campanion.experiments.mapfiles import read_maps, save_maps
-from campanion.experiments.runner import result_of
+from campanion.experiments.training_runs import set_name
 from campanion.inference import eval_mode
 from campanion.models.load import load_trained, read_card, weights_of
 from campanion.paths import write_whole
 from campanion.progress import track
 from campanion.training.batches import Draw, normalise
-from campanion.training.cell import Cell, by_network, longest
 from campanion.training.parts import Part, evaluate, open_part
 from campanion.training.settings import Config, config_of_card
 
@@ -89,31 +87,10 @@ def _facts(path: str | Path) -> dict:
     return facts
 
 
-def grid_result(
-    notebook: str, mode: str, cells: Iterable[Cell], measure: Callable[[list[Cell]], dict | None], lacking: str
-) -> dict:
-    """A result with a run for each data set and network of ``cells``, of the longest training runs that can answer;
-    MissingData, with the sentence ``lacking``, where ``measure`` makes none.
-    """
-
-    def runs() -> list[dict]:
-        made = [run for group in longest(by_network(cells)) if (run := measure(group)) is not None]
-        if not made:
-            raise MissingData(lacking)
-        return made
-
-    return result_of(notebook, mode, runs)
-
-
 def range_of(top1: Sequence[float], network: str, tested: str) -> dict[str, object]:
     """Several training runs of a network in the place of a provenance's weights: their number and their accuracies."""
     spread = f"top-1 {min(top1):.1f} to {max(top1):.1f} % on {tested}"
     return {"name": f"of {len(top1)} training runs of {network}", "accuracy": spread}
-
-
-def set_name(data: str, size: int) -> str:
-    """Name of a data set in results: Imagenette goes with the size at which it is given, as in ``imagenette96``."""
-    return f"{data}{size}" if data == "imagenette" else data
 
 
 def config_of(path: str | Path, limit: int | None = None) -> Config:

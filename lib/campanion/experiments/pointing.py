@@ -123,8 +123,8 @@ def likeness(maps: Tensor) -> tuple[Tensor, Tensor]:
     """
     flat = maps.flatten(1).double()
     top = ((flat >= flat.quantile(1 - TOP, 1, keepdim=True)) & (flat > 0)).double()
-    both, count = top @ top.T, top.sum(1)
-    pairs = torch.stack([both / (count + count[:, None] - both), torch.corrcoef(flat).reshape(both.shape)])
+    shared, count = top @ top.T, top.sum(1)
+    pairs = torch.stack([shared / (count + count[:, None] - shared), torch.corrcoef(flat).reshape(shared.shape)])
     varying = (flat.amax(1) > flat.amin(1)) & ~torch.eye(len(flat), dtype=torch.bool, device=maps.device)
     overlap, correlation = pairs.masked_fill(~(varying & varying.T), math.nan).nanmean(2)
     return overlap, correlation
@@ -193,8 +193,8 @@ def summary(rows: pd.DataFrame, subject: Subject, *masked: pd.DataFrame) -> Answ
     """
     pairs = rows[~rows["difficult"]].drop_duplicates(["image", "target"])
     known = f"finds {100 * pairs['predicted'].mean():.1f} % of the {len(pairs):,} classes in these pictures"
-    every = pd.concat([part for part in (rows, *masked) if len(part)], ignore_index=True)
-    rows, class_names = in_order(every, METHODS), subject.model.class_names
+    all_rows = pd.concat([part for part in (rows, *masked) if len(part)], ignore_index=True)
+    rows, class_names = in_order(all_rows, METHODS), subject.model.class_names
     table = rows[SUBSETS["table"](rows)]
     table = table.assign(degenerate=table["degenerate"].fillna(False).astype(bool))
     missed = rows[SUBSETS["not predicted"](rows)].rename(columns={"pointing_accuracy": "pointing_not_predicted"})
@@ -219,8 +219,8 @@ def summary(rows: pd.DataFrame, subject: Subject, *masked: pd.DataFrame) -> Answ
         "pairs_per_class": counts.to_dict("list"),
         "subsets": {name: _subset(rows[chosen(rows)]) for name, chosen in SUBSETS.items()},
     }
-    both = (pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True))
-    return Answer(*both, extra, known, every)
+    tables = (pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True))
+    return Answer(*tables, extra, known, all_rows)
 
 
 def _subset(rows: pd.DataFrame) -> list[dict]:
@@ -253,13 +253,10 @@ def rows_question(
     limit: int | None = None,
     conclude: Callable[..., Answer] | None = None,
     beside: tuple[Question, ...] = (),
-    seed: int = 0,
     layer: str | None = None,
 ) -> Question:
     """The rows ``name`` of ``methods``; methods of very different cost have rows of their own, over fewer images."""
-    settings = {
-        "seed": seed, "precision": precision, "tolerance": TOLERANCE, "long_side": LONG_SIDE, "top": TOP,
-    }  # fmt: skip
+    settings = {"seed": 0, "precision": precision, "tolerance": TOLERANCE, "long_side": LONG_SIDE, "top": TOP}
     return Question(
         name, partial(measure, methods=methods), conclude, settings, ("image", "target", "method"),
         layer, partial(facts_of, methods=methods), beside, limit, data="voc2007", open=open_images,

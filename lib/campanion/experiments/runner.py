@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
@@ -34,8 +34,8 @@ QUICK = ("scenes_vgg@scenes", "scenes_resnet@scenes")
 class Answer:
     """What a study concludes from its rows: means, paired differences, and what else its figures need.
 
-    ``accuracy`` says in words how good the network is on these images; ``counted`` are the rows whose images and
-    seconds the provenance counts, where not all.
+    ``accuracy`` says in words how good the network is on these images; the provenance counts images and seconds of
+    ``counted``, where not of all rows. Of training runs these are kept; ``weights``, ``settings``: of the provenance.
     """
 
     means: pd.DataFrame | Sequence[Mapping]
@@ -43,6 +43,8 @@ class Answer:
     extra: Mapping[str, object] | None = None
     accuracy: str | None = None
     counted: pd.DataFrame | None = None
+    weights: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,7 @@ class Question:
         layer: the target layer, by default the model's own; ``"pool5"`` is the last max pooling.
         facts: settings that depend on the subject; may refuse it.
         beside: further questions whose rows the summary gets too; of a tuple the first that has rows.
-        limit: number of images of a full run, whatever is requested; 0 takes the committed rows, whatever their
-            settings.
+        limit: images of a full run, whatever is requested; 0 takes the committed rows, whatever their settings.
         quick: the question of a quick run in its place; ``quick_images``: the most images of a quick run.
         older: an earlier form under the same name, whose committed rows are continued with its settings.
         anew: measured anew in every run: seconds depend on the machine.
@@ -96,11 +97,6 @@ class Question:
         named = {"model": weights["name"], "weights": weights["sha256"], "layer": subject.layer}
         return {**self.settings, **named, "data": subject.data.name, **self.facts(subject)}
 
-    @property
-    def seed(self) -> int:
-        """Of the order of the images and of what is drawn."""
-        return int(self.settings.get("seed", 0))
-
 
 def ask(
     notebook: str,
@@ -115,8 +111,7 @@ def ask(
 
     Args:
         mode: ``"cached"`` reads the committed result; ``"quick"`` measures ``quick``; ``"full"`` measures ``models``.
-        question: one, or several, of which each network is asked the first that it has rows of (committed rows go
-            before those of an unfinished run), else the first.
+        question: one, or several, of which each network is asked the first that it has rows of, else the first.
         models: names, with their data set: ``"voc_mlp@voc2007"``; without one it is ``question.data``.
         limit: images of each data set (None: all; quick: ``question.quick_images``, which is also the most).
         device: ``"auto"`` is a GPU where there is one.
@@ -145,10 +140,7 @@ def pick_device(device: str) -> str:
 
 
 def measured(question: Question, model: str, limit: int | None = None, device: str = "auto") -> pd.DataFrame:
-    """The rows of ``"NAME@DATA"`` in a full run, kept in ``data/results/rows``: a question without a result.
-
-    >>> measured(convergence.question(), "squeezenet1_1@imagenet-val", limit=50)
-    """
+    """The rows of ``"NAME@DATA"`` in a full run, kept in ``data/results/rows``: a question without a result."""
     name, network, images = _opened(question, model, device)
     question = _question_for((question,), "full", images.name, name)
     return _rows(question, question.subject(network, images), "full", limit, question.name)[0]
@@ -159,12 +151,8 @@ def per_image(
 ) -> tuple[pd.DataFrame, dict]:
     """Rows of at least the first ``limit`` images of ``data.order(seed)``, and their settings; resumable.
 
-    Finished images are in ``out/rows``, or committed in ``data/results/rows``, under ``name`` (the question's), and are
-    not measured again; ``fresh`` forgets them. Every row gets seconds (of the whole image), device and torch.
-
-    Raises:
-        ValueError: the running file was made with other settings (it names the difference), or the committed one was
-            and has more images than ``limit``.
+    Images in ``out/rows`` or ``data/results/rows``, under ``name``, are not measured again, but with ``fresh``. Every
+    row gets seconds (of the whole image), device and torch. ValueError: the kept rows have other settings (named).
     """
     data, name = subject.data, name or question.name
     settings = question.settings_of(subject)
@@ -172,9 +160,8 @@ def per_image(
     if limit == 0:
         return read_rows(committed) if committed.exists() else (pd.DataFrame(columns=list(question.key)), settings)
     path = running_path(data.name, settings["model"], name)
-    if fresh:
-        for file in (path, path.with_name(f"{path.name}-journal")):
-            file.unlink(missing_ok=True)
+    for file in (path, path.with_name(f"{path.name}-journal")) if fresh else ():
+        file.unlink(missing_ok=True)
     made_on = {"device": provenance.device_name(subject.device), "torch": provenance.versions()["torch"]}
     unit = question.key[0]
     with RowStore(path, question.key, settings=settings) as store:
@@ -188,13 +175,44 @@ def per_image(
             elif limit is not None and limit < (count := rows[unit].nunique()):
                 raise ValueError(f"{committed} has {count} {unit}s of other settings: measure as many, or move it.")
         done = store.done
-        todo = [i for i in data.order(question.seed)[:limit] if data.ids[i] not in done]
+        todo = [i for i in data.order(question.settings.get("seed", 0))[:limit] if data.ids[i] not in done]
         for i in track(todo, f"{settings['model']} on {data.name}", unit=unit):
             start = time.perf_counter()
             rows = question.measure(subject, data[i])
             seconds = round(time.perf_counter() - start, 3)
             store.append({**row, **made_on, "seconds": seconds} for row in rows)
         return store.frame(), settings
+
+
+def of_photographs(
+    name: str, model: str, mode: str, device: str, missing: Callable[..., Iterator[pd.DataFrame]], settings: Mapping
+) -> pd.DataFrame:
+    """The kept rows ``NAME_photographs_MODEL``; mode ``full`` first adds what they lack: ``missing`` (network, rows,
+    settings) gives them longer by a piece each time. Rows that were begun without a ``precision`` go on in float32.
+    """
+    if mode not in ("cached", "full"):
+        raise ValueError(f"Photographs are measured in mode 'full' and read in mode 'cached', not {mode!r}.")
+    path = rows_path("photographs", model, name)
+    if mode == "full":
+        network = load_model(model, device=device)
+        rows, begun = read_rows(path) if path.exists() else (pd.DataFrame(), settings)
+        settings = {key: value for key, value in settings.items() if key != "precision" or key in begun}
+        settings |= {"weights_sha256": network.weights["sha256"]}
+        for longer in missing(network, rows if begun == settings else pd.DataFrame(), settings):
+            write_rows(longer, path, settings)
+    return read_rows(path)[0]
+
+
+def result_of_photographs(notebook: str, mode: str, answers: Mapping[str, Answer], **about: object) -> dict:
+    """The result ``notebook`` of photographs (in a quick run of scenes), from the answers by the network's name."""
+
+    def run(model: str, answer: Answer) -> dict:
+        data, weights = "scenes" if mode == "quick" else "photographs", load_model(model).weights
+        n, minutes = answer.counted["image"].nunique(), answer.counted["seconds"].sum() / 60
+        record = provenance.collect(mode, data, n, weights, minutes=minutes, seed=0, **about)
+        return make_run(answer.means, answer.differences, record, model)
+
+    return result_of(notebook, mode, lambda: [run(*named) for named in answers.items()])
 
 
 def rows_of(run: Mapping) -> pd.DataFrame:
@@ -218,12 +236,9 @@ def _run(notebook: str, mode: str, questions: tuple[Question, ...], model: str, 
     rows_name = f"quick_{notebook}" if mode == "quick" else question.name  # notebooks may run side by side
     rows, settings = _rows(question, subject, mode, limit, rows_name)
     if rows.empty:
-        raise MissingResult(
-            f"There are no rows {rows_name} of {name} on {data}: a notebook that measures them comes first."
-        )
-    record_settings, rows_beside = {**settings, "protocol": question.name}, []
-    if rows_name != question.name:
-        record_settings["rows"] = rows_name
+        raise MissingResult(f"There are no rows {rows_name} of {name} on {data}: another notebook measures them first.")
+    record_settings = {**settings, "protocol": question.name} | ({"rows": rows_name} if mode == "quick" else {})
+    rows_beside = []
     for alternatives in question.beside:
         alternatives = alternatives if isinstance(alternatives, tuple) else (alternatives,)
         beside = _question_for(alternatives, mode, data, name)
@@ -232,8 +247,8 @@ def _run(notebook: str, mode: str, questions: tuple[Question, ...], model: str, 
         rows_beside.append(more_rows)
         if len(more_rows):
             if more_settings["weights"] != settings["weights"]:
-                both = f"{rows_name} and {beside_name} of {name}"
-                raise ValueError(f"The rows {both} are of different weights: measure both anew.")
+                names = f"{rows_name} and {beside_name} of {name}"
+                raise ValueError(f"The rows {names} are of different weights: measure both anew.")
             record_settings.setdefault("beside", {})[beside_name] = more_settings
     answer = question.summary(rows, subject, *rows_beside)
     record = provenance.of_rows(
@@ -242,17 +257,14 @@ def _run(notebook: str, mode: str, questions: tuple[Question, ...], model: str, 
         data=data,
         unit=question.key[0],
         weights=network.weights | ({} if answer.accuracy is None else {"accuracy": answer.accuracy}),
-        seed=question.seed,
+        seed=question.settings.get("seed", 0),
         settings=record_settings,
     )
     return make_run(answer.means, answer.differences, record, name, answer.extra)
 
 
 def _rows(question: Question, subject: Subject, mode: str, limit: int | None, name: str) -> tuple[pd.DataFrame, dict]:
-    """Rows and settings, written where they are committed under ``name``; a second run of the same rows waits.
-
-    A quick run measures few images, anew.
-    """
+    """Rows and settings, written where they are committed under ``name``; a second run of the same rows waits."""
     if mode == "quick":
         limit = min(limit or question.quick_images, question.quick_images)
     elif question.limit is not None:
@@ -276,10 +288,9 @@ def _question_for(questions: tuple[Question, ...], mode: str, data: str, model: 
     name = with_rows([q.name for q in questions], data, model)
     question, committed = next(q for q in questions if q.name == name), rows_path(data, model, name)
     if question.older is not None and committed.exists():
-        committed_settings = read_rows(committed)[1]
-        older = _within(question.older.settings, committed_settings)
-        if older and not _within(question.settings, committed_settings):
-            return replace(question.older, limit=question.limit)
+        settings = read_rows(committed)[1]
+        fitting = [q for q in (question, question.older) if _within(q.settings, settings)]
+        return replace(fitting[0], limit=question.limit) if fitting else question
     return question
 
 

@@ -6,9 +6,8 @@ from functools import cache
 
 import torch
 
+from campanion.experiments.runner import Answer
 from campanion.models import build_model
-from campanion.results import provenance
-from campanion.results.store import make_run
 
 NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 #: What LFI-CAM's Table 3 counts, by column. The plain networks have another stem and another number of classes.
@@ -36,16 +35,15 @@ def parameters(name: str, **spec: object) -> float:
     return _count(name, tuple(sorted(spec.items()))) / 1e6
 
 
-def size_runs(mode: str) -> list[dict]:
-    """The sizes of Table 3 as runs of a result: exact, from the code alone, with the other networks beside."""
-    runs = []
+def sizes() -> dict[str, Answer]:
+    """The sizes of Table 3, by network: exact, from the code alone, with the other networks beside."""
+    settings = {"counted": {method: dict(spec) for method, spec in TABLE3.items()}}
+    answers = {}
     for name in NETWORKS:
-        rows = []
-        for method, spec in {**TABLE3, **BESIDE}.items():
-            size = parameters(name, **spec)
-            rows.append({"method": method, "metric": "parameters", "mean": size, "low": size, "high": size, "n": 1})
-        settings = {"counted": {method: dict(spec) for method, spec in TABLE3.items()}}
-        weights = {"name": f"{name}, not trained"}
-        record = provenance.collect(mode, "imagenet", 1, weights, "cpu", 0.0, 0, settings)
-        runs.append(make_run(rows, [], record, name))
-    return runs
+        counted = {method: parameters(name, **spec) for method, spec in {**TABLE3, **BESIDE}.items()}
+        rows = [
+            {"method": method, "metric": "parameters", "mean": size, "low": size, "high": size, "n": 1}
+            for method, size in counted.items()
+        ]
+        answers[name] = Answer(rows, weights={"name": f"{name}, not trained"}, settings=settings)
+    return answers

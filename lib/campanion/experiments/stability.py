@@ -26,7 +26,6 @@ compares networks of similar accuracy; :func:`accuracy_range` has its interval, 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import combinations, product
@@ -40,15 +39,12 @@ from torch import Tensor
 from campanion.cams.maps import min_max_map
 from campanion.experiments import learned
 from campanion.experiments.learned import SEED, Trained, enlarged
-from campanion.experiments.runner import pick_device
+from campanion.experiments.runner import Answer
+from campanion.experiments.training_runs import TrainedQuestion, TrainingRuns
 from campanion.metrics.stability import independent_iou, stability_iou
 from campanion.models.load import read_card
 from campanion.progress import track
-from campanion.results import provenance
 from campanion.results.pairs import Pairs, over_networks
-from campanion.results.rows import rows_path, write_rows
-from campanion.results.store import make_run
-from campanion.training.cell import Cell
 
 PAPER = 127  # of 255: "reasonably high temperature", section 4.4
 THRESHOLDS = tuple(range(15, 256, 16))  # 127 is among them
@@ -57,10 +53,9 @@ METRICS = (
 )  # fmt: skip
 KINDS = ("", "one_seed_")  # pairs of different seeds, and of one
 CHUNK = 500  # images at a time
-QUICK_IMAGES = 40
 #: Maps made afterwards of the networks that learn LFI-CAM's: are they as stable over the same training runs?
 POST_HOC = ("grad_cam", "score_cam")
-POST_HOC_IMAGES, QUICK_POST_HOC = 300, 3  # Score-CAM takes a forward pass for each channel
+POST_HOC_IMAGES = 300  # Score-CAM takes a forward pass for each channel
 
 
 def others(count: int, seed: int = 0) -> Tensor:
@@ -112,9 +107,9 @@ def method_rows(
             values = compare_maps(maps[a.name][indices], maps[b.name][indices], maps[b.name][partner[indices]], side)
             part = pd.DataFrame({metric: values[metric].double().numpy() for metric in METRICS})
             parts.append(part.assign(kind=KINDS[a.seed == b.seed], first=a.name, second=b.name, image=images))
-    every = pd.concat(parts, ignore_index=True).assign(method=method)
+    of_pairs = pd.concat(parts, ignore_index=True).assign(method=method)
     rows, pairs = (
-        every.groupby(["method", "kind", *names], sort=False)[list(METRICS)].mean().reset_index()
+        of_pairs.groupby(["method", "kind", *names], sort=False)[list(METRICS)].mean().reset_index()
         for names in (["image"], ["first", "second"])
     )
     matrix = _matrix(pairs, "iou", [n.name for n in networks])
@@ -198,71 +193,51 @@ def summary(rows: pd.DataFrame, pairs: pd.DataFrame, seeds: Mapping[str, int]) -
     return means, differences, over_images
 
 
-def stability_study(
-    notebook: str, mode: str, cells: Sequence[Cell] = (), limit: int | None = None, device: str = "auto"
-) -> dict:
-    """The result of ``notebook``: see :mod:`campanion.results` for its form and the module's head for its metrics.
-
-    Args:
-        mode: ``"cached"`` reads the committed result; ``"quick"`` and ``"full"`` measure the networks of ``cells``.
-        cells: training runs, of :func:`campanion.training.grid.cells`: a result for each data set and network of which
-            two can be compared (MissingData if there is none); ``extra["missing"]`` names those that are not done yet.
-        limit: test images in the set's fixed order (None: all; quick: 40).
+def answer(runs: TrainingRuns) -> Answer | None:
+    """What the module's head lists, of the methods of which two networks are trained; ``extra["missing"]`` names the
+    training runs that are not finished.
     """
-    limit = (limit or QUICK_IMAGES) if mode == "quick" else limit
-    attentive = (cell for cell in cells if cell.config.attention is not None)
-    lacking = "There are no two trained networks to compare: `python -m campanion grid --table fig6 --run` trains them."
-    device = pick_device(device)
-    return learned.grid_result(notebook, mode, attentive, lambda group: _run(mode, group, limit, device), lacking)
-
-
-def _run(mode: str, cells: Sequence[Cell], limit: int | None, device: str) -> dict | None:
-    """The run of one data set and network; None where there is nothing to compare yet."""
-    start = time.monotonic()
-    networks = learned.finished(cell.checkpoint if cell.weights_here else cell.card for cell in cells if cell.done)
+    networks = learned.finished(cell.checkpoint if cell.weights_here else cell.card for cell in runs.done)
     by_method = {method: [n for n in networks if n.method == method] for method in sorted({n.method for n in networks})}
     parts, methods = [], {}
     for method, trained in by_method.items():
         if len(trained) > 1:
-            *measured, methods[method] = method_rows(trained, limit, device)
+            *measured, methods[method] = method_rows(trained, runs.limit, runs.device)
             parts.append(measured)
     if not parts:
         return None
+    images = min(runs.limit or POST_HOC_IMAGES, POST_HOC_IMAGES)
     explained = [n for n in by_method.get("lfi_cam", ()) if n.path.is_file()]
-    few = min(limit or POST_HOC_IMAGES, QUICK_POST_HOC if mode == "quick" else POST_HOC_IMAGES)
     beside = [  # the learned maps of the same few images first
-        method_rows([replace(n, method=method) for n in explained], few, device)[:2]
+        method_rows([replace(n, method=method) for n in explained], images, runs.device)[:2]
         for method in (("lfi_cam", *POST_HOC) if len(explained) > 1 else ())
     ]
     parts += beside[1:]
     rows, pairs = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
-    data, network = networks[0].data, networks[0].network
-    epochs = next(cell.config.numbers.epochs for cell in cells if cell.done)
-    settings = {"threshold": PAPER, "limit": limit, "epochs": epochs, "init": cells[0].config.init}
+    config = runs.done[0].config
+    settings = {"threshold": PAPER, "limit": runs.limit, "epochs": config.numbers.epochs, "init": config.init}
     settings["checkpoints"] = {n.name: n.sha256 for n in networks}
     short = dict.fromkeys(METRICS, "float32") | {"image": "category", "method": "category"}
-    write_rows(rows.round(dict.fromkeys(METRICS, 2)).astype(short), rows_path(data, network, "stability"), settings)
-    weights = learned.range_of([100 * n.top1 for n in networks], network, "the test pictures")
-    minutes = (time.monotonic() - start) / 60
-    record = provenance.collect(mode, data, rows["image"].nunique(), weights, device, minutes, SEED, settings)
+    kept = rows.round(dict.fromkeys(METRICS, 2)).astype(short)
+    weights = learned.range_of([100 * n.top1 for n in networks], networks[0].network, "the test pictures")
     seeds = {n.name: n.seed for n in networks}
     means, differences, over_images = summary(rows, pairs, seeds)
     if beside:
         compared = (pd.concat(tables, ignore_index=True) for tables in zip(*beside, strict=True))
-        for several, more in zip((differences, over_images), summary(*compared, seeds)[1:], strict=True):
-            several += [d for d in more if "lfi_cam" in (d["method"], d["reference"])]
+        for table, added in zip((differences, over_images), summary(*compared, seeds)[1:], strict=True):
+            table += [d for d in added if "lfi_cam" in (d["method"], d["reference"])]
     extra = {
         "methods": methods,
         "pairs": pairs.round(3).to_dict("records"),
         "seeds": "own" if (rows["kind"] == "").any() else "one",
         "thresholds": list(THRESHOLDS),
-        "missing": [cell.name for cell in cells if not cell.done],
+        "missing": [cell.name for cell in runs.cells if not cell.done],
         "images": over_images,
     }
     tested = read_card(networks[0].path.with_suffix(".json"))["accuracy"]["test"]["n"]
     for method in methods:
         means.append({"method": method, **accuracy_range([n.top1 for n in by_method[method]], tested)})
-    return make_run(means, differences, record, network, extra)
+    return Answer(means, differences, extra, None, kept, weights, settings)
 
 
 def accuracy_range(accuracies: Sequence[float], tested: int) -> dict:
@@ -277,3 +252,8 @@ def accuracy_range(accuracies: Sequence[float], tested: int) -> dict:
     reach = 100 * q * ((least * (1 - least) + most * (1 - most)) / 2 / tested) ** 0.5
     row = {"metric": "accuracy_range", "mean": (spread := 100 * (most - least)), "n": tested}
     return row | {"low": max(0.0, spread - reach), "high": spread + reach}
+
+
+QUESTION = TrainedQuestion(
+    "stability", "fig6", answer, "There are no two trained networks to compare", lambda cell: cell.config.attention
+)

@@ -6,8 +6,6 @@ and answer nothing about the paper, and VQA v2 with ``vqa_v2``, a network that t
 
 from __future__ import annotations
 
-from functools import partial
-
 import pandas as pd
 import torch
 
@@ -16,13 +14,12 @@ from campanion.cams.explain import explain_game
 from campanion.data.questions import HELD_OUT_SEED, Asked, QuestionSet, SceneQuestions
 from campanion.data.vqa import open_vqa, vqa_layout
 from campanion.errors import MissingData
-from campanion.experiments.runner import Answer, Question, ask
+from campanion.experiments.runner import Answer, Question
 from campanion.experiments.subject import Subject, confidence_columns, in_order
 from campanion.game.game import ChannelGame
 from campanion.inference import fast
 from campanion.models.vqa import find_vqa, load_vqa, with_question
 from campanion.results.statistics import paired, summarise
-from campanion.results.store import load_result
 
 #: The paper's two first, then what needs one backward pass too; for the small network also what asks the channel game.
 METHODS = {
@@ -64,34 +61,24 @@ def summary(rows: pd.DataFrame, subject: Subject) -> Answer:
     return Answer(summarise(chosen, METRICS), paired(chosen, METRICS), extra, right)
 
 
-def open_questions(name: str, answers: tuple[str, ...] | None = None) -> QuestionSet:
-    """The held-out questions about generated scenes, or VQA v2 with these answers as classes."""
-    return SceneQuestions(SCENES, HELD_OUT_SEED) if name == "scenes" else open_vqa(paths.data_dir(), answers=answers)
+def open_questions(name: str) -> QuestionSet:
+    """The held-out questions about generated scenes, or VQA v2 with the answers of its network as classes."""
+    if name == "scenes":
+        return SceneQuestions(SCENES, HELD_OUT_SEED)
+    return open_vqa(paths.data_dir(), answers=tuple(load_vqa("vqa_v2").class_names))
 
 
-def question(answers: tuple[str, ...] | None = None) -> Question:
-    """Pairs of an image and a question; ``answers`` are the classes of VQA v2's network."""
+def question() -> Question:
+    """Pairs of an image and a question."""
     return Question(
         "vqa", measure, summary, {"seed": 0}, ("question", "method"), quick_images=40, small=("scenes",), load=load_vqa,
-        facts=lambda subject: {"methods": METHODS[subject.data.name], "card": subject.data.card},
-        open=partial(open_questions, answers=answers),
+        facts=lambda subject: {"methods": METHODS[subject.data.name], "card": subject.data.card}, open=open_questions,
     )  # fmt: skip
 
 
-def ask_both(notebook: str, mode: str, limit: int | None = None, device: str = "auto") -> dict:
-    """The result of ``notebook``: questions about scenes, which have the mode ``quick`` in a full run too, and VQA v2.
-
-    ``"quick"`` measures questions about scenes; ``"full"`` all held-out questions about 1,000 scenes and, where
-    :func:`not_there` has nothing to say, VQA v2; ``limit`` is of each data set (None: all; quick: 40).
-    """
-    scenes = ("vqa_scenes@scenes",)
-    if mode != "full":
-        return ask(notebook, mode, question(), (), limit, device, quick=scenes)
-    ask(notebook, mode, question(), scenes, limit, device)
-    if not not_there():
-        answers = tuple(load_vqa("vqa_v2").class_names)
-        ask(notebook, mode, question(answers), ("vqa_v2@vqa-v2",), limit, device)
-    return load_result(notebook)
+def models() -> list[str]:
+    """Those of a full run: of scenes, which has the mode ``quick`` there too, and of VQA v2 where that is there."""
+    return ["vqa_scenes@scenes", *["vqa_v2@vqa-v2"] * (not not_there())]
 
 
 def not_there() -> str:

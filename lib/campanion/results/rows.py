@@ -195,6 +195,12 @@ def read_rows(path: str | Path) -> tuple[pd.DataFrame, dict]:
     return table.to_pandas(), json.loads(table.schema.metadata[b"campanion"])
 
 
+def kept_rows(name: str) -> dict[str, pd.DataFrame]:
+    """The committed rows ``name``, by ``"NAME on DATA"``; in a quick run too, which has few of its own."""
+    kept = map(read_rows, sorted((paths.root() / "data" / "results" / "rows").glob(f"{name}_*.parquet")))
+    return {f"{settings['model']} on {settings['data']}": rows for rows, settings in kept}
+
+
 def _dump(value: object, sort_keys: bool = False) -> str:
     return json.dumps(value, default=_plain, separators=(",", ":"), sort_keys=sort_keys)
 
