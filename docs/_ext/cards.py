@@ -20,8 +20,8 @@ from sphinx.util.docutils import SphinxDirective
 WIDE = 400  # pixels of a thumbnail
 #: Figures that show best what a notebook is about; elsewhere the first of its figures is taken.
 FIGURES = {
-    "20": "figures/20_fd_fig1_fig6*.png", "26": "figures/26_fd_fig4*.png", "36": "figures/36_lift_fig3*.png",
-    "37": "figures/37_lift_fig4*.png", "40": "docs/images/page.webp",
+    "20": "figures/20_fd_fig1_fig6_voc_vgg16.png", "26": "figures/26_fd_fig4_voc_vgg16.png",
+    "36": "figures/36_lift_fig3_voc_vgg16.png", "37": "figures/37_lift_fig4*.png", "40": "docs/images/page.webp",
 }  # fmt: skip
 
 

@@ -125,7 +125,7 @@ def pixels(bench: Bench, share: int = 20, method: str = "grad_cam", remove: bool
     places = 100 * curve.fractions.cpu().numpy()
     axes[2].plot(places, line, color="0.4")
     axes[2].plot([share], [np.interp(share, places, line)], "o", color="#D55E00")
-    axes[2].set(xlabel="per cent of the pixels", ylim=(0, 1.02), title="deletion" if remove else "insertion")
+    axes[2].set(xlabel="pixels (%)", ylim=(0, 1.02), title=f"probability, {'deletion' if remove else 'insertion'}")
     return fig
 
 
