@@ -141,6 +141,8 @@ def test_a_network_of_ones_own(photo, tmp_path, ask, monkeypatch):
     expected = explain(load_model("scenes_resnet"), image, 3, methods="grad_cam").maps["grad_cam"][0]
     with np.load(tmp_path / "out" / made[0]) as numbers:
         assert np.allclose(numbers["maps"][0], expected, atol=1e-6)
+    (tmp_path / "made.py").write_text("import mine\nready = mine.net()")
+    assert ask(photo, "--model", "made:ready", "--class", "kind 3")[0] == 0
 
 
 def test_an_overlay_has_the_size_of_the_image(tmp_path, ask):
@@ -179,6 +181,8 @@ def test_sixteen_bits_of_which_few_are_used_are_mentioned(tmp_path, ask):
         (["--model", "vgg16"], "No weights of vgg16"),
         (["--model", "no_such:net"], "The network no_such:net cannot be made: No module named 'no_such'"),
         (["--model", "math:nothing"], "cannot be made: module 'math' has no attribute 'nothing'"),
+        (["--model", "math:sin"], "cannot be made: math.sin() takes exactly one argument"),
+        (["--model", "c:/net.pth"], "The network c:/net.pth cannot be made: invalid format"),
         (["--model", "collections:OrderedDict"], "must return a torch.nn.Module"),
         (["--model", "torch.nn:Identity"], "with .preprocess and .class_names"),
         (["--class", "dog"], "Unknown class 'dog'"),

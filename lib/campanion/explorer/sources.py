@@ -83,15 +83,16 @@ def _scene(seed: int) -> Image.Image:
 
 
 def own_network(place: str) -> nn.Module:
-    """What the function of ``module:function`` returns, in eval mode; modules of the current folder are found too.
+    """What the function of ``module:function`` returns, or a network of that name; modules of the current folder too.
 
     ValueError: there is no such function, it cannot be called without arguments, or it gives no network with
     ``preprocess`` and ``class_names``.
     """
     sys.path.insert(0, str(Path.cwd()))
     try:
-        made = resolve_name(place)()
-    except (ImportError, AttributeError, TypeError) as problem:
+        made = resolve_name(place)
+        made = made if isinstance(made, nn.Module) else made()
+    except (ImportError, AttributeError, TypeError, ValueError) as problem:
         raise ValueError(f"The network {place} cannot be made: {problem}.") from problem
     lacks = [name for name in ("preprocess", "class_names") if attribute(made, name) is None]
     if lacks or not isinstance(made, nn.Module):
