@@ -8,6 +8,7 @@ output; or a function of the network's output, for what has no class: an embeddi
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,16 +37,12 @@ def unwrap(model: nn.Module) -> tuple[nn.Module, str]:
     prefix = ""
     while not (model._forward_hooks or model._forward_pre_hooks):
         passes = getattr(type(model), "forward", None) in [kind.forward for kind in _PASS_ON]  # no subclass's own
-        name = "module" if passes else "_orig_mod" if is_compiled(model) else None
+        compiled = type(model).__name__ == "OptimizedModule"  # of torch.compile, which loads slowly
+        name = "module" if passes else "_orig_mod" if compiled else None
         if name is None or name not in model._modules or ("forward" in vars(model) and name == "module"):
             break
         model, prefix = model._modules[name], f"{prefix}{name}."
     return model, prefix
-
-
-def is_compiled(module: nn.Module) -> bool:
-    """Whether ``module`` is what ``torch.compile`` returns (named, not imported: the compiler loads slowly)."""
-    return type(module).__name__ == "OptimizedModule" and type(module).__module__.startswith("torch._dynamo")
 
 
 _LOCK = threading.Lock()
@@ -53,9 +50,9 @@ _EAGER: list[Any] = []  # for each call that needs compiled networks to run as t
 
 
 @contextmanager
-def eager(model: nn.Module, modules: list[nn.Module] | None = None) -> Iterator[None]:
-    """Let compiled modules run as they are written: what was compiled earlier does not see the hooks of today."""
-    if not any(m._compiled_call_impl is not None or is_compiled(m) for m in modules or model.modules()):
+def eager(model: nn.Module) -> Iterator[None]:
+    """Let compiled code run as it is written: what was compiled earlier does not see the hooks of today."""
+    if "torch._dynamo" not in sys.modules:  # the compiler: modules, forwards and functions may be compiled
         yield
         return
     with _LOCK:
@@ -154,12 +151,14 @@ class Outputs:
         """p [N, C] of logits [N, C]; a target's function gives its score itself, unless an activation is asked for."""
         single = logits.shape[1] == 1
         if self.activation == "softmax" and single:
-            raise ValueError(
-                "A softmax of one logit is always 1. Pass activation='sigmoid', or a function of your own."
-            )
+            raise ValueError("A softmax of one logit is always 1. Pass activation='sigmoid', or a function.")
         if self.activation is None and self.target is not None:
             return logits
         activation = self.activation or self.model_activation
+        if activation is None and not single:  # no row of logits adds up to 1: a softmax at the network's end gave it
+            rounding = 64 * torch.finfo(logits.dtype).eps
+            if bool((((logits.sum(1) - 1).abs() <= rounding) & (logits >= 0).all(1)).all()):
+                return logits
         if activation is None or (activation == "softmax" and single):
             activation = "sigmoid" if single else "softmax"
         values = (_KNOWN[activation] if isinstance(activation, str) else activation)(logits)
@@ -199,21 +198,23 @@ def check_activation(activation: object) -> None:
         raise ValueError(f"activation must be 'softmax', 'sigmoid' or a function of logits, not {activation!r:.80}.")
 
 
-def class_indices(target: int | list[int] | Tensor, count: int, classes: int, device: torch.device) -> Tensor:
-    """``target`` as class indices [count] below ``classes``; ValueError otherwise."""
+def class_indices(target: int | list[int] | Tensor, count: int, classes: int | None, device: torch.device) -> Tensor:
+    """``target`` as class indices [count] below ``classes``, where their number is known; ValueError otherwise."""
     try:
         index = torch.as_tensor(target, device=device)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"targets must be integers (class indices), not {target!r:.80}.") from error
     if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
         raise ValueError(f"targets must be integers (class indices), not {index.dtype}.")
+    index = index.long()
     if index.ndim == 0:
         index = index.expand(count)
     if index.shape != (count,):
         raise ValueError(f"targets must be one class for each of {count} images, not shape {tuple(index.shape)}.")
-    if bool(((index < 0) | (index >= classes)).any()):
-        raise ValueError(f"targets must lie in 0..{classes - 1}; got {index.tolist()}.")
-    return index.long().clone()  # the caller's may be an inference tensor, or change
+    if bool((index < 0).any()) or (classes is not None and bool((index >= classes).any())):
+        last = "the last class, counted from 0" if classes is None else classes - 1
+        raise ValueError(f"targets must lie in 0..{last}; got {index.tolist()}.")
+    return index.clone()  # the caller's may be an inference tensor, or change
 
 
 def is_class(target: object) -> bool:

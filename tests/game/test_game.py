@@ -89,7 +89,8 @@ def test_targets_of_every_form() -> None:
     predicted = game.logits.argmax(1)
     assert torch.equal(game.target(None), predicted)
     assert torch.equal(game.score(None), game.logits.amax(1))
-    for given in (3, torch.tensor(3), [3, 3], torch.tensor([3, 3], dtype=torch.int32)):
+    unsigned = torch.tensor([3, 3]).to(torch.uint16)
+    for given in (3, torch.tensor(3), [3, 3], torch.tensor([3, 3], dtype=torch.int32), unsigned):
         assert game.target(given).tolist() == [3, 3]
     for wrong in (CLASSES, -1, [0, 99]):
         with pytest.raises(ValueError, match=rf"0\.\.{CLASSES - 1}"):

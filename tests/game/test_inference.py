@@ -70,6 +70,26 @@ def test_shared_modules_are_not_folded() -> None:
     assert sum(isinstance(m, nn.BatchNorm2d) for m in copied.modules()) == 4
 
 
+class Chooses(nn.Module):
+    """It normalises bright images alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return (self.norm(y) if x.mean() > 0.2 else y).mean((2, 3))
+
+
+def test_a_norm_that_only_some_images_pass_is_not_folded() -> None:
+    model, images = _with_statistics(Chooses().double()), torch.rand(2, 3, 24, 24).double()
+    images[1] *= 0.1
+    copied = fast(model)
+    for image in images.split(1):
+        assert torch.allclose(copied(image), model(image), atol=1e-12)
+
+
 def test_the_network_is_not_touched_and_the_copy_is_frozen() -> None:
     model = _with_statistics(torchvision.models.resnet18(num_classes=4)).train()
     model.layer1.eval()

@@ -101,7 +101,7 @@ def test_unknown_and_unfit_layers_are_named() -> None:
         split(nn.Sequential(nn.Conv2d(3, 2, 1)))
     with pytest.raises(ValueError, match=r"Layer 'fc1' gives \(2, 16\)"):
         ChannelGame.of(model, random_images(), "fc1")
-    with pytest.raises(ValueError, match=r"Layer 'relu' ran 2 times in a forward pass"):
+    with pytest.raises(ValueError, match=r"Layer 'relu' ran 2 times in a pass"):
         ChannelGame.of(net("convolutions"), random_images(), "relu")
     with pytest.raises(ValueError, match="must return logits"):
         ChannelGame.of(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), random_images(dtype=torch.float32), "0")

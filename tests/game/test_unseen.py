@@ -349,3 +349,108 @@ def test_forwards_that_register_hooks_run_with_a_graph_or_are_named() -> None:
     for method in ("grad_cam", "ablation_cam"):
         with pytest.raises(ValueError, match="calls register_hook, which fails without gradients"):
             explain(Registers(early=True).double(), images, 1, method)
+
+
+SIZED = {
+    "nonzero": lambda x: x / (1 + len(torch.nonzero(x > 0.05))),
+    "argwhere": lambda x: x / (1 + torch.argwhere(x > 0.05).shape[0]),
+    "where": lambda x: x / (1 + torch.where(x > 0.05)[0].size(0)),
+    "mask": lambda x: x / (1 + x[x > 0.05].numel()),
+    "masked_select": lambda x: x / (1 + torch.masked_select(x, x > 0.05).numel()),
+    "unique": lambda x: x / torch.unique(x.round(decimals=2)).numel(),
+}
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_sizes_that_depend_on_values_are_no_constants(name: str) -> None:
+    torch.manual_seed(3)
+    right(Forward(before=SIZED[name]).double().eval(), random_images(1))
+
+
+@torch.jit.script
+def scripted_in_place(x: Tensor) -> Tensor:
+    """TorchScript."""
+    return x.clamp_(min=0.065)
+
+
+def data_set(x: Tensor) -> None:
+    x.data = x.data.clamp(min=0.065)
+
+
+IN_PLACE = {
+    "TorchScript": scripted_in_place,
+    "vmap": lambda x: torch.func.vmap(lambda row: row.clamp_(min=0.065))(x),
+    "data": data_set,
+}
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # vmap's
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_changes_in_place_that_no_recorder_sees(name: str) -> None:
+    """They change coalitions, which have smaller numbers, and not the whole."""
+
+    def change(x: Tensor) -> Tensor:
+        x = x + 0.06
+        IN_PLACE[name](x)
+        return x
+
+    torch.manual_seed(3)
+    network = Forward(before=change).double().eval()
+    network.stem.bias.data.fill_(1)
+    right(network, random_images())
+
+
+class Straight(torch.autograd.Function):
+    """A ReLU whose gradient its author defines."""
+
+    @staticmethod
+    def forward(_context: object, x: Tensor) -> Tensor:
+        return x.relu()
+
+    @staticmethod
+    def backward(_context: object, gradient: Tensor) -> Tensor:
+        return 3 * gradient.clamp_min(0)
+
+
+class Pixels(Net):
+    """A classifier of pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(CHANNELS, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Straight.apply(self.conv(self.target(self.stem(x)))).mean((2, 3))
+
+
+@pytest.mark.parametrize("make", [lambda: Forward(before=lambda x: Straight.apply(x - 0.1)), Pixels])
+def test_gradients_that_an_author_defines_are_the_games_also_without_a_kept_graph(make: Callable) -> None:
+    torch.manual_seed(3)
+    network = make().double().eval()
+    expected = slope(network, random_images(), 1)
+    for graph in (True, False):
+        game = ChannelGame.of(network, random_images(), gradient=graph)
+        assert torch.allclose(game.gradient(1), expected, atol=1e-12)
+        assert torch.allclose(game.image(1).gradient(1), expected[1:], atol=1e-12)
+
+
+def test_a_forward_that_was_compiled_is_run_as_written() -> None:
+    torch.manual_seed(3)
+    network, images = Forward().double().eval(), random_images()
+    expected = slope(network, images, 1)
+    network.forward = torch.compile(network.forward, backend="eager")
+    network(images)  # compiled, without the hooks of what follows
+    for _ in range(2):
+        for method in ("grad_cam", "score_cam", "gradient"):
+            assert not explain(network, images, 1, method).degenerate[method].any()
+        assert torch.allclose(ChannelGame.of(network, images).gradient(1), expected, atol=1e-12)
+
+
+def test_a_network_of_one_number_of_images_is_run_with_it_or_named() -> None:
+    def two(x: Tensor) -> Tensor:
+        return x.reshape(2, CHANNELS)
+
+    network = Forward(before=two).double().eval()
+    assert not explain(network, random_images(), 1, "grad_cam").degenerate["grad_cam"].any()
+    with pytest.raises(ValueError, match=r"cannot take \d+ masked images at once"):
+        explain(network, random_images(), 1, "score_cam")

@@ -126,8 +126,9 @@ def test_blocks_and_many_maps_change_nothing(seed, batch_size, score):
         ({"maps": torch.rand(2, 8, 8) * 255}, "min-max normalised"),
         ({"maps": torch.rand(2, 7, 7)}, "maps must be"),
         ({"maps": torch.full((2, 8, 8), torch.nan)}, "maps holds NaN"),
-        ({"targets": torch.tensor([0.5, 1.0])}, "whole class numbers"),
+        ({"targets": torch.tensor([0.5, 1.0])}, "must be integers"),
         ({"targets": torch.tensor([0, -2])}, "counted from 0"),
+        ({"targets": None}, "must be integers"),
         ({"score": "logit"}, "proportions of a probability"),
         ({"score": "softmin"}, "Did you mean 'softmax'"),
     ],
@@ -140,3 +141,15 @@ def test_bad_input_is_refused_before_any_forward(change, words):
     arguments = {"images": images, "maps": maps, "targets": torch.tensor([0, 1]), **change}
     with pytest.raises(ValueError, match=words):
         confidence(never, **arguments)
+
+
+def test_what_a_softmax_gave_is_a_probability_already():
+    images, maps = images_and_maps()
+    model, targets = network(), torch.tensor([0, 1])
+    ends = nn.Sequential(model, nn.Softmax(1))
+    for found, expected in zip(
+        confidence(ends, images, maps, targets).summary().values(),
+        confidence(model, images, maps, targets).summary().values(),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected)

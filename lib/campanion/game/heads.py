@@ -71,10 +71,6 @@ class LinearFirstHead:
             activations = step(activations)
         return activations.flatten(2) if activations.ndim > 2 else activations.unsqueeze(2)
 
-    def logit(self, activations: Tensor, target: Tensor) -> Tensor:
-        """Logit [B] of class ``target`` [B] of a linear or pixel head, from that class's weights alone."""
-        return self.finish(self.first_sums(activations, target)[0].unsqueeze(1), target).squeeze(1)
-
     def first_sums(self, activations: Tensor, target: Tensor) -> tuple[Tensor, slice]:
         """First pre-activations [B, D] as the layer computes them, and which: of a hidden layer the first 64 alone."""
         present = self.pooled(activations)  # [B, K, P]

@@ -124,23 +124,19 @@ class Played:
         return self.once(("gradient", *target.tolist()), lambda: self._slope(target))
 
     def _slope(self, target: Tensor) -> Tensor:
-        """dF^c/dA from the graph of the network's own pass; from the believed head where that kept none."""
+        """dF^c/dA from the graph of the network's own pass; from the believed head where none survives."""
         played = self.played
-        if played.graph is None and played.changes_gradient:  # which no record repeats
+        if played.graph is None:  # no record has the gradients that a network defines itself, or takes away
             played = self.once("graph", lambda: self.parts.play(self.images))
-        # A pixel head's gradient of one class is less work than the network's of all.
-        pixel = getattr(played.head, "kind", None) == "pixel" and not played.changes_gradient
-        if played.graph is not None and not (pixel and self.head.kind == "pixel"):
+        if played.graph is not None:
             logit = played.graph.gather(1, target.unsqueeze(1)).sum()
             # Changes in place that its graph does not survive; checkpoints run forward again.
             with suppress(RuntimeError), eval_mode(self.parts.model):
                 return wide(torch.autograd.grad(logit, played.start, retain_graph=True)[0])
-        head = self.head
         activations = played.activations.detach().clone().requires_grad_(True)
-        maps = activations.clone()  # which a head may change in place, as autograd forbids for the leaf itself
         try:
-            logit = head.logit(maps, target) if head.kind == "pixel" else head(maps).gather(1, target.unsqueeze(1))
-            return wide(torch.autograd.grad(logit.sum(), activations)[0])
+            logits = self.head(activations.clone())  # which it may change in place, unlike a leaf
+            return wide(torch.autograd.grad(logits.gather(1, target.unsqueeze(1)).sum(), activations)[0])
         except RuntimeError as error:
             raise ValueError(f"What follows {self.parts.name!r} has no gradient: {error}") from error
 

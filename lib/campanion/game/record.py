@@ -19,23 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from campanion.inference.evaluation import modules_of
+from campanion.inference.evaluation import ABOUT_SHAPE, modules_of
 
-# Functions that return no values of the tensor, so that no branch of the network can depend on its values by them.
-_ABOUT_SHAPE = {
-    "size", "dim", "ndimension", "numel", "nelement", "stride", "storage_offset", "element_size", "is_contiguous",
-    "is_floating_point", "is_complex", "is_signed", "is_inference", "__len__", "__get__", "__repr__", "__format__",
-    "__hash__", "get_device", "type", "data_ptr", "untyped_storage", "is_same_size", "register_hook", "retain_grad",
-    "_set_grad_enabled", "is_conj", "is_neg", "dim_order", "backward",
-}  # fmt: skip
+# Functions whose results have sizes that depend on values, by which a branch or a number of the network may.
+_SIZED_BY_VALUES = {"nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount", "nms"}
 # Copies to NumPy or lists, whose use is not seen; the game compares such a record with the network before it trusts it.
 _COPIED_OUT = {"numpy", "tolist", "__array__"}
-# Functions that change the gradient and not the value.
-_GRADIENT_ONLY = {"register_hook", "detach", "detach_", "_set_grad_enabled"}
 # Functions with sizes as arguments, the number of rows first.
 _SIZED = {"view", "reshape", "expand", "broadcast_to", "new_zeros", "new_ones", "new_empty", "new_full"}
 _RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}  # first states of so many images, which PyTorch does not check
-_GETTERS = Tensor.grad_fn.__get__, Tensor.data.__get__
 
 
 @dataclass(frozen=True)
@@ -84,28 +76,28 @@ class Recorder(TorchFunctionMode):
         self.steps: list[Step] = []
         #: Why the record may differ from the network: values were read, copied, or written to tensors made earlier.
         self.faults: set[str] = set()
-        #: Whether something changes the gradient and not the value, such as a hook on a tensor or a ``detach``.
-        self.changes_gradient = False
         self._slots: dict[int, tuple[weakref.ref, int]] = {}
+        self._versions: dict[int, int] = {}  # of each slot's tensor, which grow with every change in place
         self._count = 0
 
     def start(self, output: Tensor) -> None:
         """Take ``output`` for slot 0 and write down what follows."""
         self._device, self._rows = output.device.type, len(output)
-        self._differentiable = torch.is_grad_enabled()
         self._name(output)
 
     def slot(self, tensor: object) -> int | None:
         """The slot of ``tensor``, if it depends on the layer's output."""
         reference, number = self._slots.get(id(tensor), (None, None))
-        return number if reference is not None and reference() is tensor else None
+        if reference is None or reference() is not tensor:
+            return None
+        if not tensor.is_inference() and tensor._version != self._versions[number]:
+            self.faults.add("copied")  # changed where no call is seen (TorchScript, vmap), or under another name
+        return number
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         """Call ``function`` and keep the call if it reads or changes a tensor with a slot."""
         kwargs = kwargs or {}
         name = getattr(function, "__name__", "")
-        if name == "_set_grad_enabled":
-            self.changes_gradient = True
         tensors = [leaf for leaf in _leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if all(self.slot(tensor) is None for tensor in tensors):
             output = function(*args, **kwargs)
@@ -117,13 +109,14 @@ class Recorder(TorchFunctionMode):
         output = function(*args, **kwargs)
         results = [args[0]] if name == "__setitem__" else [t for t in _leaves(output) if isinstance(t, Tensor)]
         changes = bool(args) and any(result is args[0] for result in results)
-        if name in _GRADIENT_ONLY or function in _GETTERS or (self._differentiable and not torch.is_grad_enabled()):
-            self.changes_gradient = True
         if not results:
-            if name not in _ABOUT_SHAPE and output is not None:
+            if (name not in ABOUT_SHAPE and output is not None) or function == Tensor.data.__set__:
                 self.faults.add("copied" if name in _COPIED_OUT else "read")
             return output
-        if name in _RECURRENT or kwargs.get("out") is not None or (changes and self.slot(args[0]) is None):
+        mask = name == "__getitem__" and any(t.dtype == torch.bool and self.slot(t) is not None for t in tensors[1:])
+        if name in _SIZED_BY_VALUES or mask or (name == "where" and len(args) == 1):
+            self.faults.add("read")
+        if name in _RECURRENT or kwargs.get("out") is not None or (changes and not isinstance(arguments[0][0], Slot)):
             self.faults.add("written")
         slots = tuple(self._name(result) for result in results)
         after = tuple(results[0].shape)
@@ -159,10 +152,11 @@ class Recorder(TorchFunctionMode):
         return self._constants.get(id(tensor), lambda: None)() is tensor
 
     def _name(self, tensor: Tensor) -> int:
-        number = self.slot(tensor)
-        if number is None:
+        reference, number = self._slots.get(id(tensor), (None, 0))
+        if reference is None or reference() is not tensor:
             number, self._count = self._count, self._count + 1
             self._slots[id(tensor)] = weakref.ref(tensor), number
+        self._versions[number] = 0 if tensor.is_inference() else tensor._version
         return number
 
 

@@ -54,7 +54,7 @@ def sample(
     for start in range(0, orderings // pairs, size):
         count = min(size, orderings // pairs - start)
         # Drawn on the CPU whatever the device, so that a seed means the same orderings everywhere.
-        order = torch.rand(count, players, generator=generator, device=generator.device).argsort(1)
+        order = torch.rand(count, players, generator=generator, device=generator.device, dtype=torch.float32).argsort(1)
         marginals = torch.stack([walk(order) for walk in walks])
         if antithetic:
             marginals = (marginals + torch.stack([walk(order.flip(1)) for walk in walks])) / 2

@@ -35,7 +35,6 @@ class Pass:
     start: Tensor | None  # what a gradient is taken by: zeros added to A
     graph: Tensor | None  # the logits with their graph
     certain: bool  # whether the record alone says what the network does; else it is compared with it
-    changes_gradient: bool
     placed: Placed
 
     @cached_property
@@ -78,9 +77,9 @@ class _Tap:
         passed = self._with_graph(maps) if self.gradient and output.is_floating_point() else maps
         # Another mode that was entered on the way here would be left before ours.
         if torch._C._len_torch_function_stack() == self.modes:
+            self.recorder.start(passed)
             self.recorder.__enter__()
             self.entered = True
-            self.recorder.start(passed)
         return self.placed.back(passed, output)
 
     def _with_graph(self, output: Tensor) -> Tensor:
@@ -150,7 +149,8 @@ class Split:
             finally:
                 tap.leave()  # before no_grad() ends, which is no part of the network
         if tap.calls != 1:
-            raise ValueError(f"Layer {self.name!r} ran {tap.calls} times in a forward pass; choose one that runs once.")
+            hint = "" if tap.calls else " Exported or traced code runs no layer: explain what it was made from."
+            raise ValueError(f"Layer {self.name!r} ran {tap.calls} times in a pass; choose one that runs once.{hint}")
         layout = checked(tap.placed, recorder.steps, tap.shape, self.name, tuple(images.shape[-2:]))
         if layout.kind != tap.placed.kind:
             return replace(self, layout=layout)._play(images, gradient)
@@ -163,7 +163,6 @@ class Split:
             graph=logits if logits.requires_grad and tap.start is not None else None,
             # A pass that draws random numbers may draw weights anew in each.
             certain=not recorder.faults and torch.equal(state, random.get_rng_state()),
-            changes_gradient=recorder.changes_gradient,
             placed=layout,
         )
 

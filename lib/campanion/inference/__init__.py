@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from campanion.inference.evaluation import eval_mode
+from campanion.inference.evaluation import ABOUT_SHAPE, eval_mode
 from campanion.outputs import Outputs
 
 HOOKED = " Its code calls register_hook, which fails without gradients: remove that, or do so only if x.requires_grad."
@@ -168,9 +168,10 @@ class Reader:
         try:
             return self.outputs(self.network(images), len(images))
         except RuntimeError as error:
-            if "register a hook" not in str(error):
+            if isinstance(error, torch.OutOfMemoryError):
                 raise
-            raise ValueError(f"{error}.{HOOKED}") from error
+            hint = HOOKED if "register a hook" in str(error) else ""
+            raise ValueError(f"The network cannot take {len(images)} masked images at once: {error}.{hint}") from error
 
 
 def shared_copy(model: nn.Module, twins: dict[nn.Module, nn.Module] | None = None) -> nn.Module | None:
@@ -207,7 +208,7 @@ class _Pairs(TorchFunctionMode):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.calls, self.reads, self.pairs, self._made = Counter(), Counter(), {}, {}
-        self._handles = []
+        self._handles, self.branches = [], False  # perhaps, by numbers that are read: another image may take another
         for module in network.modules():
             if module._forward_hooks or module._forward_pre_hooks:
                 continue
@@ -233,6 +234,9 @@ class _Pairs(TorchFunctionMode):
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         """Count who reads a convolution's output; questions about its size are no reading."""
         output = function(*args, **(kwargs or {}))
+        tensors = any(isinstance(leaf, Tensor) for leaf in tree_leaves(output))
+        if not tensors and output is not None and getattr(function, "__name__", "") not in ABOUT_SHAPE:
+            self.branches = True
         if output is None or isinstance(output, (Tensor, tuple, list)):
             self.reads.update(conv for leaf in tree_leaves((args, kwargs)) if (conv := self._maker(leaf)) is not None)
         return output
@@ -242,7 +246,8 @@ class _Pairs(TorchFunctionMode):
         for handle in self._handles:
             handle.remove()
         self._made.clear()
-        return [(c, n) for n, c in self.pairs.items() if self.calls[c] == self.calls[n] == 1 and self.reads[c] == 1]
+        pairs = {} if self.branches else self.pairs
+        return [(c, n) for n, c in pairs.items() if self.calls[c] == self.calls[n] == 1 and self.reads[c] == 1]
 
 
 def _fold_pair(network: nn.Module, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:

@@ -13,6 +13,13 @@ from torch import Tensor, nn
 
 from campanion.outputs import eager
 
+# Functions that return no values of the tensor, so that no branch of the network can depend on its values by them.
+ABOUT_SHAPE = {
+    "size", "dim", "ndimension", "numel", "nelement", "stride", "storage_offset", "element_size", "is_contiguous",
+    "is_floating_point", "is_complex", "is_signed", "is_inference", "__len__", "__get__", "__repr__", "__format__",
+    "__hash__", "get_device", "type", "data_ptr", "untyped_storage", "is_same_size", "register_hook", "retain_grad",
+    "_set_grad_enabled", "is_conj", "is_neg", "dim_order", "backward",
+}  # fmt: skip
 _LOCK = threading.Lock()
 #: Modules that are in eval mode for the time being, and how many calls need them so.
 _HELD: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
@@ -37,13 +44,14 @@ def eval_mode(model: nn.Module, graph: bool = False) -> Iterator[nn.Module]:
     """
     modules = modules_of(model)
     with _LOCK:
-        held = [m for m in modules if m.training or (_HELD and m in _HELD)]
+        others = bool(_HELD)
+        held = [m for m in modules if m.training or (others and m in _HELD)]
         for module in held:
             _HELD[module] = _HELD.get(module, 0) + 1
             module.training = False
     earlier = {id(value) for _, _, value in _graphs(modules)} if graph else set()
     try:
-        with eager(model, modules):
+        with eager(model):
             yield model
     finally:
         if graph:
@@ -76,7 +84,9 @@ def _graphs(modules: list[nn.Module]) -> Iterator[tuple[dict | list, Any, Any]]:
             if library and _USUAL.issuperset(map(type, holder.values())):  # rules out nearly all, at once
                 continue
             for key in holder.keys() - _INTERNAL if holder is attributes else list(holder):
-                yield from _kept(holder, key, holder[key])
+                value = holder[key]
+                if type(value) not in _PLAIN and (type(value) is not Tensor or value.grad_fn is not None):
+                    yield from _kept(holder, key, value)
 
 
 def _kept(holder: dict | list, key: Any, value: Any, depth: int = 0) -> Iterator[tuple[dict | list, Any, Any]]:

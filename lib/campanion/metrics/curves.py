@@ -74,15 +74,14 @@ def insertion_deletion(
         model: a network, best as ``campanion.inference.fast`` makes it, or a function from images to logits [N, C].
         images: preprocessed (normalised) images [B, 3, H, W]. Zero is the mean colour.
         maps: [B, H, W], or [B, M, H, W] for M maps of every image; only their order of pixels matters.
-        targets: classes, integers [B]; or ``"higher"``, ``"lower"`` or a function of the network's output, as in
-            :func:`campanion.explain`.
+        targets: classes, integers [B] or one for all; or a sign or a function, as in :func:`campanion.explain`.
         step: pixels a step, a whole number (1792 is 3.57 % of 224 x 224, FD-CAM's 3.6 %: 28 steps), or a fraction of
             the image in (0, 1) (0.025 for LIFT-CAM: the i-th point is at the whole number nearest i step HW).
         baseline: where insertion starts. ``"blur"``: RISE's blur, 11 x 11, sigma 5, zero padding; ``"blur51"``:
             Group-CAM's, 51 x 51, sigma 50, reflected at the border; ``"zero"``. Deletion always ends in zeros.
         batch_size: images a forward; None: :func:`campanion.inference.images_at_once`.
         activation: how logits become probabilities: ``"softmax"``, ``"sigmoid"`` or a function of logits [N, C]. None:
-            ``model.activation``, also inside wrappers, else a softmax, and a sigmoid of one logit.
+            ``model.activation``, also in wrappers, else a softmax (if the network has none), a sigmoid of one logit.
         score: ``"logit"`` for the logit itself in place of a probability; also an activation's name.
 
     Returns:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from campanion.errors import unknown
 from campanion.inference import Reader, fast, wide
-from campanion.outputs import Activation, Outputs, Target, is_class, unwrap
+from campanion.outputs import Activation, Outputs, Target, class_indices, is_class, unwrap
 
 Model = nn.Module | Callable[[Tensor], Tensor]
 
@@ -39,19 +39,13 @@ def check(images: Tensor, maps: Tensor, targets: Target, batch_size: int | None)
         targets = [0] * count
     elif isinstance(targets, (list, tuple)) and not all(map(is_class, targets)):
         raise ValueError("Metrics take one sign or function for all images: call them once for each.")
-    targets = torch.as_tensor(targets, device=images.device)
-    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
-        raise ValueError(f"targets must be whole class numbers; got {_what(targets)}.")
-    if targets.shape != (count,):
-        raise ValueError(f"targets must be [{count}], one class for each image; got {_what(targets)}.")
-    if int(targets.min()) < 0:
-        raise ValueError(f"targets holds the class {int(targets.min())}; classes are counted from 0.")
+    targets = class_indices(targets, count, None, images.device)
     for name, tensor in (("images", images), ("maps", maps)):
         if not torch.isfinite(tensor).all():
             where = (~torch.isfinite(tensor)).flatten(1).any(1).nonzero().flatten().tolist()
             raise ValueError(f"{name} holds NaN or infinite values (in batch rows {where[:8]}); clean them first.")
     maps = maps.unsqueeze(1) if maps.ndim == 3 else maps
-    return maps.to(images.device), targets.long()
+    return maps.to(images.device), targets
 
 
 class Scorer:
