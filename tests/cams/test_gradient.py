@@ -9,7 +9,7 @@ import torch
 import torchcam.methods
 from campanion import explain
 from campanion.game.game import ChannelGame
-from nets import net, random_images
+from nets import CHANNELS, CLASSES, Net, net, random_images
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
@@ -109,6 +109,11 @@ def test_cam_uses_the_classifiers_weights() -> None:
     for other in ("mlp", "pixel", "residual", "linear_flat"):
         with pytest.raises(ValueError, match="cam needs a head of global average pooling"):
             explain(net(other), images, 1, "cam")
+    # Linear in the channels, and no average of them.
+    for *pooling, layer in ((nn.AdaptiveMaxPool2d(1),), (nn.Sigmoid(), nn.AdaptiveAvgPool2d(1))):
+        other = Net(*pooling, layer, nn.Flatten(), nn.Linear(CHANNELS, CLASSES)).double().eval()
+        with pytest.raises(ValueError, match="cam needs a head of global average pooling"):
+            explain(other, images, 1, "cam")
 
 
 def test_negative_logits_and_zero_gradients_are_no_trouble() -> None:

@@ -126,6 +126,7 @@ GAMES = [pointing_game, energy_pointing_game]
         (torch.rand(1, 6, 6), [box(3, 0, 1, 1)], "x2 < x1"),
         (torch.rand(1, 6, 6), [box(0, 0, float("nan"), 1)], "x2 < x1"),
         (torch.rand(1, 6, 6), [box(7, 0, 9, 1)], "outside the map"),  # in the pixels of a larger image
+        (torch.rand(1, 6, 6), [box(0, -9, 6, -1)], "outside the map"),
     ],
 )
 def test_bad_input_is_refused(game, maps, boxes, words):

@@ -100,6 +100,12 @@ def test_unknown_names() -> None:
         load_model("scenes_vg")
     with pytest.raises(ValueError, match="ImageNet weights have 1000 classes"):
         load_model("resnet18", num_classes=10)
+    for number in (0, -1, 2.5, "5"):
+        with pytest.raises(ValueError, match="num_classes must be a whole number"):
+            load_model("resnet18", weights="random", num_classes=number)
+    for weights in ("random", "auto"):
+        with pytest.raises(ValueError, match="scenes_vgg has 10 classes and is not built with 5"):
+            load_model("scenes_vgg", weights, num_classes=5)
 
 
 def left_dark(mode: str) -> Image.Image:

@@ -84,3 +84,16 @@ def test_random_methods_repeat_with_their_seed_and_leave_the_global_one_alone(me
     torch.rand(5)  # whatever others draw
     assert torch.equal(maps(4), first)
     assert not torch.equal(maps(5), first)
+
+
+@pytest.mark.parametrize("method", ["rise", "shap_cam"])
+def test_another_default_dtype_draws_the_same(method: str) -> None:
+    model, images = net("mlp", dtype=torch.float32), random_images(dtype=torch.float32)
+    fewer = {"rise": {"masks": 8}, "shap_cam": {"orderings": 8}}[method]
+    expected = explain(model, images, 1, method, **fewer).raw[method]
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = explain(model, images, 1, method, **fewer).raw[method]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, expected)

@@ -69,7 +69,8 @@ def explain(
         activation: how logits become probabilities, for the methods and options that ask for them (Score-CAM,
             Group-CAM, RISE, ``fd_cam:score=probability``): ``"softmax"``, ``"sigmoid"`` (several labels; one logit) or
             a function from logits [N, C] to [N, C]. None: ``model.activation``, also of the network inside wrappers;
-            without one a softmax, and a sigmoid of one logit. The score of a target's function is taken as it is.
+            without one a softmax (unless the network ends in one), and a sigmoid of one logit. The score of a target's
+            function is taken as it is.
         layout: where the layer's output has its channels, if sizes and the network do not show it:
             ``"channels_first"`` [B, K, h, w], ``"channels_last"`` [B, h, w, K] (Swin), ``"tokens"`` [B, T, K] (ViT:
             class tokens first), or the tokens' grid (h, w).
@@ -90,7 +91,7 @@ def explain(
     check_images(model, images)
     groups = split_targets(targets, len(images))
     class_names = attribute(model, "class_names")  # without them, classes are counted after the forward pass
-    if targets is not None and class_names is not None and is_class(targets) and len(groups) == 1:
+    if targets is not None and isinstance(class_names, (list, tuple)) and is_class(targets) and len(groups) == 1:
         class_indices(targets, len(images), len(class_names), images.device)
     gradient = any(METHODS[parse(name)[0]].gradient for name in names)
     parts = []

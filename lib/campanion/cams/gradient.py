@@ -18,13 +18,14 @@ def cam(game: ChannelGame, target: Tensor) -> Tensor:
     Raises:
         ValueError: the head is not global average pooling and one linear layer (ResNet, DenseNet ... are).
     """
-    head = game.head
-    pixels = game.activations.shape[-1] * game.activations.shape[-2]
-    pooled = head.pooled(game.activations[:1]) if isinstance(head, LinearFirstHead) and head.kind == "linear" else None
-    if pooled is None or (pooled.shape[2] != 1 and pixels != 1):
+    head, maps = game.head, wide(game.activations).flatten(2)
+    linear = isinstance(head, LinearFirstHead) and head.kind == "linear"
+    pooled, means = head.pooled(game.activations).squeeze(2) if linear else maps, (maps.mean(2), maps.sum(2))
+    near = [pooled.shape == m.shape and bool(((pooled - m).abs() <= 1e-3 * m.abs().max()).all()) for m in means]
+    if not any(near):
         raise ValueError(
-            f"cam needs a head of global average pooling and one linear layer; after {game.parts.name!r} this network "
-            f"has a {head.kind!r} head. Use lift_cam, which equals cam's weights times the mean activation there."
+            f"cam needs a head of global average pooling and one linear layer; what follows {game.parts.name!r} in "
+            "this network is another. Use lift_cam, which equals cam's weights times the mean activations there."
         )
     return head.first.weight.detach()[target]
 

@@ -105,7 +105,7 @@ def rise(
     if not 0 < keep < 1:
         raise ValueError(f"rise needs 0 < keep < 1; got {keep}.")
     generator = generator or torch.Generator().manual_seed(0)
-    drawn_by = {"generator": generator, "device": generator.device}
+    drawn_by = {"generator": generator, "device": generator.device}  # in float32, whatever the default is
     height, width = game.images.shape[-2:]
     high, wide = -(-height // cells), -(-width // cells)
     size = ((cells + 1) * high, (cells + 1) * wide)
@@ -114,7 +114,7 @@ def rise(
     total = torch.zeros(len(target), height, width, dtype=dtype, device=target.device)
     for start in range(0, masks, _DRAWN):
         count = min(_DRAWN, masks - start)
-        grid = (torch.rand(count, 1, cells + 1, cells + 1, **drawn_by) < keep).to(dtype)
+        grid = (torch.rand(count, 1, cells + 1, cells + 1, dtype=torch.float32, **drawn_by) < keep).to(dtype)
         tops = torch.randint(high, (count,), **drawn_by).tolist()
         lefts = torch.randint(wide, (count,), **drawn_by).tolist()
         drawn = list(zip(grid, tops, lefts, strict=True))

@@ -129,5 +129,5 @@ def _check(maps: Tensor, boxes: Sequence[Tensor]) -> None:
         if not (corners[:, 2:] >= corners[:, :2]).all():  # also refuses NaN
             raise ValueError(f"boxes[{i}] has a box with x2 < x1 or y2 < y1 (or NaN); give corners x1, y1, x2, y2.")
         height, width = maps.shape[1:]
-        if (corners[:, 0] > width).any() or (corners[:, 1] > height).any():
+        if ((corners[:, :2] > corners.new_tensor([width, height])) | (corners[:, 2:] < 0)).any():
             raise ValueError(f"boxes[{i}] has a box outside the map ({width} x {height}): boxes are in its pixels.")

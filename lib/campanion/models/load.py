@@ -86,9 +86,11 @@ def load_model(
         model = build_network({"network": name}, OWN[name].class_names, OWN[name].preprocess, seed)
         model.activation = "softmax"
     elif weights != "random" and ours:
-        return load_trained(find_checkpoint(name, weights), device)
+        model = load_trained(find_checkpoint(name, weights))
     else:
-        model = _torchvision_model(name, weights, num_classes or 1000, seed)
+        model = _torchvision_model(name, weights, 1000 if num_classes is None else num_classes, seed)
+    if num_classes not in (None, len(model.class_names)):
+        raise ValueError(f"{name} has {len(model.class_names)} classes and is not built with {num_classes}.")
     return model.to(device).eval()
 
 
@@ -97,6 +99,8 @@ def _torchvision_model(name: str, weights: str | Path, classes: int, seed: int) 
         raise MissingData(f"The weights of {name} are not committed: `campanion grid --only {name} --run` trains.")
     if name not in _TORCHVISION:
         raise ValueError(unknown("model", name, [*_TORCHVISION, *OWN, *VOC_NETS]))
+    if type(classes) is not int or classes < 1:
+        raise ValueError(f"num_classes must be a whole number, 1 or more, not {classes!r}.")
     if weights == "auto" and classes != 1000:
         raise ValueError("ImageNet weights have 1000 classes; pass weights='random' or a file for another number.")
     inception = {"init_weights": True, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
