@@ -122,9 +122,7 @@ def explain(images: Sequence[str], methods: str, activation: str | None, out: Pa
     names say the image, the model, the class and every option that is not the default. An image that cannot be read
     does not stop the others: the exit status is then 1, and 2 where none could be explained.
     """
-    from campanion.explorer import Look, Request, explain_files
-    from campanion.explorer.request import sources
-    from campanion.explorer.sources import own_network
+    from campanion.explorer import Look, Request, explain_files, image_sources, own_network
     from campanion.models import load_model
     from campanion.progress import terminal_bar, track
 
@@ -133,7 +131,7 @@ def explain(images: Sequence[str], methods: str, activation: str | None, out: Pa
     parts = re.split(r",(?![^,:]*=[^,:]*(?:,|$))", methods)
     names = tuple(dict.fromkeys(name.strip() for name in parts if name.strip()))
     request = Request(model, names, target, layer, Look(**look), activation)
-    files = sources(images)
+    files = image_sources(images)
     network = own_network(model).to(device) if ":" in model else load_model(model, device=device)
     if activation:
         network.activation = activation

@@ -5,10 +5,9 @@ from importlib import import_module
 _HOMES = {
     "bench": ("Answer", "Bench", "find_class", "search"),
     "figure": ("Look", "draw", "png"),
-    "files": ("explain_files", "save"),
+    "files": ("Request", "explain_files", "save"),
     "live": ("Knobs",),
-    "request": ("Request",),
-    "sources": ("MODELS", "network", "photograph_bench", "pictures"),
+    "sources": ("MODELS", "image_sources", "network", "own_network", "photograph_bench", "pictures"),
     "widget": ("Explorer",),
 }
 __all__ = sorted(name for names in _HOMES.values() for name in names)

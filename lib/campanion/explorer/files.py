@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import matplotlib as mpl
@@ -17,11 +18,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from campanion.cams.methods import label
+from campanion.cams.methods import label, parse
 from campanion.errors import unknown
 from campanion.explorer.bench import Bench, find_class, search
 from campanion.explorer.figure import Look, draw, png
-from campanion.explorer.request import Request, Source, clean
+from campanion.explorer.sources import Source, clean
 from campanion.outputs import SIGNS
 from campanion.paths import replacing, write_whole
 from campanion.pictures import percent
@@ -29,6 +30,47 @@ from campanion.report.figures import STYLE
 from campanion.results.provenance import versions
 
 PACKAGES = ("campanion", "torch", "torchvision", "numpy", "captum")  # that make a file
+DEFAULT = ("grad_cam", "fd_cam", "lift_cam")
+LONGEST = 60  # letters of the options in a file's name; longer ones are shortened to a checksum
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of every image.
+
+    Args:
+        target: a class by name or number, or ``higher`` or ``lower`` of a network with one output; None: the predicted.
+        layer: dotted name; None is the network's own target layer.
+        activation: other than the network's own.
+
+    Raises:
+        ValueError: no method, or an unknown one.
+    """
+
+    model: str = "resnet50"
+    methods: tuple[str, ...] = DEFAULT
+    target: str | None = None
+    layer: str | None = None
+    look: Look = field(default_factory=Look)
+    activation: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.methods:
+            raise ValueError("--methods names none: give one, such as --methods fd_cam.")
+        for name in self.methods:
+            parse(name)
+
+    def differences(self) -> str:
+        """What differs from the defaults, for the names of files; empty where nothing does."""
+        parts = [part for part in (self.layer, self.activation) if part is not None]
+        if self.methods != DEFAULT:
+            parts.append("+".join(self.methods))
+        plain = asdict(Look())
+        for name, value in asdict(self.look).items():
+            if value != plain[name] and name != "overlay":  # overlays are files of their own
+                parts.append(name if value is True else f"{name}{value}")
+        text = "_".join(clean(part) for part in parts)
+        return text if len(text) <= LONGEST else hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def explain_files(

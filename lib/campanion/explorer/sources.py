@@ -1,9 +1,12 @@
-"""What can be explored: images to pick from, and networks whose weights are here."""
+"""What can be explored: images to pick from, image files, and networks whose weights are here."""
 
 from __future__ import annotations
 
+import hashlib
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -17,7 +20,6 @@ from campanion.data.registry import find_entry
 from campanion.data.scenes import scene
 from campanion.errors import MissingData
 from campanion.explorer.bench import Bench
-from campanion.explorer.request import SUFFIXES, image_files
 from campanion.models import load_model
 from campanion.outputs import attribute
 from campanion.pictures import open_picture
@@ -27,6 +29,7 @@ MODELS = ("scenes_vgg", "scenes_resnet", "squeezenet1_1", "resnet18", "resnet50"
 SCENES = (28, 12, 7, 3)  # seeds
 STAND_IN = ("scenes_vgg", 28)  # a network of this repository, and the seed of a scene that it knows
 MOST_FILES = 500  # of a folder that are listed
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
 
 
 def pictures(folder: str | Path | None = None) -> dict[str, Callable[[], Image.Image]]:
@@ -98,3 +101,52 @@ def own_network(place: str) -> nn.Module:
     if lacks or not isinstance(made, nn.Module):
         raise ValueError(f"{place}() must return a torch.nn.Module with .preprocess and .class_names.")
     return made.eval()
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image to explain: its path, or the bytes that came from standard input, and the names it may have."""
+
+    path: str
+    content: bytes | None = None
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The file's name without its ending; and for a namesake the folder and the ending with it."""
+        if self.content is not None:
+            return "stdin", "stdin"
+        path = Path(self.path)
+        return clean(path.stem), clean("-".join((path.resolve().parent.name, path.name.replace(".", "-"))))
+
+    def read(self) -> tuple[Image.Image, str]:
+        """The image, and the SHA-256 of its file."""
+        image = open_picture(self.path if self.content is None else self.content)
+        content = Path(self.path).read_bytes() if self.content is None else self.content
+        return image, hashlib.sha256(content).hexdigest()
+
+
+def image_sources(words: Sequence[str]) -> list[Source]:
+    """The images that paths, folders and ``-`` (standard input) name, each once; of a folder those directly in it, and
+    MissingData where it has none."""
+    listed: dict[str, Source] = {}
+    for word in words:
+        if word == "-":
+            listed[word] = Source("-", sys.stdin.buffer.read())
+        elif Path(word).is_dir():
+            files = image_files(Path(word))
+            if not files:
+                raise MissingData(f"The folder {word} holds no image file ({', '.join(SUFFIXES)}).")
+            listed |= {str(path.resolve()): Source(str(path)) for path in files}
+        else:
+            listed[str(Path(word).resolve())] = Source(word)
+    return list(listed.values())
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images directly in a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def clean(text: object) -> str:
+    """``text`` as a part of a file's name."""
+    return re.sub(r"[^\w.+-]+", "-", str(text)).strip("-.") or "image"

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from campanion.report import colours, networks
 from campanion.report.figures import PALETTE, WIDTH, bars, legend_below, name_rows, styled
 from campanion.report.layout import difference_rows, method_name
+from campanion.report.networks import of_run
 from campanion.report.papers import paper_data, published
 from campanion.results.measures import DIRECTION, TITLES
 
@@ -92,7 +93,7 @@ def curves_figure(runs: Sequence[Mapping], reference: str, highlight: str) -> Fi
                 values = np.subtract(means[name], means[reference])
                 ax.plot(np.linspace(0, 100, len(values)), values, label=method_name(name), **look)
             ax.axhline(0, color="0.5", lw=0.8, zorder=0)
-            ax.set_title(f"{curve.split('_')[0]}: {_name(run)}, N = {run['provenance']['n']}", fontsize=7)
+            ax.set_title(f"{curve.split('_')[0]}: {of_run(run, ', ')}, N = {run['provenance']['n']}", fontsize=7)
             ax.tick_params(labelsize=7)
         line[0].set_ylabel(f"probability,\nminus {method_name(reference)}'s", fontsize=7)
     for ax in axes[-1]:
@@ -191,7 +192,7 @@ def classes_figure(runs: Sequence[Mapping]) -> Figure:
         ax.set_yticks(range(len(names)), [f"{name} ({n})" for name, n in zip(names, counts, strict=True)])
         turned = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
         ax.set_xticks(range(len(methods)), [method_name(m) for m in methods], **turned)
-        ax.set_title(_name(run, ",\n"), fontsize=7)
+        ax.set_title(of_run(run, ",\n"), fontsize=7)
         ax.tick_params(labelsize=6.5)
         ax.spines[:].set_visible(False)
     fig.colorbar(image, ax=axes[0], label="pointing game accuracy of the class (%)", fraction=0.03)
@@ -227,10 +228,6 @@ def _rows(run: Mapping, metric: str) -> dict[str, Mapping]:
     return {row["method"]: row for row in run["rows"] if row["metric"] == metric}
 
 
-def _name(run: Mapping, between: str = ", ") -> str:
-    return f"{networks.name(run['model'])}{between}{networks.data(run['data'])}"
-
-
 def _legend(fig: Figure, runs: Sequence[Mapping], metrics: Collection, of: Collection, rings: Sequence = ()) -> None:
     """A mark for each run, with the fewest and the most images that these metrics ``of`` these methods have."""
     marks = []
@@ -238,7 +235,7 @@ def _legend(fig: Figure, runs: Sequence[Mapping], metrics: Collection, of: Colle
         shown = {r["n"] for r in run.get("rows", ()) if r["metric"] in metrics and r["method"] in of} - {0}
         n = " to ".join(dict.fromkeys(f"{end(shown):,}" for end in (min, max) if shown))
         look = colours.network(run["model"], run["data"]) | {"ms": 4, "ls": ""}
-        marks.append(mpl.lines.Line2D([], [], label=f"{_name(run)}, N = {n or run['provenance']['n']}", **look))
+        marks.append(mpl.lines.Line2D([], [], label=f"{of_run(run, ', ')}, N = {n or run['provenance']['n']}", **look))
     inches = 0.4 + 0.045 * max(len(mark.get_label()) for mark in (*marks, *rings))  # of the widest entry, about
     columns = max(1, min(3, int(fig.get_figwidth() / inches)))
     fig.legend(handles=[*marks, *rings], loc="outside lower center", ncols=columns, fontsize=6.5)

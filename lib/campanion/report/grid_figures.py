@@ -16,7 +16,7 @@ from campanion.cams.methods import label
 from campanion.report import colours, networks
 from campanion.report.figures import bars, legend_below, name_rows, styled
 from campanion.report.layout import Sheet
-from campanion.report.networks import where
+from campanion.report.networks import of_run
 from campanion.report.papers import paper_data, published
 
 WIDTH = 6.875
@@ -43,7 +43,7 @@ def trainings_table(run: Mapping) -> Sheet:
     rows = pd.DataFrame(run["extra"]["cells"])[list(_COLUMNS)]
     rows["method"] = rows["method"].map(label)
     cells = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in rows.fillna("-").to_numpy()]
-    return Sheet(f"{_name(run)}: training runs, interval over images", [([*_COLUMNS.values()], cells)])
+    return Sheet(f"{of_run(run)}: training runs, interval over images", [([*_COLUMNS.values()], cells)])
 
 
 def differences_table(run: Mapping) -> Sheet:
@@ -54,12 +54,8 @@ def differences_table(run: Mapping) -> Sheet:
         for both, images, least in zip(run["differences"], extra["pictures"], extra["detectable"], strict=True)
     ]
     heads = ["points of top-1 error", "over images and training runs", "over images alone", "could detect"]
-    caption = f"{_name(run)}, N = {run['provenance']['n']:,}: differences with 95 % intervals"
+    caption = f"{of_run(run)}, N = {run['provenance']['n']:,}: differences with 95 % intervals"
     return Sheet(caption, [(heads, rows)])
-
-
-def _name(run: Mapping) -> str:
-    return where(run["model"], run["data"])
 
 
 def _pair(row: Mapping) -> str:
@@ -82,7 +78,7 @@ def _trainings(run: Mapping, ax: Axes) -> None:
         ax.plot([means[method]] * 2, [y - 0.35, y + 0.35], "-", lw=1.5, color=colour)
     name_rows(ax, [label(method) for method in trained["method"].unique()])
     ax.set_xlabel("top-1 error (%)")
-    ax.set_title(f"{_name(run)}: training runs (dots), their mean (line)", fontsize=8)
+    ax.set_title(f"{of_run(run)}: training runs (dots), their mean (line)", fontsize=8)
     ax.grid(axis="x", lw=0.3)
 
 
@@ -108,7 +104,7 @@ def _differences(run: Mapping, table: str, ax: Axes) -> None:
     name_rows(ax, [*map(_pair, run["differences"])])
     ax.set_ylim(len(run["differences"]) - 0.4, -0.5)
     ax.set_xlabel("difference of the top-1 errors (points); below 0 the first is better")
-    ax.set_title(f"{_name(run)}: differences", fontsize=8)
+    ax.set_title(f"{of_run(run)}: differences", fontsize=8)
     ax.grid(axis="x", lw=0.3)
 
 
@@ -147,7 +143,7 @@ def overlap_figure(runs: Sequence[Mapping]) -> Figure:
         for method, colour in names:
             ax.axhline(printed[method], ls="--", lw=0.9, color=colour)
             ax.text(len(runs) - 0.45, printed[method] + 1, f"{printed[method]:g}", fontsize=7, color=colour, ha="right")
-        ax.set_xticks(range(len(runs)), [_name(run).replace(" on ", "\n") for run in runs], fontsize=7)
+        ax.set_xticks(range(len(runs)), [of_run(run).replace(" on ", "\n") for run in runs], fontsize=7)
         ax.set(xlim=(-0.55, len(runs) - 0.4), ylim=(0, 100))
         ax.set_title(text, fontsize=8)
     axes[0].set_ylabel("IoU (%)")
@@ -175,7 +171,7 @@ def thresholds_figure(runs: Sequence[Mapping], methods: Sequence[str]) -> Figure
                     ax.plot(run["extra"]["thresholds"], curves[kind], line, **look)
         ax.axvline(127, color="0.6", lw=0.7, ls="-")
         ax.set(xlabel="threshold (0 to 255)", ylim=(0, 100))
-        ax.set_title(_name(run), fontsize=8)
+        ax.set_title(of_run(run), fontsize=8)
     axes[0, 0].set_ylabel("mean IoU (%)")
     legend_below(fig, ncols=4)  # a panel may lack a method
     return fig
@@ -193,7 +189,7 @@ def pairs_figure(run: Mapping, methods: Sequence[str]) -> Figure:
         ax.set_xticks(ax.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=6)
         ax.set_yticks(ax.get_yticks(), names, rotation=0, fontsize=6)
         ax.set_title(f"{label(method)}: IoU (%)", fontsize=8)
-    fig.suptitle(_name(run), fontsize=8)
+    fig.suptitle(of_run(run), fontsize=8)
     return fig
 
 

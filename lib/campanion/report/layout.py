@@ -10,7 +10,7 @@ import pandas as pd
 
 from campanion.cams.methods import label
 from campanion.report import networks
-from campanion.report.networks import where
+from campanion.report.networks import of_run, where
 from campanion.report.papers import title
 from campanion.report.tables import beside
 from campanion.report.words import counted, interval, number
@@ -143,7 +143,7 @@ def means(
                 named = (names or {}).get(method) or method_name(method)
                 numbers = [mean(values.get(m), columns[m][1], (factors or {}).get(m, 1), most) for m in metrics]
                 cells.append([named, f"{most:,}", *numbers])
-        blocks.append(([where(run["model"], run["data"]), "N", *(columns[m][0] for m in metrics)], cells))
+        blocks.append(([of_run(run), "N", *(columns[m][0] for m in metrics)], cells))
     return Sheet(caption, blocks)
 
 
@@ -166,7 +166,7 @@ def differences(
     """
     columns = [difference_rows(run, metric, method) for run in runs]
     compared = dict.fromkeys(name for column in columns for name in column)
-    heads = [f"{method_name(method)} minus", *(where(run["model"], run["data"]) for run in runs)]
+    heads = [f"{method_name(method)} minus", *(of_run(run) for run in runs)]
     rows = [[method_name(name), *(_difference(column.get(name), metric) for column in columns)]
             for name in others or compared if name in compared]  # fmt: skip
     named = title or f"{TITLES[metric]} ({DIRECTION[metric]} is better)"

@@ -15,7 +15,7 @@ from torch import Tensor
 from campanion.cams.methods import label
 from campanion.report import colours
 from campanion.report.figures import MAP, PALETTE, SIGNED, WIDTH, bare, heatmap, legend_below, rgb, styled
-from campanion.report.networks import where
+from campanion.report.networks import of_run
 
 PAPERS = "jet"  # the palette of the papers' own maps
 
@@ -113,7 +113,7 @@ def cosines_figure(runs: Sequence[Mapping]) -> Figure:
         for shares, text, style in kinds:
             ax.stairs(shares, np.linspace(0, 1, len(shares) + 1), label=text, ls=style, lw=1.2)
         ax.set(yscale="log", xlabel="cosine of two channels")
-        ax.set_title(where(run["model"], run["data"]), fontsize=8)
+        ax.set_title(of_run(run), fontsize=8)
     axes[0, 0].set_ylabel("share of the pairs")
     axes[0, 0].legend()
     return fig
@@ -133,7 +133,7 @@ def group_sizes_figure(runs: Sequence[Mapping], percentiles: Sequence[float], ru
             ax.fill_between(percentiles, low, high, color=PALETTE[i], alpha=0.2, lw=0)
         ax.set(xscale="log", yscale="symlog", xlabel="θ (per cent)")
         ax.set_xticks(percentiles, [f"{theta:g}" for theta in percentiles])
-        ax.set_title(where(run["model"], run["data"]), fontsize=8)
+        ax.set_title(of_run(run), fontsize=8)
         ax.minorticks_off()
     axes[0, 0].set_ylabel("channels in a group")
     legend_below(fig, ncols=2)

@@ -82,6 +82,11 @@ def data(name: str) -> str:
     return _DATA.get(paper_data(name), name)
 
 
-def where(model: str, dataset: str) -> str:
+def where(model: str, dataset: str, between: str = " on ") -> str:
     """Networks (joined by *and*) and their data as one prints them: ``VGG16 of VOC on VOC2007``."""
-    return f"{' and '.join(map(name, model.split(' and ')))} on {data(dataset)}"
+    return f"{' and '.join(map(name, model.split(' and ')))}{between}{data(dataset)}"
+
+
+def of_run(run: Mapping, between: str = " on ") -> str:
+    """:func:`where` of a run of a result."""
+    return where(run["model"], run["data"], between)
