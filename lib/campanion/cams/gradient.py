@@ -16,7 +16,7 @@ def cam(game: ChannelGame, target: Tensor) -> Tensor:
     """The classifier's own weights w_kc of the averaged channels; the map is not rectified.
 
     Raises:
-        ValueError: the head is not global average pooling and one linear layer (ResNet, DenseNet ... are).
+        ValueError: the head is not global average pooling and one linear layer (ResNet's is; DenseNet's after a ReLU).
     """
     head, maps = game.head, wide(game.activations).flatten(2)
     linear = isinstance(head, LinearFirstHead) and head.kind == "linear"
