@@ -225,6 +225,8 @@ def answer(runs: TrainingRuns) -> Answer | None:
     if beside:
         compared = (pd.concat(tables, ignore_index=True) for tables in zip(*beside, strict=True))
         for table, added in zip((differences, over_images), summary(*compared, seeds)[1:], strict=True):
+            known = {(d["method"], d["reference"], d["metric"]) for d in table}  # all, where there are no more images
+            added = [d for d in added if (d["method"], d["reference"], d["metric"]) not in known]
             table += [d for d in added if "lfi_cam" in (d["method"], d["reference"])]
     extra = {
         "methods": methods,
