@@ -40,7 +40,7 @@ class TrainedQuestion:
     lacking: str
     takes: Callable[[Cell], bool]
     of_training: bool = False
-    untrained: Callable[[], Mapping[str, Answer]] = dict
+    untrained: Callable[[], Mapping[str, Answer]] = lambda: {}  # noqa: PIE807 - the documentation takes a class for another one
 
 
 @dataclass(frozen=True)

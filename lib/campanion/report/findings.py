@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -126,10 +127,10 @@ def fin(results: Mapping[str, Mapping]) -> Finding:
             f"{words.measured(c)} (N = {run.mean('lfi-paper', 'top1_error')['n']:,} and {c.n:,} images)."
         )
     fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.1 + 0.4 * len(errors)), width_ratios=(3, 2))
-    _differences(axes[0], [*errors.values()], [name.replace(": ", ":\n") for name in errors])
+    _differences(axes[0], [*errors.values()], [textwrap.fill(name, 34) for name in errors])
     reach = max(2, *(1.1 * abs(c.value) for c in errors.values()))  # on an axis of tenths chance looks like a loss
     axes[0].set(xlabel="top-1 error, points gained by a trained FIN", xlim=(-reach, reach))
-    _differences(axes[1], [*maps.values()], [name.replace(" (", "\n(") for name in maps])
+    _differences(axes[1], [*maps.values()], [textwrap.fill(name, 26) for name in maps])
     axes[1].set_xlabel("insertion - deletion:\nmap over mean features")
     text = " ".join([*parts, "(Above 0: the trained one errs less; one training run of a kind gives no interval.)"])
     judgement = verdict(find_claim("lfi_fin_lowers_error"), results).groups[OTHER].judgement

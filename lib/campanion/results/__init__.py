@@ -1,6 +1,14 @@
 """What a number is, where it is kept and where it is from."""
 
-from campanion.results.rows import RowStore, read_rows, rows_path, write_rows
-from campanion.results.store import load_result, load_results, make_run, save_result
+from importlib import import_module
 
-__all__ = ["RowStore", "load_result", "load_results", "make_run", "read_rows", "rows_path", "save_result", "write_rows"]
+_HOMES = dict.fromkeys(("RowStore", "read_rows", "rows_path", "write_rows"), "rows")
+_HOMES |= dict.fromkeys(("load_result", "load_results", "make_run", "save_result"), "store")
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    """Each name on first use: files of maps, which name versions, do without pandas."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -7,11 +7,14 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 
 from campanion import paths
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PACKAGES = ("torch", "torchvision", "captum", "campanion")
 
