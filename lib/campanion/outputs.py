@@ -156,11 +156,12 @@ class Outputs:
             return logits
         activation = self.activation or self.model_activation
         if activation is None and not single:  # no row of logits adds up to 1: a softmax at the network's end gave it
-            rounding = 64 * torch.finfo(logits.dtype).eps
-            if bool((((logits.sum(1) - 1).abs() <= rounding) & (logits >= 0).all(1)).all()):
+            rounding = max(1e-5, torch.finfo(logits.dtype).eps / 2)  # of a sum of numbers that have this precision
+            if bool((((logits.double().sum(1) - 1).abs() <= rounding) & (logits >= 0).all(1)).all()):
                 return logits
         if activation is None or (activation == "softmax" and single):
             activation = "sigmoid" if single else "softmax"
+        logits = logits.float() if logits.dtype.itemsize < 4 else logits
         values = (_KNOWN[activation] if isinstance(activation, str) else activation)(logits)
         if not isinstance(values, Tensor) or values.numel() != logits.numel():
             raise ValueError(f"activation must give one number for each of {list(logits.shape)} logits.")

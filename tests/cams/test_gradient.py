@@ -106,6 +106,8 @@ def test_cam_uses_the_classifiers_weights() -> None:
         (expected,) = cam([1, 4], normalized=False)
     assert torch.allclose(e.raw["cam"], expected)  # not rectified: it has negative values
     assert e.raw["cam"].amin() < 0
+    half = explain(model.bfloat16(), images.bfloat16(), [1, 4], "cam")
+    assert torch.equal(half.weights["cam"].double(), model.tail[2].weight[[1, 4]].double())
     for other in ("mlp", "pixel", "residual", "linear_flat"):
         with pytest.raises(ValueError, match="cam needs a head of global average pooling"):
             explain(net(other), images, 1, "cam")

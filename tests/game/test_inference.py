@@ -90,6 +90,16 @@ def test_a_norm_that_only_some_images_pass_is_not_folded() -> None:
         assert torch.allclose(copied(image), model(image), atol=1e-12)
 
 
+def test_modules_that_hold_each_other_are_folded() -> None:
+    model = _with_statistics(nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), nn.ReLU()))
+    model[0].owner = model[1]
+    model[1].part = model[0]
+    images = torch.rand(2, 3, 8, 8)
+    copied = fast(model)
+    for _ in range(2):
+        assert torch.allclose(copied(images), model(images), atol=1e-5)
+
+
 def test_the_network_is_not_touched_and_the_copy_is_frozen() -> None:
     model = _with_statistics(torchvision.models.resnet18(num_classes=4)).train()
     model.layer1.eval()

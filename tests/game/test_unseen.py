@@ -452,5 +452,5 @@ def test_a_network_of_one_number_of_images_is_run_with_it_or_named() -> None:
 
     network = Forward(before=two).double().eval()
     assert not explain(network, random_images(), 1, "grad_cam").degenerate["grad_cam"].any()
-    with pytest.raises(ValueError, match=r"cannot take \d+ masked images at once"):
+    with pytest.raises(ValueError, match=r"cannot take images \["):
         explain(network, random_images(), 1, "score_cam")

@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 import torch
-from campanion.metrics import confidence
+from campanion.metrics import confidence, insertion_deletion
+from campanion.outputs import Outputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -153,3 +154,23 @@ def test_what_a_softmax_gave_is_a_probability_already():
         strict=True,
     ):
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_no_reason_to_take_logits_for_probabilities(dtype: torch.dtype) -> None:
+    near = torch.tensor([[0.6, 0.45]], dtype=dtype)  # logits whose sum is near 1
+    outputs = Outputs.of(nn.Identity(), None, None)
+    assert torch.equal(outputs.probabilities(near), near.float().softmax(1))
+    shares = (20 * torch.rand(50, 10, generator=torch.Generator().manual_seed(0))).to(dtype).softmax(1)
+    assert torch.equal(outputs.probabilities(shares), shares)
+    ends = nn.Sequential(nn.Flatten(), nn.Unflatten(1, (3, -1)), Mean(), nn.Softmax(1)).to(dtype)
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)).to(dtype)
+    curves = insertion_deletion(ends, images, torch.rand(2, 8, 8), [0, 1], step=0.5)
+    assert torch.allclose(curves.insertion_curve[:, -1], ends(images).float().diagonal(), atol=0.01)
+
+
+class Mean(nn.Module):
+    """Of the pixels, twentyfold: the softmax of two softmaxes would be nearly even."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 20 * x.mean(2)

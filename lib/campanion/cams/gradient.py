@@ -21,7 +21,8 @@ def cam(game: ChannelGame, target: Tensor) -> Tensor:
     head, maps = game.head, wide(game.activations).flatten(2)
     linear = isinstance(head, LinearFirstHead) and head.kind == "linear"
     pooled, means = head.pooled(game.activations).squeeze(2) if linear else maps, (maps.mean(2), maps.sum(2))
-    near = [pooled.shape == m.shape and bool(((pooled - m).abs() <= 1e-3 * m.abs().max()).all()) for m in means]
+    share = max(1e-3, 2 * torch.finfo(pooled.dtype).eps)
+    near = [pooled.shape == m.shape and bool(((pooled - m).abs() <= share * m.abs().max()).all()) for m in means]
     if not any(near):
         raise ValueError(
             f"cam needs a head of global average pooling and one linear layer; what follows {game.parts.name!r} in "

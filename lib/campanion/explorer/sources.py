@@ -91,7 +91,8 @@ def own_network(place: str) -> nn.Module:
     ValueError: there is no such function, it cannot be called without arguments, or it gives no network with
     ``preprocess`` and ``class_names``.
     """
-    sys.path.insert(0, str(Path.cwd()))
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, folder)
     try:
         made = resolve_name(place)
         made = made if isinstance(made, nn.Module) else made()

@@ -171,7 +171,7 @@ class Reader:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
             hint = HOOKED if "register a hook" in str(error) else ""
-            raise ValueError(f"The network cannot take {len(images)} masked images at once: {error}.{hint}") from error
+            raise ValueError(f"The network cannot take images {list(images.shape)}: {error}.{hint}") from error
 
 
 def shared_copy(model: nn.Module, twins: dict[nn.Module, nn.Module] | None = None) -> nn.Module | None:
@@ -253,8 +253,10 @@ class _Pairs(TorchFunctionMode):
 def _fold_pair(network: nn.Module, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
-    for name in [name for name, module in network.named_modules(remove_duplicate=False) if module is norm]:
-        network.set_submodule(name, nn.Identity().eval())
+    for parent in network.modules():  # which ends where modules hold each other
+        for name, child in parent._modules.items():
+            if child is norm:
+                parent._modules[name] = nn.Identity().eval()
 
 
 def images_at_once(images: Tensor, network: object = None) -> int:

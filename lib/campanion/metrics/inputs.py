@@ -66,8 +66,7 @@ class Scorer:
         logits = self.read(batch.contiguous(memory_format=torch.channels_last))
         if (highest := int(targets.max())) >= logits.shape[1]:
             raise ValueError(f"targets holds the class {highest}, but the model has {logits.shape[1]} classes.")
-        logits = wide(logits)
-        scores = logits if self.logit else self.outputs.probabilities(logits)
+        scores = wide(logits if self.logit else self.outputs.probabilities(logits))
         return scores.gather(1, targets[:, None]).squeeze(1)
 
     def in_blocks(self, classes: Tensor, count: int, size: int, make: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
