@@ -52,7 +52,7 @@ class Look:
             known = ", ".join(PALETTES)
             raise ValueError(f"There is no palette {self.palette!r}: take one of matplotlib's, such as {known}.")
         if self.channels < 0:
-            raise ValueError(f"channels is 0 or more, not {self.channels}.")
+            raise ValueError(f"channels (--channels) is 0 or more, not {self.channels}.")
 
 
 @styled
