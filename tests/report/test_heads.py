@@ -15,6 +15,7 @@ from campanion.notebooks import find, keys
 from campanion.report import heads
 from campanion.report.answers import WORDS, amount, claim_answer, joined, overall, run_name, span
 from campanion.report.claims import find_claim
+from campanion.report.papers import entries
 from campanion.report.scoreboard import committed, elsewhere
 from campanion.report.sentences import answer
 from campanion.report.words import counted
@@ -114,11 +115,11 @@ def test_every_notebook_has_an_answer_at_its_head(key):
 
 def test_the_hours_follow_from_images_and_passes():
     text = heads.block("21_fd_table1_faithfulness", load_results(paths.root() / "data" / "results"))
-    setting = heads.settings()["21_fd_table1_faithfulness"]
+    setting = entries("own_settings")["21_fd_table1_faithfulness"]
     hours = setting["images"] * setting["passes"] * heads._seconds_per_pass() / 3600
     said_hours = int(re.search(r"about ([\d,]+) h on one CPU core", text).group(1).replace(",", ""))
     assert said_hours == pytest.approx(hours, rel=0.5)
-    assert set(heads.settings()) <= set(keys())
+    assert set(entries("own_settings")) <= set(keys())
 
 
 def test_where_orderings_cost_more_than_passes_the_hours_follow_from_what_an_image_took():
@@ -136,9 +137,9 @@ def test_the_two_halves_of_the_answer_of_notebook_30_agree_on_what_was_run():
     assert "was not run." not in text  # the cosines are those of a VGG16 too
 
 
-@pytest.mark.parametrize("key", heads.settings())
+@pytest.mark.parametrize("key", entries("own_settings"))
 def test_the_command_of_the_papers_own_numbers_is_one_that_there_is(key):
-    for line in heads.settings()[key]["command"].split(" && "):  # the last is the notebook's own
+    for line in entries("own_settings")[key]["command"].split(" && "):  # the last is the notebook's own
         words = shlex.split(line)
         assert words[:3] == ["python", "-m", "campanion"]
         command, rest = campanion, words[3:]

@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from campanion import paths
 from campanion.report import papers, sentences
 from campanion.report.evidence import full_runs
@@ -35,7 +33,7 @@ GPU = 1000  # forward passes of VGG16 a second that the hours on a GPU suppose; 
 def block(key: str, results: Mapping[str, Mapping]) -> str:
     """The head of a notebook as Markdown: its answer, and the box that says how to get the paper's own numbers."""
     lines = [f"> **Answer.** {answer(key, results)}"]
-    if setting := settings().get(key):
+    if setting := papers.entries("own_settings").get(key):
         what, hours = setting.get("what", "the paper's own numbers"), _hours(setting, results)
         lines += [">", f"> **To get {what}** ({setting['data']}):", ">", "> ```bash"]
         lines += [f"> {setting['command']}", "> ```", ">", f"> {hours} {setting.get('note', '')}".rstrip()]
@@ -91,12 +89,6 @@ def update(write: bool) -> list[str]:
         if write:
             readme.write_text(new, encoding="utf-8")
     return stale
-
-
-@cache
-def settings() -> dict[str, dict]:
-    """The paper's own setting of each notebook: data, command, images and passes, or hours in words."""
-    return yaml.safe_load((paths.papers_dir() / "own_settings.yml").read_text(encoding="utf-8"))
 
 
 def _tally(board: Sequence[Verdict]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 
 import pandas as pd
+import yaml
 
 from campanion import paths
 from campanion.errors import unknown
@@ -70,6 +71,12 @@ def title(paper: str, table: str) -> str:
 def paper_data(name: str) -> str:
     """The papers' data set of which ours is (a part of): ``imagenet-val`` is ``imagenet``; others are themselves."""
     return _SAME.get(name, name)
+
+
+@cache
+def entries(name: str) -> dict:
+    """What ``data/papers/<name>.yml`` holds: words and settings that are data, not code."""
+    return yaml.safe_load((paths.papers_dir() / f"{name}.yml").read_text(encoding="utf-8"))
 
 
 @cache

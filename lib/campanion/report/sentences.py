@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from statistics import median
-
-import yaml
 
 from campanion import paths
 from campanion.report import networks
@@ -16,7 +13,7 @@ from campanion.report.answers import claim_answer, difference, joined, overall, 
 from campanion.report.claims import find_claim
 from campanion.report.evidence import full_runs
 from campanion.report.layout import difference_rows
-from campanion.report.papers import published
+from campanion.report.papers import entries, published
 from campanion.report.rule import HOLDS
 from campanion.report.verdicts import OWN, verdict
 from campanion.report.words import interval, method
@@ -27,20 +24,15 @@ SIZES = "13_lfi_table3_imagenet_size"
 FEWEST = 20  # images that a share is told of
 
 
-@cache
-def questions() -> dict[str, dict]:
-    """The plain sentences, and the claims with their questions, by notebook and by paper."""
-    return yaml.safe_load((paths.papers_dir() / "questions.yml").read_text(encoding="utf-8"))
-
-
 def answer(key: str, results: Results, brief: bool = False) -> str:
     """The answer of the notebook ``key`` in one or a few sentences; KeyError where none is made for it.
 
     ``brief``: networks answer together, and numbers stand only where no claim is answered.
     """
-    if key in questions()["plain"]:
-        return questions()["plain"][key]
-    claims, words = questions()["notebooks"].get(key, {}), overall if brief else claim_answer
+    questions = entries("questions")
+    if key in questions["plain"]:
+        return questions["plain"][key]
+    claims, words = questions["notebooks"].get(key, {}), overall if brief else claim_answer
     parts = [f"{question} {words(claim, results)}" for claim, question in claims.items()]
     if key in SENTENCES and not (brief and claims):
         parts.append(SENTENCES[key](full_runs(results, key), results))
@@ -53,7 +45,7 @@ def summaries(results: Results) -> dict[str, str]:
     """What was found of each paper, in a few sentences, by the paper's name."""
     texts = {
         paper: " ".join(f"*{question}* {overall(claim, results)}" for claim, question in claims.items())
-        for paper, claims in questions()["papers"].items()
+        for paper, claims in entries("questions")["papers"].items()
     }
     texts["LFI-CAM"] = f"{_sizes(full_runs(results, SIZES), results)} {texts['LFI-CAM']}"
     return {paper: _once(text) for paper, text in texts.items()}
