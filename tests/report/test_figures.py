@@ -148,6 +148,16 @@ def test_wrong_numbers_of_maps_are_told():
         figures.panel(np.zeros((2, 3, 4, 4)), {"fd_cam": np.zeros((1, 4, 4))})
 
 
+def test_one_legend_names_what_any_panel_draws_once():
+    """The first panel may lack a method, as where two networks of one kind alone are trained."""
+    fig, axes = plt.subplots(1, 2)
+    for ax, names in zip(axes, (["LFI-CAM"], ["ABN", "LFI-CAM"]), strict=True):
+        for name in names:
+            ax.plot([0, 1], label=name)
+    figures.legend_below(fig)
+    assert sorted(text.get_text() for text in fig.legends[0].get_texts()) == ["ABN", "LFI-CAM"]
+
+
 def test_style():
     figures.use_style()
     assert mpl.rcParams["pdf.fonttype"] == 42

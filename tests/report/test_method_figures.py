@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from campanion.report import colours, comparisons, method_figures
-from campanion.report.grid_figures import thresholds_figure
 from campanion.report.papers import published
 from campanion.results import load_result
 
@@ -98,23 +97,13 @@ def test_forms_of_a_method_share_its_colour_and_not_its_line():
         assert len(set(palette.values())) == len(palette)
 
 
-def test_the_legend_counts_the_images_of_the_metric_and_classes_have_whole_columns(runs):
+def test_the_legend_counts_the_images_of_the_metric(runs):
     (run,) = (r for r in runs if r["model"] == "voc_mlp")
     rows = {r["method"]: r["n"] for r in run["rows"] if r["metric"] == "own_energy"}
     fig = comparisons.means_figure([run], {"own_energy": "energy"}, ["fd_cam", "score_cam"])
     (text,) = fig.legends[0].get_texts()
     assert rows["score_cam"] < rows["fd_cam"] < run["provenance"]["n"]
     assert text.get_text().endswith(f"N = {rows['score_cam']} to {rows['fd_cam']}")
-    shown = [label.get_text() for label in comparisons.classes_figure([run]).axes[0].get_xticklabels()]
-    assert "FD-CAM" in shown
-    assert not {"Score-CAM", "Group-CAM"} & set(shown)  # two to five images of a class
-
-
-def test_classes_and_spreads_have_a_panel_per_run(runs):
-    assert len(comparisons.classes_figure(runs).axes) == len(runs) + 1
-    rows = pd.DataFrame({"method": ["grad_cam", "fd_cam"] * 5, "x": np.linspace(0, 1, 10)})
-    fig = comparisons.spread_figure(runs, [rows] * len(runs), ("grad_cam", "fd_cam"), "x")
-    assert len([ax for ax in fig.axes if ax.has_data()]) == len(runs)
 
 
 def test_a_grid_shows_images_texts_maps_and_maps_over_images():
@@ -130,14 +119,6 @@ def test_a_grid_shows_images_texts_maps_and_maps_over_images():
     assert fig.axes[3].texts[0].get_text() == "59 more"
     assert [ax.images[0].get_clim() for ax in fig.axes[4:]] == [(-2, 2), (-1, 1)], "one negative map: all signed"
     assert fig.axes[3].get_ylabel() == "two"
-
-
-def test_cosines_and_group_sizes_have_a_panel_per_run():
-    runs = load_result("25_fd_fig3_channel_groups")["runs"]
-    fig = method_figures.cosines_figure(runs)
-    assert [len(ax.patches) for ax in fig.axes] == [2] * len(runs)
-    fig = method_figures.group_sizes_figure(runs, (5, 20), {"channel": "own", "all": "all pairs"})
-    assert [len(ax.lines) for ax in fig.axes] == [2] * len(runs)
 
 
 def test_curves_of_an_image_stand_beside_its_maps():
@@ -168,17 +149,11 @@ def test_boxes_are_drawn_on_one_line_of_a_panel():
     assert axes[1, 0].patches[0].get_bbox().bounds == (1, 2, 4, 6)
 
 
-def test_the_legend_of_thresholds_names_what_any_panel_draws():
-    """The first panel may lack a method, as where two networks of one kind alone are trained."""
-    curves = {"curves": {"iou": [60, 40], "iou_shuffled": [50, 20]}}
-    runs = [
-        {"model": model, "data": data, "extra": {"thresholds": [15, 239], "methods": dict.fromkeys(methods, curves)}}
-        for model, data, methods in (
-            ("resnet18", "cats-dogs", ["lfi_cam"]),
-            ("resnet20", "cifar10", ["lfi_cam", "abn"]),
-        )
-    ]
-    fig = thresholds_figure(runs, ["abn", "lfi_cam"])
-    (legend,) = fig.legends
-    texts = sorted(text.get_text() for text in legend.get_texts())
-    assert texts == ["ABN", "ABN, another image", "LFI-CAM", "LFI-CAM, another image"]
+def test_a_network_has_a_box_for_each_text_and_an_arrow_for_each_pair():
+    fig = method_figures.network_figure([["a", None, "b"], ["c", "d"]], "01-21 01-00 00-10")
+    (ax,) = fig.axes
+    boxes = {t.get_text(): t.get_position() for t in ax.texts if t.get_text()}
+    assert boxes == {"a": (0, 1), "b": (2, 1), "c": (0, 0), "d": (1, 0)}
+    assert [(t.xyann, t.xy) for t in ax.texts if not t.get_text()] == [
+        ((0, 1), (2, 1)), ((0, 1), (0, 0)), ((0, 0), (1, 0)),
+    ]  # fmt: skip

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from campanion.report import colours, networks
-from campanion.report.figures import PALETTE, WIDTH, bars, legend_below, name_rows, styled
+from campanion.report.figures import WIDTH, bars, legend_below, name_rows, styled
 from campanion.report.layout import difference_rows, method_name
 from campanion.report.networks import of_run
 from campanion.report.papers import paper_data, published
@@ -103,54 +103,6 @@ def curves_figure(runs: Sequence[Mapping], reference: str, highlight: str) -> Fi
 
 
 @styled
-def spread_figure(runs: Sequence[Mapping], rows: Sequence[pd.DataFrame], methods: Sequence[str], metric: str) -> Figure:
-    """How a metric spreads over images, by ``rows`` of each run: boxes hold the middle half, whiskers 95 %."""
-    columns = min(len(runs), 4)
-    lines = -(-len(runs) // columns)
-    size = (WIDTH, 0.22 * lines * len(methods) + 0.6 * lines + 0.3)
-    fig, axes = plt.subplots(lines, columns, figsize=size, sharey=True, squeeze=False)
-    for ax, run, images in zip(axes.flat, runs, rows, strict=False):
-        parts = [images[images["method"] == name][metric].dropna() for name in methods]
-        ax.boxplot(parts, orientation="horizontal", whis=(2.5, 97.5), sym="", medianprops={"color": PALETTE[1]})
-        ax.set_yticks(range(1, len(methods) + 1), [method_name(name) for name in methods])
-        ax.set_title(f"{networks.name(run['model'])}\n{networks.data(run['data'])}, N = {len(parts[0])}", fontsize=6.5)
-        ax.tick_params(labelsize=6.5)
-    for ax in axes.flat[len(runs) :]:
-        ax.remove()
-    axes[0, 0].invert_yaxis()  # shared: the first method on top
-    fig.supxlabel(TITLES.get(metric, metric), fontsize=7.5)
-    return fig
-
-
-@styled
-def convergence_figure(rows: Mapping[str, pd.DataFrame], enough: float) -> Figure:
-    """1 - cosine with reference Shapley values by the number of orderings: median and middle 90 % of the images.
-
-    ``rows`` by a panel's title: image, estimator, orderings, cosine. The estimator ``split_half`` compares the two
-    halves of the reference.
-    """
-    fig, axes = plt.subplots(1, len(rows), figsize=(WIDTH, 2.6), sharex=True, sharey=True, squeeze=False)
-    for ax, (title, images) in zip(axes[0], rows.items(), strict=True):
-        for (name, part), colour in zip(images.groupby("estimator"), PALETTE, strict=False):
-            by_count = (1 - part["cosine"]).groupby(part["orderings"])
-            low, middle, high = (by_count.quantile(share) for share in (0.05, 0.5, 0.95))
-            if name == "split_half":
-                star = {"fmt": "*", "ms": 7, "color": "black", "label": "half of the reference with the other"}
-                ax.errorbar(middle.index, middle, bars(middle, low, high), **star)
-                continue
-            ax.plot(middle.index, middle, "o-", ms=2.5, lw=0.9, color=colour, label=name)
-            ax.fill_between(middle.index, low, high, color=colour, alpha=0.2, lw=0)
-        ax.axhline(1 - enough, color="0.4", lw=0.8, ls=":", label=f"cosine {enough:g}")
-        ax.set(xscale="log", yscale="log")
-        ax.set_title(f"{title}\n{images['image'].nunique()} images", fontsize=6.5)
-        ax.tick_params(labelsize=6.5)
-    axes[0, 0].set_ylabel("1 - cosine with the reference", fontsize=7)
-    axes[0, len(rows) // 2].set_xlabel("orderings", fontsize=7)
-    legend_below(fig, ncols=4, fontsize=7)
-    return fig
-
-
-@styled
 def bias_figure(runs: Sequence[Mapping], metrics: Mapping[str, str]) -> Figure:
     """FD-CAM over its bias b (``24_fd_bias``): a panel per metric (and its title), a line per network; beside the fixed
     b stand the two that follow the image, and Grad-CAM."""
@@ -172,30 +124,6 @@ def bias_figure(runs: Sequence[Mapping], metrics: Mapping[str, str]) -> Figure:
         ax.set_title(title, fontsize=7)
         ax.tick_params(axis="y", labelsize=7)
     _legend(fig, runs, metrics, names)
-    return fig
-
-
-@styled
-def classes_figure(runs: Sequence[Mapping]) -> Figure:
-    """The pointing game's accuracy by class and method of all images, a panel per run (``extra["per_class"]``)."""
-    fig, axes = plt.subplots(1, len(runs), figsize=(WIDTH, 5.2), sharey=True, squeeze=False)
-    for ax, run in zip(axes[0], runs, strict=True):
-        extra = run["extra"]
-        counts, names = next(iter(extra["pairs_per_class"].values())), extra["class_names"]
-        methods = [m for m in extra["per_class"] if extra["pairs_per_class"][m] == counts]
-        values = np.array([extra["per_class"][m] for m in methods], dtype=float).T
-        image = ax.imshow(values, vmin=0, vmax=100, aspect="auto", cmap="cividis")
-        for (i, j), value in np.ndenumerate(values):
-            if np.isfinite(value):
-                colour = "white" if value < 55 else "black"
-                ax.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=5.5, color=colour)
-        ax.set_yticks(range(len(names)), [f"{name} ({n})" for name, n in zip(names, counts, strict=True)])
-        turned = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
-        ax.set_xticks(range(len(methods)), [method_name(m) for m in methods], **turned)
-        ax.set_title(of_run(run, ",\n"), fontsize=7)
-        ax.tick_params(labelsize=6.5)
-        ax.spines[:].set_visible(False)
-    fig.colorbar(image, ax=axes[0], label="pointing game accuracy of the class (%)", fraction=0.03)
     return fig
 
 

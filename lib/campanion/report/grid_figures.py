@@ -8,7 +8,6 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -155,41 +154,6 @@ def overlap_figure(runs: Sequence[Mapping]) -> Figure:
     ]
     handles = [mpl.lines.Line2D([], [], **look) for look in marks]
     fig.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=7)
-    return fig
-
-
-@styled
-def thresholds_figure(runs: Sequence[Mapping], methods: Sequence[str]) -> Figure:
-    """The mean IoU by the threshold of the masks, a panel per run; dashed: with the map of another image."""
-    fig, axes = plt.subplots(1, len(runs), figsize=(WIDTH, 2.9), sharey=True, squeeze=False)
-    for ax, run in zip(axes[0], runs, strict=True):
-        for method in methods:
-            curves = run["extra"]["methods"].get(method, {"curves": {}})["curves"]
-            for kind, line, text in (("iou", "-", ""), ("iou_shuffled", "--", ", another image")):
-                if curves:
-                    look = {"color": colours.attention(method), "label": label(method) + text}
-                    ax.plot(run["extra"]["thresholds"], curves[kind], line, **look)
-        ax.axvline(127, color="0.6", lw=0.7, ls="-")
-        ax.set(xlabel="threshold (0 to 255)", ylim=(0, 100))
-        ax.set_title(of_run(run), fontsize=8)
-    axes[0, 0].set_ylabel("mean IoU (%)")
-    legend_below(fig, ncols=4)  # a panel may lack a method
-    return fig
-
-
-@styled
-def pairs_figure(run: Mapping, methods: Sequence[str]) -> Figure:
-    """The IoU of the maps of every two networks, a matrix per method."""
-    fig, axes = plt.subplots(1, len(methods), figsize=(WIDTH, 3.4), squeeze=False)
-    for ax, method in zip(axes[0], methods, strict=True):
-        part = run["extra"]["methods"][method]
-        names = [network["about"] for network in part["networks"]]
-        look = {"vmin": 0, "vmax": 100, "cmap": "viridis", "cbar": False, "square": True}
-        sns.heatmap(np.array(part["matrix"]), annot=True, fmt=".0f", annot_kws={"size": 6}, **look, ax=ax)
-        ax.set_xticks(ax.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=6)
-        ax.set_yticks(ax.get_yticks(), names, rotation=0, fontsize=6)
-        ax.set_title(f"{label(method)}: IoU (%)", fontsize=8)
-    fig.suptitle(of_run(run), fontsize=8)
     return fig
 
 

@@ -1,4 +1,4 @@
-"""The papers' figures of methods: channels and groups, curves beside maps, pipelines, what adds up to what."""
+"""The papers' figures of methods: images in rows, curves beside maps, FD-CAM's pipeline, a network as boxes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from torch import Tensor
 
 from campanion.cams.methods import label
 from campanion.report import colours
 from campanion.report.figures import MAP, PALETTE, SIGNED, WIDTH, bare, heatmap, legend_below, rgb, styled
-from campanion.report.networks import of_run
 
 PAPERS = "jet"  # the palette of the papers' own maps
 
@@ -105,42 +103,6 @@ def curve_panel(
 
 
 @styled
-def cosines_figure(runs: Sequence[Mapping]) -> Figure:
-    """How often two channels have which cosine: of all pairs, and of pairs in a group; ``runs`` of notebook 25."""
-    fig, axes = plt.subplots(1, len(runs), figsize=(WIDTH, 2.2), sharey=True, squeeze=False)
-    for ax, run in zip(axes[0], runs, strict=True):
-        kinds = zip(run["extra"]["cosines"].values(), ("all pairs", "pairs in a group"), ("-", "--"), strict=True)
-        for shares, text, style in kinds:
-            ax.stairs(shares, np.linspace(0, 1, len(shares) + 1), label=text, ls=style, lw=1.2)
-        ax.set(yscale="log", xlabel="cosine of two channels")
-        ax.set_title(of_run(run), fontsize=8)
-    axes[0, 0].set_ylabel("share of the pairs")
-    axes[0, 0].legend()
-    return fig
-
-
-@styled
-def group_sizes_figure(runs: Sequence[Mapping], percentiles: Sequence[float], rules: Mapping[str, str]) -> Figure:
-    """The median group by the percentile, and the smallest and largest as a band; ``runs`` of notebook 25, ``rules``
-    such as ``{"channel": "each channel's own"}``."""
-    fig, axes = plt.subplots(1, len(runs), figsize=(WIDTH, 2.6), sharey=True, squeeze=False)
-    for ax, run in zip(axes[0], runs, strict=True):
-        rows = {(r["method"], r["metric"]): r["mean"] for r in run["rows"]}
-        for i, (rule, text) in enumerate(rules.items()):
-            names = [f"fd_cam:percentile={theta:g},percentile_of={rule}" for theta in percentiles]
-            low, middle, high = ([rows[n, f"size_{m}"] for n in names] for m in ("min", "median", "max"))
-            ax.plot(percentiles, middle, "os"[i] + "-", ms=3, color=PALETTE[i], label=text)
-            ax.fill_between(percentiles, low, high, color=PALETTE[i], alpha=0.2, lw=0)
-        ax.set(xscale="log", yscale="symlog", xlabel="θ (per cent)")
-        ax.set_xticks(percentiles, [f"{theta:g}" for theta in percentiles])
-        ax.set_title(of_run(run), fontsize=8)
-        ax.minorticks_off()
-    axes[0, 0].set_ylabel("channels in a group")
-    legend_below(fig, ncols=2)
-    return fig
-
-
-@styled
 def pipeline_figure(
     image: object, channels: Sequence[tuple[int, object, object, Mapping[str, float]]], map: object, caption: str
 ) -> Figure:
@@ -202,52 +164,4 @@ def network_figure(rows: Sequence[Sequence[str | None]], arrows: str) -> Figure:
         ends = {"patchA": a.get_bbox_patch(), "patchB": b.get_bbox_patch()}
         drawn = {"arrowstyle": "-|>", "lw": 0.8, "color": "0.3", **ends}
         ax.annotate("", b.get_position(), a.get_position(), arrowprops=drawn)
-    return fig
-
-
-@styled
-def agreement_figure(
-    panels: Mapping[str, Mapping[str, Tensor]], xlabel: str, ylabel: str, columns: int = 2, colours: str = ""
-) -> Figure:
-    """Dots and the line on which both numbers are equal: a panel per title, with ``x`` and ``y``, and ``error`` of x or
-    ``colour`` in 0..1; ``colours`` says what the colour is, for its bar."""
-    lines = -(-len(panels) // columns)
-    fig, axes = plt.subplots(lines, columns, figsize=(WIDTH, lines * (0.9 + 3.6 / columns)), squeeze=False)
-    for ax, (title, dots) in zip(axes.flat, panels.items(), strict=True):
-        x, y = dots["x"], dots["y"]
-        if "error" in dots:
-            ax.errorbar(x, y, xerr=dots["error"], fmt="o", ms=2.5, lw=0.6)
-        else:
-            drawn = ax.scatter(x, y, c=dots["colour"], s=6, cmap=MAP, vmin=0, vmax=1)
-        ends = [float(min(x.min(), y.min())), float(max(x.max(), y.max()))]
-        ax.plot(ends, ends, color="0.5", lw=0.7, ls="-", zorder=0)
-        ax.set_title(title, fontsize=7.5)
-    for ax in axes[-1]:
-        ax.set_xlabel(xlabel)
-    for ax in axes[:, 0]:
-        ax.set_ylabel(ylabel)
-    if colours:
-        fig.colorbar(drawn, ax=axes, label=colours)
-    return fig
-
-
-@styled
-def interactions_figure(pairs: Mapping[str, Tensor], missed: Tensor, title: str) -> Figure:
-    """Interactions I_kj [K, K] of all pairs of channels by the network's name, and for the first network whether a
-    channel that interacts is one that LIFT-CAM misses (``missed`` [K], ``|LIFT - SHAP|``)."""
-    whole = next(iter(pairs.values())).abs()
-    strength, reach = whole.sum(1), float(whole.max())
-    fig, axes = plt.subplots(1, 1 + len(pairs), figsize=(WIDTH, 2.4))
-    for ax, (name, each) in zip(axes, pairs.items(), strict=False):
-        drawn = ax.imshow(each, cmap=SIGNED, vmin=-reach, vmax=reach)
-        ax.set(xlabel="channel j", ylabel="channel k")
-        ax.set_title(f"$I_{{kj}}$: {name}", fontsize=7)
-    fig.colorbar(drawn, ax=axes[:-1].tolist(), shrink=0.8)
-    dots = axes[-1]
-    dots.scatter(strength, missed, s=8)
-    for k in missed.argsort(descending=True)[:3].tolist():
-        place = {"xytext": (-4, 0), "textcoords": "offset points", "ha": "right", "va": "center"}
-        dots.annotate(f"channel {k}", (float(strength[k]), float(missed[k])), fontsize=6, **place)
-    dots.set(xlabel="$\\sum_j |I_{kj}|$", ylabel="|LIFT - SHAP|")
-    dots.set_title(title, fontsize=7)
     return fig
