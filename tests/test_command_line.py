@@ -145,6 +145,36 @@ def test_a_network_of_ones_own(photo, tmp_path, ask, monkeypatch):
     assert ask(photo, "--model", "made:ready", "--class", "kind 3")[0] == 0
 
 
+def test_a_network_of_ones_own_in_a_wrapper_and_what_is_wrong_with_one(photo, tmp_path, ask, monkeypatch):
+    lines = (
+        "import torch",
+        "from campanion import load_model",
+        "def wrapped(): return torch.nn.DataParallel(load_model('scenes_vgg'))",
+        "def named(names):",
+        "    model = load_model('scenes_vgg')",
+        "    model.class_names = names",
+        "    return model",
+        "def letters(): return named(set('abcdefghij'))",
+        "def numbers(): return named(dict(zip('abcdefghij', range(10))))",
+        "def misfit(): return load_model('scenes_vgg').load_state_dict({})",
+    )
+    (tmp_path / "mine2.py").write_text("\n".join(lines))
+    (tmp_path / "typo.py").write_text("def net(:")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    status, made, printed = ask(photo, "--model", "mine2:wrapped", "--class", "star", "--layer", "features.12")
+    assert (status, made) == (0, ["my-photo_mine2-wrapped_star_features.12_grad_cam_channels0.npz"]), printed.err
+    for place, sentence in {
+        "mine2:letters": ".class_names is a list of words in the order of the logits",
+        "mine2:numbers": ".class_names is a list of words",
+        "mine2:misfit": "mine2:misfit cannot be made: RuntimeError: Error(s) in loading state_dict",
+        "typo:net": "typo:net cannot be made: SyntaxError",
+    }.items():
+        status, _, printed = ask(photo, "--model", place, "--class", "b")
+        assert status == 2
+        assert sentence in printed.err
+
+
 def test_an_overlay_has_the_size_of_the_image(tmp_path, ask):
     scene(28, size=224, n_objects=2).image.resize((300, 200)).save(tmp_path / "wide.png")
     assert ask(tmp_path / "wide.png", "--overlay")[0] == 0
@@ -179,12 +209,13 @@ def test_sixteen_bits_of_which_few_are_used_are_mentioned(tmp_path, ask):
         (["--methods", "abn"], "abn needs a network"),
         (["--model", "scenes_vg"], "Unknown model 'scenes_vg'"),
         (["--model", "vgg16"], "No weights of vgg16"),
-        (["--model", "no_such:net"], "The network no_such:net cannot be made: No module named 'no_such'"),
-        (["--model", "math:nothing"], "cannot be made: module 'math' has no attribute 'nothing'"),
-        (["--model", "math:sin"], "cannot be made: math.sin() takes exactly one argument"),
-        (["--model", "c:/net.pth"], "The network c:/net.pth cannot be made: invalid format"),
-        (["--model", "collections:OrderedDict"], "must return a torch.nn.Module"),
-        (["--model", "torch.nn:Identity"], "with .preprocess and .class_names"),
+        (["--model", "no_such:net"], "The network no_such:net cannot be made: ModuleNotFoundError: No module named"),
+        (["--model", "math:nothing"], "cannot be made: AttributeError: module 'math' has no attribute 'nothing'"),
+        (["--model", "math:sin"], "cannot be made: TypeError: math.sin() takes exactly one argument"),
+        (["--model", "c:/net.pth"], "mine:network is the torch.nn.Module that network() of mine.py in the current"),
+        (["--model", "collections:OrderedDict"], "'collections.OrderedDict' object has no attribute 'eval'"),
+        (["--model", "torch.nn:Identity"], "This network has no .preprocess"),
+        (["--methods", "Grad-CAM"], "Did you mean 'grad_cam'"),
         (["--class", "dog"], "Unknown class 'dog'"),
         (["--class", "higher"], "one output; this one has 10"),
         (["--layer", "features.99"], "Unknown layer"),

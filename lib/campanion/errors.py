@@ -22,7 +22,8 @@ class MissingResult(FileNotFoundError):
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """``"Unknown method 'grad_cm'. Did you mean 'grad_cam'? Known: fd_cam, grad_cam."``, of at most forty names."""
     names = sorted(str(n) for n in known)
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    plain = {n.lower(): n for n in names}  # 'Grad-CAM' is near 'grad_cam'
+    near = [plain[n] for n in difflib.get_close_matches(str(name).lower(), plain, n=3, cutoff=0.5)]
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     listed = ", ".join(names) if len(names) <= 40 else ", ".join(names[:40]) + f" ... ({len(names)} in all)"
     return f"Unknown {kind} {str(name)!r}.{hint} Known: {listed}."

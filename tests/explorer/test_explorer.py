@@ -154,7 +154,7 @@ def test_images_of_a_folder(tmp_path, scene):
     with pytest.raises(MissingData, match="no folder"):
         pictures(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds no image"):
+    with pytest.raises(MissingData, match="holds no image"):
         pictures(tmp_path / "empty")
 
 

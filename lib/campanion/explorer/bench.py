@@ -73,9 +73,7 @@ class Bench:
         self, model: nn.Module, picture: Image.Image, name: str = "picture", layer: str | None = None,
         activation: Activation | None = None,
     ) -> None:  # fmt: skip
-        for needed in ("preprocess", "class_names"):
-            if attribute(model, needed) is None:
-                raise ValueError(f"This network has no .{needed}: give it one, as campanion.load_model does.")
+        names = names_of(model)
         device = next(model.parameters()).device
         named = (inside for _, inside in nested(model) if getattr(inside, "class_names", None) is not None)
         self.model, self.name = next(named), name
@@ -90,8 +88,8 @@ class Bench:
         self.seconds = time.perf_counter() - start
         self.layer = self.game.parts.name
         self.probabilities = self.game.probabilities(self.game.logits)[0]
-        if (names := len(self.model.class_names)) != (logits := len(self.probabilities)):
-            raise ValueError(f"This network gives {logits} logits, but its .class_names has {names}: name each class.")
+        if len(names) != (logits := len(self.probabilities)):
+            raise ValueError(f"This network gives {logits} logits, but its .class_names has {len(names)}: name each.")
         self._kept: OrderedDict[Hashable, object] = OrderedDict()
         self._asked: set[int] = set()
 
@@ -155,6 +153,17 @@ class Bench:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
+
+
+def names_of(model: nn.Module) -> Sequence[str]:
+    """Names of the classes; ValueError where a network of one's own has none or no preprocess, or they are no list."""
+    for needed in ("preprocess", "class_names"):
+        if attribute(model, needed) is None:
+            raise ValueError(f"This network has no .{needed}: give it one, as campanion.load_model does.")
+    names = attribute(model, "class_names")
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f".class_names is a list of words in the order of the logits, not {names!r:.60}.")
+    return names
 
 
 def search(names: Sequence[str], chances: Tensor, query: str = "", limit: int = 20) -> list[tuple[int, str, float]]:

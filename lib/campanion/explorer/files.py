@@ -19,10 +19,10 @@ from PIL import Image
 from torch import nn
 
 from campanion.cams.methods import label, parse
-from campanion.errors import unknown
-from campanion.explorer.bench import Bench, find_class, search
+from campanion.explorer.bench import Bench, find_class, names_of, search
 from campanion.explorer.figure import Look, draw, png
 from campanion.explorer.sources import Source, clean
+from campanion.game.split import split
 from campanion.outputs import SIGNS
 from campanion.paths import replacing, write_whole
 from campanion.pictures import percent
@@ -81,17 +81,16 @@ def explain_files(
     Yields the source; a warning or the reason why nothing was written; the report, empty where nothing was.
 
     Raises:
-        ValueError: no such class or layer.
+        ValueError: no such class or layer, or a network without names of its classes.
         OSError: ``folder`` cannot be written.
     """
-    folder, target, layers = writable(folder), request.target, dict(model.named_modules())
-    if request.layer is not None and request.layer not in layers:
-        raise ValueError(unknown("layer", request.layer, filter(None, layers)))
+    folder, target, names = writable(folder), request.target, names_of(model)
+    split(model, request.layer)  # refuses an unknown layer
     if target in SIGNS:
-        if len(model.class_names) > 1:
-            raise ValueError(f"{target!r} is asked of networks with one output; this one has {len(model.class_names)}.")
+        if len(names) > 1:
+            raise ValueError(f"{target!r} is asked of networks with one output; this one has {len(names)}.")
     elif target is not None:
-        target = find_class(model.class_names, target)
+        target = find_class(names, target)
     taken = Counter(source.names[0] for source in sources)
     for source in sources:
         report = ""
@@ -102,7 +101,7 @@ def explain_files(
                 bench = Bench(model, image, source.path, request.layer)
                 about = {"image": source.path, "image_sha256": digest, "image_size": image.size}
                 chosen = bench.predicted if target is None else target
-                word = chosen if isinstance(chosen, str) else model.class_names[chosen]
+                word = chosen if isinstance(chosen, str) else names[chosen]
                 rest = "_".join(filter(None, (clean(request.model), clean(word), request.differences())))
                 stem = _stem(folder, source.names[taken[source.names[0]] > 1 :], rest, digest, force)
                 report = _report(bench, request, chosen, write(bench, request, folder / stem, chosen, about, image))

@@ -21,7 +21,6 @@ from campanion.data.scenes import scene
 from campanion.errors import MissingData
 from campanion.explorer.bench import Bench
 from campanion.models import load_model
-from campanion.outputs import attribute
 from campanion.pictures import open_picture
 
 #: Networks offered: two that this project trained on generated scenes, and four of torchvision's.
@@ -37,8 +36,7 @@ def pictures(folder: str | Path | None = None) -> dict[str, Callable[[], Image.I
     first :data:`MOST_FILES` of them.
 
     Raises:
-        MissingData: there is no such folder.
-        ValueError: it holds no image file.
+        MissingData: there is no such folder, or no image file in it.
 
     >>> pictures()["chelsea"]().size
     (451, 300)
@@ -50,10 +48,7 @@ def pictures(folder: str | Path | None = None) -> dict[str, Callable[[], Image.I
     place = Path(folder).expanduser()
     if not place.is_dir():
         raise MissingData(f"There is no folder {place}.")
-    files = image_files(place)[:MOST_FILES]
-    if not files:
-        raise ValueError(f"The folder {place} holds no image ({', '.join(SUFFIXES)}).")
-    return images | {path.name: partial(open_picture, path) for path in files}
+    return images | {path.name: partial(open_picture, path) for path in image_files(place)[:MOST_FILES]}
 
 
 @lru_cache(maxsize=2)  # going back and forth between two networks loads none; more would fill the memory
@@ -86,22 +81,18 @@ def _scene(seed: int) -> Image.Image:
 
 
 def own_network(place: str) -> nn.Module:
-    """What the function of ``module:function`` returns, or a network of that name; modules of the current folder too.
-
-    ValueError: there is no such function, it cannot be called without arguments, or it gives no network with
-    ``preprocess`` and ``class_names``.
-    """
+    """What ``module:function`` returns, or a network of that name, of the current folder too; ValueError where there
+    is no such function, it fails, or it gives no network."""
     if (folder := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, folder)
     try:
         made = resolve_name(place)
-        made = made if isinstance(made, nn.Module) else made()
-    except (ImportError, AttributeError, TypeError, ValueError) as problem:
-        raise ValueError(f"The network {place} cannot be made: {problem}.") from problem
-    lacks = [name for name in ("preprocess", "class_names") if attribute(made, name) is None]
-    if lacks or not isinstance(made, nn.Module):
-        raise ValueError(f"{place}() must return a torch.nn.Module with .preprocess and .class_names.")
-    return made.eval()
+        return (made if isinstance(made, nn.Module) else made()).eval()
+    except Exception as problem:  # whatever somebody else's module raises
+        raise ValueError(
+            f"The network {place} cannot be made: {type(problem).__name__}: {str(problem).rstrip('. ')}. Give a "
+            "module and a function in it: mine:network is the torch.nn.Module that network() of mine.py in the current folder returns."
+        ) from problem
 
 
 @dataclass(frozen=True)
@@ -134,18 +125,18 @@ def image_sources(words: Sequence[str]) -> list[Source]:
         if word == "-":
             listed[word] = Source("-", sys.stdin.buffer.read())
         elif Path(word).is_dir():
-            files = image_files(Path(word))
-            if not files:
-                raise MissingData(f"The folder {word} holds no image file ({', '.join(SUFFIXES)}).")
-            listed |= {str(path.resolve()): Source(str(path)) for path in files}
+            listed |= {str(path.resolve()): Source(str(path)) for path in image_files(Path(word))}
         else:
             listed[str(Path(word).resolve())] = Source(word)
     return list(listed.values())
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images directly in a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    """The images directly in a folder, by name; MissingData where there are none."""
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise MissingData(f"The folder {folder} holds no image file ({', '.join(SUFFIXES)}).")
+    return files
 
 
 def clean(text: object) -> str:
