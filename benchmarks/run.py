@@ -18,10 +18,10 @@ sys.path.insert(0, str(HERE))
 
 import campanion.models  # noqa: E402, F401 - before torchvision: it then starts without PyTorch's compiler
 import torch  # noqa: E402
-from campanion.experiments.speed import method_table, quick_file, ratio_table, results_file, this_machine  # noqa: E402
 from campanion.paths import write_whole  # noqa: E402
 from cases import CASES, Case  # noqa: E402
 from clock import high_water, machine, product_rate, summary, timed  # noqa: E402
+from speed import method_table, quick_file, ratio_table, results_file, this_machine  # noqa: E402
 
 GROUPS = ("cases", "methods", "metrics", "growth", "memory")
 #: TFLOP that one call of a method on the grid may take.

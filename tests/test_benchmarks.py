@@ -20,8 +20,8 @@ import peers
 import run
 import steps
 from campanion.data.scenes import scene
-from campanion.experiments.speed import this_machine
 from campanion.game.game import ChannelGame
+from speed import this_machine
 
 CHANNELS = 140  # more than one of the authors' batches of 128
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 from campanion import paths
 from campanion.errors import MissingResult
-from campanion.experiments import speed
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import speed
 
 
 def side(cpu, gflop=1.0, mb=5.0, runs=3):

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-
 from campanion import paths
 from campanion.errors import MissingResult, unknown
 
