@@ -9,14 +9,13 @@ import pytest
 from campanion.errors import MissingData
 from campanion.experiments import training_runs
 from campanion.experiments.accuracy import correctness, detectable, names_of, not_run, question, summary
-from campanion.experiments.sizes import NETWORKS, TABLE3, parameters, sizes
+from campanion.experiments.architecture import NETWORKS, TABLE3, parameters, sizes
 from campanion.experiments.training_runs import TrainingRuns, ask_trained
 from campanion.models.load import read_card
 from campanion.report.grid_figures import printed_differences, study_figure
 from campanion.results.rows import read_rows, rows_path
 from campanion.results.statistics import combine
-from campanion.training.cell import Cell
-from campanion.training.grid import train_cells
+from campanion.training.grid import Cell, train_cells
 from campanion.training.settings import attention_of, make_config
 
 TINY = {"data": "scenes", "network": "resnet20", "size": 16, "limit": 20, "limit_test": 12, "epochs": 1, "batch": 10,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from campanion.experiments.architecture import layers, parts, steps
+from campanion.experiments.architecture import layers, parts
 from campanion.models import build_model
 from torch import nn
 from torch.nn import functional as F
@@ -21,10 +21,11 @@ def images():
 
 
 def test_the_steps_end_where_the_network_does(network, images):
-    found = steps(network, images)
+    found = network.steps(images)
     logits, attention = network.forward_with_map(images)
-    assert torch.allclose(found["logits"], logits, atol=1e-5)
-    assert torch.allclose(found["attention"], attention, atol=1e-5)
+    assert torch.equal(found["logits"], logits)
+    assert torch.equal(found["attention"], attention)
+    assert torch.equal(found["w"], network.importance(images))
     assert found["M"].shape == found["F"].shape == found["F'"].shape
     low, high = found["M"].aminmax()
     assert low >= found["I~"].min() - 1e-6 or low >= 0
@@ -34,7 +35,7 @@ def test_the_steps_end_where_the_network_does(network, images):
 def test_the_masks_are_what_fin_is_given(network, images):
     given = []
     handle = network.fin.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
-    found = steps(network, images)
+    found = network.steps(images)
     handle.remove()
     assert torch.equal(found["M"], given[0])
 
@@ -57,16 +58,11 @@ def test_parts_add_up():
     assert found["FIN"] == 4 * (64 * 64 * 9 + 2 * 64)
 
 
-def test_other_networks_are_refused(images):
-    with pytest.raises(ValueError, match="Only LFI-CAM networks"):
-        steps(build_model("resnet20", num_classes=5), images)
-
-
 def test_eq_5_is_an_average_of_the_luma(images):
     """Against torchvision's own gray of the image in 0..1."""
     from torchvision.transforms.functional import rgb_to_grayscale
 
     network = build_model("resnet20", attention="lfi", num_classes=5).eval()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (network.preprocess.mean, network.preprocess.std))
-    gray = steps(network, (images - mean) / std)["I~"]
+    gray = network.steps((images - mean) / std)["I~"]
     assert torch.allclose(gray, F.avg_pool2d(rgb_to_grayscale(images), 4), atol=2e-3)

@@ -20,7 +20,7 @@ from campanion.models import build_model, load_model
 from campanion.models.load import LEARNED_SCENES
 from campanion.results.rows import read_rows, rows_path
 from campanion.training import parts as run_data
-from campanion.training.cell import Cell
+from campanion.training.grid import Cell
 from campanion.training.loop import train
 from campanion.training.parts import open_part
 from campanion.training.settings import make_config

@@ -21,7 +21,7 @@ from campanion.models.load import load_trained
 from campanion.results.rows import read_rows, rows_path
 from campanion.results.store import load_result
 from campanion.training.batches import normalise
-from campanion.training.cell import Cell
+from campanion.training.grid import Cell
 from campanion.training.loop import train
 from campanion.training.parts import open_part
 from campanion.training.settings import make_config

@@ -14,7 +14,7 @@ from campanion.models import build_model
 from campanion.models.load import read_card, start_from_imagenet
 from campanion.training.loop import train
 from campanion.training.parts import open_part
-from campanion.training.schedule import make_optimiser
+from campanion.training.recipe import make_optimiser
 from campanion.training.settings import make_config, recipe
 from safetensors.torch import save_file
 

@@ -17,10 +17,9 @@ from campanion.__main__ import main
 from campanion.errors import MissingData
 from campanion.experiments import learned
 from campanion.models import build_model
-from campanion.training.cell import Cell, longest, read_grid
 from campanion.training.checkpoint import write_history
-from campanion.training.grid import TABLES, cells, tables_of, train_cells
-from campanion.training.hours import assumed_hours, hours, listing, measured, multiply_adds, not_run_here, speed
+from campanion.training.grid import TABLES, Cell, cells, longest, read_grid, tables_of, train_cells
+from campanion.training.hours import from_the_start, hours, listing, measured, multiply_adds, speed
 from campanion.training.settings import attention_of, make_config, method_of, read_config
 
 TINY = {"data": "scenes", "network": "resnet20", "size": 16, "limit": 20, "limit_test": 10, "epochs": 1, "batch": 10}
@@ -179,24 +178,21 @@ def test_multiply_adds_of_a_step_are_those_of_the_layers() -> None:
 
 
 def test_what_is_not_run_here_has_a_command_and_hours(capsys: pytest.CaptureFixture) -> None:
-    frame = not_run_here("short", "table1", ["resnet110", "resnext29_8x64d"])
-    assert len(frame) == 2 * 2 * 3  # networks, data sets, methods
+    frame = from_the_start("short", "table1")
+    assert len(frame) == len(cells("short", "table1"))
+    named = frame[frame.network.isin(["resnet110", "resnext29_8x64d"])]
+    assert len(named) == 2 * 2 * 3  # networks, data sets, methods
     one = frame[(frame.network == "resnet110") & (frame.data == "cifar10") & (frame.method == "plain")].iloc[0]
     stated = read_grid()["speeds"]["cpu"]
     work = [row["images_per_s"] * multiply_adds(row["network"], row["method"], row["size"]) for row in stated]
     rate = math.prod(work) ** (1 / len(work)) / multiply_adds("resnet110", "plain", 32)
     assert one.core_hours == pytest.approx(30 * 50_000 / rate / 3600)
+    assert one.gpu_hours == pytest.approx(30 * 50_000 / speed(("resnet110", "plain", 32), "gpu", {})[0] / 3600)
     words = one.command.split()
     assert words[:4] == ["python", "-m", "campanion", "grid"]
     words.remove("--run")  # what is left lists the training
     assert main(words[3:]) == 0
     assert "cifar10_resnet110_plain_lr0.1_seed0_short" in capsys.readouterr().out
-
-
-def test_the_whole_table_on_several_gpus(out: Path) -> None:
-    frame = assumed_hours("reduced", "table2", gpus=4)
-    assert len(frame) == len(cells("reduced", "table2"))
-    assert (frame["gpu_hours"] == 4 * frame["hours"]).all()
 
 
 @pytest.mark.parametrize(

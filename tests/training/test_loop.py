@@ -35,7 +35,7 @@ from campanion.training.checkpoint import (
 )
 from campanion.training.loop import train as train_config
 from campanion.training.parts import evaluate, open_part
-from campanion.training.schedule import learning_rate
+from campanion.training.recipe import learning_rate
 from campanion.training.settings import TRAINABLE, Recipe, make_config, read_config, recipe
 from torch.nn import functional as F
 from torchvision.models import vgg11_bn

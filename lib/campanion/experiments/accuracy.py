@@ -16,14 +16,13 @@ import pandas as pd
 import torch
 from scipy import stats
 
+from campanion.experiments.architecture import sizes
 from campanion.experiments.learned import batches_of
 from campanion.experiments.runner import Answer
-from campanion.experiments.sizes import sizes
 from campanion.experiments.training_runs import TrainedQuestion, TrainingRuns
 from campanion.models.load import load_trained, read_card
 from campanion.results.statistics import combine
-from campanion.training.cell import Cell
-from campanion.training.grid import STANDS_IN, cells
+from campanion.training.grid import STANDS_IN, Cell, cells
 from campanion.training.parts import Part, open_part
 
 BATCH = 250  # as in training.evaluate: generation table3 looks at all images of a batch

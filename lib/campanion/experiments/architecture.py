@@ -1,45 +1,34 @@
-"""Notebook 10, LFI-CAM's network taken apart: what its equations make of an image, the shapes and sizes of its parts.
+"""Notebooks 10, 11 and 13: the layers of a network as they run, and how many parameters networks have.
 
-Everything is read off a network that runs; nothing is typed in.
+Everything is read off the code; nothing is typed in, and to count parameters no weight is made.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from campanion.experiments.runner import Answer
 from campanion.inference import eval_mode
-from campanion.models.lfi import LFICAM, unit_range
+from campanion.models import build_model
+from campanion.models.lfi import LFICAM
 
-
-@torch.no_grad()
-def steps(network: LFICAM, images: Tensor) -> dict[str, Tensor]:
-    """The quantities of eq. 5-10 for preprocessed ``images`` [B, 3, H, W], in their order; ValueError for another
-    network.
-
-    Keys: ``I``, ``F`` (feature maps), ``I~`` (eq. 5), ``M`` (eq. 6), ``w`` (eq. 7 and 8; uniform without a FIN), ``L``
-    (eq. 9), ``attention`` (L in 0..1), ``F'`` (eq. 10) and ``logits``.
-
-    >>> steps(build_model("resnet20", attention="lfi"), torch.rand(1, 3, 32, 32))["w"].shape
-    torch.Size([1, 64])
-    """
-    if not isinstance(network, LFICAM):
-        raise ValueError(f"Only LFI-CAM networks have these steps, and {type(network).__name__} is none.")
-    with eval_mode(network):
-        maps = network.backbone.maps(images)
-        gray = network.gray(images, maps.shape[-2:])
-        constant = (maps > 0).to(maps.dtype) if network.form.constant_channel else None
-        masked = gray * unit_range(maps, (2, 3), network.form.margin, constant)
-        importance = network.importance(images, maps)
-        cam = network.activation_map(maps, importance)
-        attention = network.attention(cam)
-        attended = (1 + attention).unsqueeze(1) * maps
-        logits = network.backbone.classify(attended)
-    return {
-        "I": images, "F": maps, "I~": gray, "M": masked, "w": importance, "L": cam, "attention": attention,
-        "F'": attended, "logits": logits,
-    }  # fmt: skip
+NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+#: What LFI-CAM's Table 3 counts, by column. The plain networks have another stem and another number of classes.
+TABLE3: dict[str, dict[str, object]] = {
+    "plain": {"stem": "cifar", "num_classes": 10},
+    "abn": {"attention": "abn"},
+    "lfi_cam": {"attention": "lfi", "generation": "table3"},
+}
+#: The networks of the authors' published code and supplement, and of the paper's equations; not in the table.
+BESIDE: dict[str, dict[str, object]] = {
+    "lfi_cam:published": {"attention": "lfi", "generation": "published"},
+    "lfi_cam:paper": {"attention": "lfi", "generation": "paper"},
+    "plain, ImageNet stem, 1000 classes": {},
+}
 
 
 def layers(module: nn.Module, inputs: Tensor) -> pd.DataFrame:
@@ -53,7 +42,7 @@ def layers(module: nn.Module, inputs: Tensor) -> pd.DataFrame:
     names = {part: name for name, part in module.named_modules() if not list(part.children())}
 
     def add(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        size = _count(part)
+        size = count(part)
         if isinstance(part, nn.Conv2d):
             stride = "" if part.stride == (1, 1) else f" / {part.stride[0]}"
             kind = f"Conv {'x'.join(map(str, part.kernel_size))}{stride}"
@@ -76,9 +65,35 @@ def layers(module: nn.Module, inputs: Tensor) -> pd.DataFrame:
 
 def parts(network: LFICAM) -> dict[str, int]:
     """Parameters of the ``backbone`` (its classifier included), of the ``FIN``, and ``all``."""
-    fin, total = 0 if network.fin is None else _count(network.fin), _count(network)
+    fin, total = 0 if network.fin is None else count(network.fin), count(network)
     return {"backbone": total - fin, "FIN": fin, "all": total}
 
 
-def _count(module: nn.Module) -> int:
+def count(module: nn.Module) -> int:
+    """The number of a module's parameters."""
     return sum(p.numel() for p in module.parameters())
+
+
+@cache
+def _count_of(name: str, spec: tuple[tuple[str, object], ...]) -> int:
+    with torch.device("meta"):
+        return count(build_model(name, **dict(spec)))
+
+
+def parameters(name: str, **spec: object) -> float:
+    """Millions of parameters of ``build_model(name, **spec)``."""
+    return _count_of(name, tuple(sorted(spec.items()))) / 1e6
+
+
+def sizes() -> dict[str, Answer]:
+    """The sizes of Table 3, by network: exact, from the code alone, with the other networks beside."""
+    settings = {"counted": {method: dict(spec) for method, spec in TABLE3.items()}}
+    answers = {}
+    for name in NETWORKS:
+        counted = {method: parameters(name, **spec) for method, spec in {**TABLE3, **BESIDE}.items()}
+        rows = [
+            {"method": method, "metric": "parameters", "mean": size, "low": size, "high": size, "n": 1}
+            for method, size in counted.items()
+        ]
+        answers[name] = Answer(rows, weights={"name": f"{name}, not trained"}, settings=settings)
+    return answers

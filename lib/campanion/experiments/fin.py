@@ -29,7 +29,7 @@ from campanion.experiments.training_runs import TrainedQuestion, TrainingRuns
 from campanion.models.lfi import LFICAM
 from campanion.models.load import build_network, load_trained, read_card
 from campanion.results.statistics import paired, summarise
-from campanion.training.cell import Cell
+from campanion.training.grid import Cell
 from campanion.training.parts import SCENES
 
 #: L of eq. 9, the mean feature map (L with equal weights), and Grad-CAM of the same network.
@@ -40,9 +40,8 @@ STEP = 1 / 28
 def raw_maps(network: LFICAM, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """L of eq. 9 and the mean feature map, [B, h, w] as the network makes them, and FIN's weights w [B, K]."""
     with torch.no_grad():
-        features = network.backbone.maps(images)
-        weights = network.importance(images, features)
-        return {"lfi_cam": network.activation_map(features, weights), "mean_features": features.mean(1)}, weights
+        steps = network.steps(images)
+    return {"lfi_cam": steps["L"], "mean_features": steps["F"].mean(1)}, steps["w"]
 
 
 def three_maps(network: LFICAM, images: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from campanion.cams.fd import cosines, similarity_groups, switching_score
 from campanion.data import Sample
 from campanion.data.photographs import photograph
-from campanion.errors import unknown
 from campanion.experiments.mapfiles import packed
 from campanion.experiments.runner import Answer, Question, of_photographs
 from campanion.experiments.subject import Subject, in_order
@@ -109,9 +107,7 @@ def dead_is_lowest(game: ChannelGame, percentile: float = 5.0) -> float:
     return float(scores[dead].min() < scores[~dead].min())
 
 
-def measure(
-    subject: Subject, sample: Sample, percentiles: Sequence[float] = PERCENTILES, rules: Sequence[str] = RULES
-) -> list[dict[str, object]]:
+def measure(subject: Subject, sample: Sample) -> list[dict[str, object]]:
     """The rows of one image: :func:`group_statistics` for each rule and percentile.
 
     The row of the paper's percentile and the authors' rule also has ``dead_is_lowest``, the histograms of
@@ -128,8 +124,8 @@ def measure(
     if pooled is not None and pooled.shape[1] != maps.shape[1]:
         raise ValueError(f"{pooling} has {pooled.shape[1]} channels, the target layer {maps.shape[1]}.")
     rows = []
-    for rule in rules:
-        for theta in percentiles:
+    for rule in RULES:
+        for theta in PERCENTILES:
             row = {"image": sample.id, "method": _name(theta, rule), "percentile": theta, "rule": rule}
             row |= group_statistics(maps, theta, rule)
             if (theta, rule) == (5.0, "channel"):
@@ -147,21 +143,17 @@ def _name(theta: float, rule: str) -> str:
 
 def summary(rows: pd.DataFrame, subject: Subject) -> Answer:
     """Means over images, with intervals; ``extra["cosines"]`` is the mean histogram of cosines."""
-    chosen = in_order(rows, [_name(theta, rule) for rule in RULES for theta in sorted(rows["percentile"].unique())])
+    chosen = in_order(rows, [_name(theta, rule) for rule in RULES for theta in PERCENTILES])
     means = summarise(chosen, [metric for metric in METRICS if metric in chosen])
     drawn = rows.dropna(subset="cosines_all")
     mean = {pairs: list(np.mean(drawn[f"cosines_{pairs}"].tolist(), axis=0)) for pairs in ("all", "group")}
     return Answer(means[means["n"] > 0], extra={"cosines": mean})
 
 
-def question(percentiles: Sequence[float] = PERCENTILES, rules: Sequence[str] = RULES) -> Question:
-    """Notebook 25's question; ValueError for an unknown rule."""
-    for rule in rules:
-        if rule not in RULES:
-            raise ValueError(unknown("rule", rule, RULES))
-    settings = {"percentiles": tuple(percentiles), "rules": tuple(rules)}
+def question() -> Question:
+    """Notebook 25's question."""
     return Question(
-        "groups", partial(measure, **settings), summary, {**settings, "seed": 0},
+        "groups", measure, summary, {"percentiles": PERCENTILES, "rules": RULES, "seed": 0},
         facts=lambda subject: {"pooling": POOLING.get(subject.model.weights["name"])},
     )  # fmt: skip
 

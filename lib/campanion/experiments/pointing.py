@@ -21,6 +21,7 @@ from campanion.cams.explain import explain_game
 from campanion.cams.maps import min_max_map, upsample
 from campanion.cams.methods import parse
 from campanion.data import Dataset, Sample, open_dataset
+from campanion.experiments.protocols import MASKED
 from campanion.experiments.runner import Answer, Question
 from campanion.experiments.subject import Subject, in_order, input_boxes
 from campanion.game.game import ChannelGame
@@ -29,15 +30,12 @@ from campanion.results.statistics import means_and_differences, paired, summaris
 
 #: Baselines without a map, which the paper lacks: the middle of the image, and a point drawn uniformly.
 CENTRE, RANDOM = "centre point", "random point"
-#: Methods that cost little more than one forward pass an image, and those that forward hundreds of masked images.
-CHEAP = (
-    "grad_cam", "grad_cam_pp", "xgrad_cam", "layer_cam", "ablation_cam", "fd_cam", "lift_cam", CENTRE, RANDOM,
-)  # fmt: skip
-MASKED = ("score_cam", "group_cam")
 METHODS = (
     "grad_cam", "grad_cam_pp", "xgrad_cam", "layer_cam", "score_cam", "ablation_cam", "fd_cam", "lift_cam",
     "group_cam", CENTRE, RANDOM,
 )  # fmt: skip
+#: Those that cost little more than one forward pass an image; the others forward hundreds of masked images.
+CHEAP = tuple(method for method in METHODS if method not in MASKED)
 
 TOLERANCE = 15  # pixels of an image whose longer side has LONG_SIDE
 LONG_SIDE = 500  # as nearly all of VOC's have: copies of another size are judged as the originals

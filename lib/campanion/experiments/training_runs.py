@@ -17,8 +17,7 @@ from campanion.paths import locked
 from campanion.results import provenance
 from campanion.results.rows import read_rows, rows_path, running_path, write_rows
 from campanion.results.store import make_run
-from campanion.training.cell import Cell, by_network, longest
-from campanion.training.grid import cells, train_cells, with_stand_ins
+from campanion.training.grid import Cell, by_network, cells, longest, train_cells, with_stand_ins
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from campanion.cams.explain import explain_game
+from campanion.cams.explain import enlarged, explain_game, weighted
 from campanion.cams.fd import cosines, similarity_groups
 from campanion.cams.maps import min_max_map, upsample
 from campanion.cams.methods import label
@@ -184,5 +184,4 @@ def _map(ax: plt.Axes, bench: Bench, map: Tensor, title: str) -> None:
 
 def _weighted(bench: Bench, weights: Tensor) -> Tensor:
     """The map [H, W] of the channels' weighted sum."""
-    raw = (weights[:, None, None] * bench.game.activations[0]).sum(0, keepdim=True).relu()
-    return min_max_map(upsample(raw, bench.image.shape[-2:]))[0][0]
+    return enlarged(bench.game, weighted(bench.game, weights[None]))[0][0]

@@ -197,11 +197,15 @@ class LFICAM(Attending):
     def importance(self, images: Tensor, maps: Tensor | None = None) -> Tensor:
         """w [B, N], eq. 5-8. ``maps``: F of the images, where it is known already."""
         maps = self.backbone.maps(images) if maps is None else maps
-        if self.fin is None:
-            return maps.new_full(maps.shape[:2], 1 / maps.shape[1])
+        return self._weights(maps, self.gray(images, maps.shape[-2:]) * self._masks(maps))
+
+    def _masks(self, maps: Tensor) -> Tensor:
+        """s(F) [B, N, m, n], eq. 6."""
         constant = (maps > 0).to(maps.dtype) if self.form.constant_channel else None
-        masks = unit_range(maps, (2, 3), self.form.margin, constant)
-        return self.fin(self.gray(images, maps.shape[-2:]) * masks)
+        return unit_range(maps, (2, 3), self.form.margin, constant)
+
+    def _weights(self, maps: Tensor, masked: Tensor) -> Tensor:
+        return maps.new_full(maps.shape[:2], 1 / maps.shape[1]) if self.fin is None else self.fin(masked)
 
     def activation_map(self, maps: Tensor, importance: Tensor) -> Tensor:
         """L [B, m, n], eq. 9, not normalised."""
@@ -214,9 +218,25 @@ class LFICAM(Attending):
         scaled = unit_range(cam, dims, constant=cam if self.form.keep_constant_map else None)
         return scaled.detach() if self.form.detached else scaled
 
+    def steps(self, images: Tensor) -> dict[str, Tensor]:
+        """The quantities of eq. 5-10 in one forward pass of preprocessed ``images`` [B, 3, H, W], in their order.
+
+        Keys: ``I``, ``F`` (feature maps), ``I~`` (eq. 5), ``M`` (eq. 6), ``w`` (eq. 7 and 8; uniform without a FIN),
+        ``L`` (eq. 9), ``attention`` (L in 0..1), ``F'`` (eq. 10) and ``logits``.
+        """
+        maps = self.backbone.maps(images)
+        gray = self.gray(images, maps.shape[-2:])
+        masked = gray * self._masks(maps)
+        importance = self._weights(maps, masked)
+        cam = self.activation_map(maps, importance)
+        attention = self.attention(cam)
+        attended = self.attended((1 + attention).unsqueeze(1) * maps)
+        return {
+            "I": images, "F": maps, "I~": gray, "M": masked, "w": importance, "L": cam, "attention": attention,
+            "F'": attended, "logits": self.backbone.classify(attended),
+        }  # fmt: skip
+
     def forward_with_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, C] and the attention map [B, m, n] of one forward pass."""
-        maps = self.backbone.maps(images)
-        attention = self.attention(self.activation_map(maps, self.importance(images, maps)))
-        attended = self.attended((1 + attention).unsqueeze(1) * maps)
-        return self.backbone.classify(attended), attention
+        steps = self.steps(images)
+        return steps["logits"], steps["attention"]

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from campanion.paths import locked, out_dir
 from campanion.progress import track
 from campanion.training.checkpoint import load_state, save_state
-from campanion.training.recipe import Recipe
-from campanion.training.schedule import learning_rate, make_optimiser, seed_of
+from campanion.training.recipe import Recipe, learning_rate, make_optimiser, seed_of
 
 
 def unfinished(name: str, settings: Mapping[str, object]) -> Path:

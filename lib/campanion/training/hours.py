@@ -13,12 +13,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from campanion.models import build_model
-from campanion.training.cell import Cell, read_grid
-from campanion.training.grid import cells
+from campanion.training.grid import Cell, cells, read_grid
 from campanion.training.settings import attention_of
 
-#: Network, method and side of the images: training runs that are alike in these are equally fast.
-Kind = tuple[str, str, int]
+Kind = tuple[str, str, int]  #: of a :attr:`Cell.kind`
 #: Images per second, and where the number is from.
 Speed = tuple[float, str]
 
@@ -45,11 +43,6 @@ def multiply_adds(network: str, method: str, size: int, classes: int = 10) -> fl
     return 3 * counter.get_total_flops() / 2 / 2
 
 
-def kind_of(cell: Cell) -> Kind:
-    """What decides a cell's speed on a device."""
-    return cell.config.network, cell.method, cell.config.pixels
-
-
 def stated(device: str) -> dict[Kind, Speed]:
     """Speeds of one process on ``"cpu"`` or ``"gpu"`` that the YAML file has."""
     rows = read_grid()["speeds"].get(device, ())
@@ -63,7 +56,7 @@ def measured(device: str) -> dict[Kind, Speed]:
         for cell in cells(scale) if scale != "quick" else ():
             if (history := cell.history) is not None:
                 epochs = history[history["device"].str.startswith("CPU") == (device == "cpu")]
-                trained[kind_of(cell)] += [*(epochs["images_per_s"] / epochs["processes"])]
+                trained[cell.kind] += [*(epochs["images_per_s"] / epochs["processes"])]
     for kind, rates in trained.items():
         if rates:
             speeds[kind] = float(np.median(rates)), f"{len(rates)} epoch{'s' if len(rates) > 1 else ''} trained here"
@@ -92,7 +85,7 @@ def hours(chosen: Sequence[Cell]) -> list[tuple[Cell, float, str]]:
     rows = []
     for cell in chosen:
         if not cell.done:
-            rate, source = speed(kind_of(cell), device_kind(cell), known[device_kind(cell)])
+            rate, source = speed(cell.kind, device_kind(cell), known[device_kind(cell)])
             rows.append((cell, cell.images / rate / 3600, source))
     return rows
 
@@ -119,31 +112,16 @@ def listing(chosen: Sequence[Cell]) -> str:
     return "\n".join(lines)
 
 
-def assumed_hours(scale: str, table: str, gpus: int = 8) -> pd.DataFrame:
-    """Hours that a whole table would take on ``gpus`` GPUs, a row per run: an estimate from the YAML file's assumption.
-
-    ``multiply_adds`` are 10^9 of a step, per image.
-    """
-    rows = []
-    for cell in cells(scale, table):
-        rate, _ = speed(kind_of(cell), "gpu", {})
-        epochs = cell.config.numbers.epochs
-        gpu_hours = epochs * read_grid()["pictures"][cell.config.data] / rate / 3600
-        rows.append((*kind_of(cell), epochs, multiply_adds(*kind_of(cell)) / 1e9, gpu_hours, gpu_hours / gpus))
-    return pd.DataFrame(rows, columns=["network", "method", "size", "epochs", "multiply_adds", "gpu_hours", "hours"])
-
-
-def not_run_here(scale: str, table: str, networks: Sequence[str]) -> pd.DataFrame:
-    """What a table prints of ``networks`` and this project has not trained: the commands, and estimated hours.
+def from_the_start(scale: str, table: str) -> pd.DataFrame:
+    """Every training run of a table with its command and its estimated hours from the first epoch on.
 
     ``core_hours`` are of one CPU core, by multiply-adds from the speeds that the YAML file states; ``gpu_hours`` of one
     GPU, by its assumption.
     """
     known, rows = stated("cpu"), []
     for cell in cells(scale, table):
-        if cell.config.network in networks:
-            images = cell.config.numbers.epochs * read_grid()["pictures"][cell.config.data]
-            core, gpu = (images / speed(kind_of(cell), *on)[0] / 3600 for on in (("cpu", known), ("gpu", {})))
-            command = f"python -m campanion grid --scale {scale} --run --only {cell.name}"
-            rows.append((cell.config.network, cell.config.data, cell.method, core, gpu, command))
+        images = cell.config.numbers.epochs * read_grid()["pictures"][cell.config.data]
+        core, gpu = (images / speed(cell.kind, *on)[0] / 3600 for on in (("cpu", known), ("gpu", {})))
+        command = f"python -m campanion grid --scale {scale} --run --only {cell.name}"
+        rows.append((cell.config.network, cell.config.data, cell.method, core, gpu, command))
     return pd.DataFrame(rows, columns=["network", "data", "method", "core_hours", "gpu_hours", "command"])

@@ -43,7 +43,7 @@ from campanion.training.checkpoint import (
     write_history,
 )
 from campanion.training.parts import evaluate, open_part
-from campanion.training.schedule import learning_rate, make_optimiser, seed_of
+from campanion.training.recipe import learning_rate, make_optimiser, seed_of
 from campanion.training.settings import Config, difference
 
 

@@ -1,25 +1,19 @@
-"""The numbers of one training run: the paper's recipe, a short one, and one for fine-tuning.
+"""The numbers of one training run, and what they become: the optimiser, each step's learning rate, each epoch's seeds.
 
-=====================  ==============================================  ==============================================
-                       ``paper`` (LFI-CAM, section 4.1)                ``short``
-=====================  ==============================================  ==============================================
-epochs                 300; 90 on ImageNet                             30
-learning rate          0.1, divided by 10 at 50 % and 75 %             one cycle: up for a quarter, down to about zero
-batch                  128 at 32 pixels, 256 otherwise                 128 at 32 pixels, 64 otherwise
-SGD                    momentum 0.9                                    momentum 0.9, Nesterov
-weight decay           1e-4; 5e-4 at 32 pixels (the authors' code)     5e-4
-augmentation           padding 4 and random crop at 32 pixels, random  the same; a random part is at least 35 % of the
-                       resized crop otherwise; mirroring               image; label smoothing 0.1 above 32 pixels
-=====================  ==============================================  ==============================================
-
-``batch`` counts the images of a step over all processes: more machines change the time, not the recipe.
+``docs/training.md`` has the recipes side by side. ``batch`` counts the images of a step over all
+processes: more machines change the time, not the recipe.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
+import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
+from torch import Tensor
 
 from campanion.errors import sentence_of, unknown
 
@@ -97,3 +91,36 @@ def recipe(name: str, size: int, imagenet: bool = False, **changes: object) -> R
     if name not in recipes:
         raise ValueError(unknown("recipe", name, recipes))
     return Recipe(**{**recipes[name], **changes})
+
+
+def make_optimiser(parameters: Iterable[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser, at its highest learning rate; the loop sets the rate of each step."""
+    shared = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.optimiser == "adamw":
+        return torch.optim.AdamW(parameters, **shared)
+    return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=recipe.nesterov, **shared)
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    r"""The learning rate of step ``step`` of 0 .. ``steps`` - 1: a function of the step alone, with no state to keep.
+
+    ``"steps"``: lr / 10^d after d of the drops. ``"one_cycle"``: half a cosine from lr / 25 up to lr, then half a
+    cosine down to lr / 250,000, as torch's ``OneCycleLR``. ``"cosine"``: half a cosine from lr down to 0.
+    """
+    if recipe.schedule == "steps":
+        return recipe.lr * 0.1 ** sum(step >= math.ceil(drop * steps) for drop in recipe.drops)
+    if recipe.schedule == "cosine":
+        return _cosine(recipe.lr, 0.0, step / steps)
+    low, end, top = recipe.lr / 25, recipe.lr / 25e4, recipe.warm_up * steps - 1
+    if step < top:
+        return _cosine(low, recipe.lr, step / top)
+    return _cosine(recipe.lr, end, (step - top) / max(steps - 1 - top, 1e-12))
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def seed_of(*numbers: int) -> int:
+    """A seed of 63 bits that differs for different numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
