@@ -119,7 +119,7 @@ def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     for name in ("coco-val2017", "coco-val2014"):
         with pytest.raises(MissingData, match=f"fetch {name}"):
             open_dataset(name, tmp_path)
-    with pytest.raises(ValueError, match="coco-val2014 has one split, 'val', not 'train'"):
+    with pytest.raises(ValueError, match="Unknown split of coco-val2014 'train'"):
         open_dataset("coco-val2014", tmp_path, split="train")
     table = instances(tmp_path)
     good = table.read_text()

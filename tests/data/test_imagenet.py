@@ -178,7 +178,7 @@ def test_the_whole_set_is_preferred_to_the_sample(tmp_path: Path) -> None:
 def test_nothing_there_and_unknown_split(tmp_path: Path) -> None:
     with pytest.raises(MissingData, match="fetch imagenet-val"):
         open_dataset("imagenet-val", tmp_path)
-    with pytest.raises(ValueError, match="one split"):
+    with pytest.raises(ValueError, match="Unknown split of imagenet-val 'train'"):
         open_dataset("imagenet-val", tmp_path, split="train")
 
 

@@ -164,7 +164,7 @@ def test_the_official_files_are_preferred_and_the_train_split_is_theirs(tmp_path
 def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingData, match="fetch vqa-v2"):
         open_dataset("vqa-v2", tmp_path)
-    with pytest.raises(ValueError, match="Unknown split of VQA v2 'test'"):
+    with pytest.raises(ValueError, match="Unknown split of vqa-v2 'test'"):
         open_dataset("vqa-v2", tmp_path, split="test")
     name = official(tmp_path)
     (tmp_path / "coco" / "val2014").rename(tmp_path / "coco" / "elsewhere")

@@ -138,7 +138,7 @@ def test_folders(folder: Path) -> None:
         open_folder(folder, "pets", "test")
     with pytest.raises(MissingData, match="There is no folder"):
         open_folder(folder, "birds", "train")
-    with pytest.raises(ValueError, match="Unknown split 'all'"):
+    with pytest.raises(KeyError):
         open_folder(folder, "pets", "all")
 
 

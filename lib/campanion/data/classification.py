@@ -24,10 +24,10 @@ from torchvision import datasets as tv
 from campanion.data.imagenet import CLASS_NAMES as IMAGENET_NAMES
 from campanion.data.imagenet import CLASS_OF_WNID
 from campanion.data.samples import Dataset, Sample
-from campanion.errors import MissingData, unknown
+from campanion.errors import MissingData
 from campanion.pictures import open_picture
 
-SPLITS = ("train", "test")
+SPLITS = {None: "test", "val": "test", "test": "test", "train": "train"}
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 STL10_NAMES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 _IMAGENETTE = (
@@ -64,14 +64,14 @@ def open_cifar10(root: Path, split: str | None = None) -> LabelledImages:
     """CIFAR-10's ``"train"`` (50,000) or ``"test"`` images (10,000, the default); the original before a JPEG copy."""
     packed = root / "cifar10" / "cifar10-jpeg.npz"
     if packed.is_file() and not (root / "cifar10" / tv.CIFAR10.base_folder).is_dir():
-        split = _checked(split)
+        split = SPLITS[split]
         return read_packed(packed, split, "cifar10", CIFAR10_NAMES, f"CIFAR-10 {split}, a lossy copy in JPEG")
     return _published(tv.CIFAR10, root, split)
 
 
 def _published(kind: type[tv.CIFAR10 | tv.STL10], root: Path, split: str | None = None) -> LabelledImages:
     """A set as torchvision reads it: only with the published MD5, since CIFAR's files are pickles."""
-    split, stl10 = _checked(split), kind is tv.STL10
+    split, stl10 = SPLITS[split], kind is tv.STL10
     name = kind.__name__.lower()
     title = kind.__name__.replace("10", "-10")
     place = root / name / kind.base_folder
@@ -117,7 +117,7 @@ def read_packed(file: Path, split: str, name: str, class_names: Sequence[str], c
 
 def open_imagenette(root: Path, split: str | None = None) -> LabelledImages:
     """Imagenette's ``"train"`` or ``"test"`` images (its ``val``; the default); the full set before a 96 px sample."""
-    split = _checked(split)
+    split = SPLITS[split]
     for place, source in (
         (root / "imagenette" / "imagenette2-160", "Imagenette (160 px)"),
         (root / "imagenette96", "Imagenette at 96x96, a sample"),
@@ -135,13 +135,13 @@ def open_cats_dogs(root: Path, split: str | None = None) -> LabelledImages:
     """Kaggle's cats and dogs: ``"train"`` or ``"test"`` (the default)."""
     if not (root / "cats-dogs").is_dir():
         raise _missing("Cats and dogs", "cats-dogs", root / "cats-dogs")
-    return read_folder(root / "cats-dogs", _checked(split), "cats-dogs", "Kaggle cats and dogs")
+    return read_folder(root / "cats-dogs", SPLITS[split], "cats-dogs", "Kaggle cats and dogs")
 
 
 def open_folder(root: Path, path: str, split: str | None = None) -> LabelledImages:
     """Any folder ``PATH/{train,val|test}/CLASS/*.jpg``, such as ImageNet's; PATH may be relative to the data folder."""
     place = root / Path(path).expanduser()
-    return read_folder(place, _checked(split), place.name, f"folder {place.name}")
+    return read_folder(place, SPLITS[split], place.name, f"folder {place.name}")
 
 
 def read_folder(place: Path, split: str, name: str, source: str) -> LabelledImages:
@@ -167,13 +167,6 @@ def read_folder(place: Path, split: str, name: str, source: str) -> LabelledImag
 
 def _class_folders(folder: Path) -> list[str]:
     return sorted(f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-
-
-def _checked(split: str | None) -> str:
-    split = {None: "test", "val": "test"}.get(split, split)
-    if split not in SPLITS:
-        raise ValueError(unknown("split", split, SPLITS))
-    return split
 
 
 def _missing(title: str, name: str, place: Path) -> MissingData:

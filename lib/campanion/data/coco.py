@@ -19,7 +19,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from campanion.data import voc
 from campanion.data.samples import Annotated, Object, Row, class_index, present, reading, size_of, to_box
-from campanion.errors import MissingData, unknown
+from campanion.errors import MissingData
 
 LICENCE = "annotations CC BY 4.0; pictures: their Flickr owners' terms"
 # torchvision lists the names at COCO's own ids, with the background first and "N/A" in the gaps.
@@ -40,12 +40,8 @@ VOC_CLASS: dict[int, int] = {
 
 
 def open_coco(root: Path, split: str | None = None, year: int = 2017) -> Annotated:
-    """COCO's val2017 or val2014 (``split`` None or ``"val"``) below ``root``; the whole set before a sample of it."""
-    name = f"coco-val{year}"
-    if split not in (None, "val"):
-        raise ValueError(f"{name} has one split, 'val', not {split!r}.")
-    rows, folder, source = _read(root, year)
-    return _dataset(name, CLASS_NAMES, rows, folder, source)
+    """COCO's val2017 or val2014, whose one split is ``"val"``, below ``root``; the whole set before a sample of it."""
+    return _dataset(f"coco-val{year}", CLASS_NAMES, *_read(root, year))
 
 
 open_coco_2014 = partial(open_coco, year=2014)
@@ -57,11 +53,7 @@ def open_coco_voc(root: Path, split: str | None = None) -> Annotated:
     A classifier of VOC's classes can be evaluated on it. All other objects are left out; crowds stay, as difficult.
     ``split`` is ``"val2017"`` (the default) or ``"val2014"``.
     """
-    years = {"val2017": 2017, "val2014": 2014}
-    split = split or "val2017"
-    if split not in years:
-        raise ValueError(unknown("split of coco-voc", split, years))
-    rows, folder, source = _read(root, years[split])
+    rows, folder, source = _read(root, 2014 if split == "val2014" else 2017)
     shared = []
     for file, (objects, size) in rows:
         if common := [Object(VOC_CLASS[o.label], o.box, o.difficult) for o in objects if o.label in VOC_CLASS]:

@@ -29,43 +29,34 @@ class DownloadError(RuntimeError):
     """A file could not be had; the message says what is kept and what to do."""
 
 
-def download(
-    url: str,
-    path: str | Path,
-    *,
-    sha256: str | None = None,
-    md5: str | None = None,
-    room: float = 1.0,
-    progress: bool = True,
-) -> Path:
+def download(url: str, path: str | Path, expected: str, room: float = 1.0) -> Path:
     """Download ``url`` to ``path``; a whole file that is already there and verifies is kept.
 
     Bytes go to ``path`` with ``.part`` added. After an interruption the same call asks the server for the rest only.
 
     Args:
         url, path: the address, and the file to make; its folder is made too.
-        sha256: expected checksum, or its first digits (8 at least), as torchvision's file names have them.
-        md5: expected checksum, for sets that publish nothing better.
+        expected: checksum, ``"sha256:..."`` or ``"md5:..."``, or its first digits (8 at least), as torchvision's file
+            names have them.
         room: free disk wanted, in sizes of the file: above 1 when it is unpacked afterwards.
-        progress: show a bar when the output is a terminal or a notebook.
 
     Raises:
         DownloadError: no network, an error answer, an interruption, no space, or a wrong checksum.
-        ValueError: not exactly one checksum was given.
+        ValueError: ``expected`` is no checksum.
     """
-    if (sha256 is None) == (md5 is None) or (sha256 is not None and len(sha256) < 8):
-        raise ValueError("A download needs one checksum: md5, or at least 8 digits of sha256.")
+    kind, _, digits = expected.lower().partition(":")
+    if kind not in ("sha256", "md5") or len(digits) < 8:
+        raise ValueError(f"A download needs a checksum, sha256:... or md5:... with 8 digits at least, not {expected!r}.")
     path = Path(path)
-    if path.is_file() and _matches(path, sha256, md5):
+    if path.is_file() and checksum(path, kind).startswith(digits):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    _transfer(url, path, part, room, progress)
-    if not _matches(part, sha256, md5):
-        actual = checksum(part, "md5" if md5 else "sha256")
+    _transfer(url, path, part, room)
+    if not (actual := checksum(part, kind)).startswith(digits):
         part.unlink()
         raise DownloadError(
-            f"The file from {url} has the wrong checksum and was removed: expected {md5 or sha256}, got {actual}. "
+            f"The file from {url} has the wrong checksum and was removed: expected {digits}, got {actual}. "
             "Try again; if it stays wrong, the file behind the address has changed."
         )
     os.replace(part, path)
@@ -99,13 +90,7 @@ def unpack(archive: Path, folder: Path, makes: str) -> Path:
     return folder / makes
 
 
-def _matches(path: Path, sha256: str | None, md5: str | None) -> bool:
-    if md5:
-        return checksum(path, "md5") == md5.lower()
-    return checksum(path, "sha256").startswith((sha256 or "").lower())
-
-
-def _transfer(url: str, path: Path, part: Path, room: float, progress: bool) -> None:
+def _transfer(url: str, path: Path, part: Path, room: float) -> None:
     """Bring ``part`` to the full length of the file at ``url``."""
     have = part.stat().st_size if part.is_file() else 0
     # Identity: a compressed transfer would make lengths and ranges mean other bytes than the file's.
@@ -124,7 +109,7 @@ def _transfer(url: str, path: Path, part: Path, room: float, progress: bool) -> 
             elif not answer.ok:
                 raise DownloadError(f"{url} answered {answer.status_code} {answer.reason}. {by_hand}")
             else:
-                _receive(answer, part, start, room, progress)
+                _receive(answer, part, start, room)
                 return
     except requests.RequestException as problem:
         received = part.stat().st_size if part.is_file() else 0
@@ -141,10 +126,10 @@ def _transfer(url: str, path: Path, part: Path, room: float, progress: bool) -> 
         raise DownloadError(
             f"No space is left for {path}. Free some; what has come is kept in {part} and the same command resumes."
         ) from problem
-    _transfer(url, path, part, room, progress)  # without what was kept
+    _transfer(url, path, part, room)  # without what was kept
 
 
-def _receive(answer: requests.Response, part: Path, have: int, room: float, progress: bool) -> None:
+def _receive(answer: requests.Response, part: Path, have: int, room: float) -> None:
     """Append the body of ``answer`` to the first ``have`` bytes of ``part``."""
     length = answer.headers.get("Content-Length")
     total = have + int(length) if length else None
@@ -154,15 +139,8 @@ def _receive(answer: requests.Response, part: Path, have: int, room: float, prog
             f"{part.parent} has {free / 1e9:.1f} GB free, but {answer.url} needs {(room * total - have) / 1e9:.1f} GB. "
             "Free some space, or point CAMPANION_DATA (or --root) at a larger disk."
         )
-    bar = tqdm(
-        desc=part.stem,
-        total=total,
-        initial=have,
-        unit="B",
-        unit_scale=True,
-        unit_divisor=1000,
-        disable=None if progress else True,  # None: silent where there is no terminal
-    )
+    # disable=None: silent where there is no terminal
+    bar = tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True, disable=None)
     with bar, part.open("ab" if have else "wb") as file:
         for chunk in answer.iter_content(CHUNK):
             file.write(chunk)

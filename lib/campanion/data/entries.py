@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from pkgutil import resolve_name
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from campanion.data.samples import Dataset
@@ -15,7 +15,7 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, config=_STRICT)
 class Archive:
-    """A file to download and unpack into ``folder`` of the data folder, with its published md5 or sha256.
+    """A file to download and unpack into ``folder`` of the data folder, with its published checksum (``"md5:..."``).
 
     ``makes`` is a file or folder below ``folder`` that is there once the archive is unpacked, moved in last.
     """
@@ -23,12 +23,7 @@ class Archive:
     url: str
     folder: str
     makes: str
-    md5: str | None = None
-    sha256: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.md5 is None) == (self.sha256 is None):
-            raise ValueError(f"{self.url} needs one checksum: md5 or sha256.")
+    checksum: str = Field(pattern="^(md5|sha256):")
 
     @property
     def file(self) -> str:
@@ -55,7 +50,8 @@ class Layout:
 class Entry:
     """One set of the registry; with a ``reader`` it can be opened, with ``archives`` it can be fetched.
 
-    ``reader`` names a function below :mod:`campanion.data`, such as ``voc:open_voc2007``.
+    ``reader`` names a function below :mod:`campanion.data`, such as ``voc:open_voc2007``, which may be asked for one of
+    ``splits``.
     """
 
     title: str
@@ -65,6 +61,7 @@ class Entry:
     obtain: str = ""
     archives: tuple[Archive, ...] = ()
     reader: str = ""
+    splits: tuple[str, ...] = ()
 
     def open(self, root: Path, split: str | None = None, **options: object) -> Dataset:
         """The set below ``root``; its reader is imported only now, since some need packages that others do not."""

@@ -29,9 +29,7 @@ GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 
 
 def open_imagenet_val(root: Path, split: str | None = None) -> Annotated:
-    """ImageNet's validation set (``split`` None or ``"val"``) below ``root``; the whole set before a sample of it."""
-    if split not in (None, "val"):
-        raise ValueError(f"imagenet-val has one split, 'val', not {split!r}.")
+    """ImageNet's validation set, its one split, below ``root``; the whole set before a sample of it."""
     if (root / "ILSVRC2012" / "val").is_dir():
         return read_ilsvrc(root / "ILSVRC2012")
     if (root / "imagenet-val" / "labels.csv").is_file():

@@ -50,10 +50,13 @@ def open_dataset(name: str, root: str | Path | None = None, split: str | None = 
     readable = {known: entry for known, entry in DATASETS.items() if entry.reader}
     if name not in readable:
         raise ValueError(unknown("data set", name, readable))
-    return readable[name].open(Path(root).expanduser() if root is not None else paths.data_dir(), split, **options)
+    entry = readable[name]
+    if split is not None and entry.splits and split not in entry.splits:
+        raise ValueError(unknown(f"split of {name}", split, entry.splits))
+    return entry.open(Path(root).expanduser() if root is not None else paths.data_dir(), split, **options)
 
 
-def fetch(name: str, root: Path, progress: bool = True) -> list[Path]:
+def fetch(name: str, root: Path) -> list[Path]:
     """Download and unpack what ``name`` needs below the data folder ``root``; what is already there is left alone.
 
     Returns:
@@ -67,7 +70,7 @@ def fetch(name: str, root: Path, progress: bool = True) -> list[Path]:
     entry = find_entry(name)
     if name.startswith(weights.PREFIX):
         found = entry.find(root)
-        return [found[0] if found else weights.fetch_weights(name, root, progress)]
+        return [found[0] if found else weights.fetch_weights(name, root)]
     if not entry.archives:
         # The first layout is the whole set; where only a sample lies, the sentence is still of use.
         if not entry.layouts or entry.layouts[0].count(root):
@@ -78,9 +81,7 @@ def fetch(name: str, root: Path, progress: bool = True) -> list[Path]:
         folder = root / archive.folder
         if not (folder / archive.makes).exists():
             # The archive, and its contents, which for images are as large again.
-            packed = download(
-                archive.url, folder / archive.file, md5=archive.md5, sha256=archive.sha256, room=2.2, progress=progress
-            )
+            packed = download(archive.url, folder / archive.file, archive.checksum, room=2.2)
             unpack(packed, folder, archive.makes)
             packed.unlink()
         made.append(folder / archive.makes)

@@ -18,10 +18,9 @@ from pathlib import Path
 
 from campanion.data.questions import Question, QuestionSet, commonest
 from campanion.data.samples import Sample, reading
-from campanion.errors import MissingData, unknown
+from campanion.errors import MissingData
 from campanion.pictures import open_picture
 
-SPLITS: tuple[str, ...] = ("train", "val")
 #: Classes of a network: so many of the commonest answers (Antol et al.).
 TOP_ANSWERS = 1000
 _FIELDS = ("image", "question_id", "question", "answer", "answer_type", "answers")
@@ -49,8 +48,6 @@ def open_vqa(root: Path, split: str | None = None, answers: Sequence[str] | None
     ``answers`` are the classes, such as a network's ``class_names``; None takes the 1,000 commonest of the split.
     """
     split = split or "val"
-    if split not in SPLITS:
-        raise ValueError(unknown("split of VQA v2", split, SPLITS))
     if vqa_layout(root, split) == "official":
         questions, images = _official(root, split), root / "coco" / f"{split}2014"
         source = f"VQA v2, {split}"

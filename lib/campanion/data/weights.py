@@ -47,7 +47,7 @@ def source(network: str) -> tuple[str, str]:
     return url, re.search(r"-([0-9a-f]{8,})\.pth$", url).group(1)
 
 
-def fetch_weights(name: str, root: Path, progress: bool = True) -> Path:
+def fetch_weights(name: str, root: Path) -> Path:
     """Download ``weights/NAME`` and keep it as safetensors; the downloaded file is read as tensors only, then deleted.
 
     DownloadError: the download failed, or the file is damaged, holds more than tensors, or another network's.
@@ -58,7 +58,7 @@ def fetch_weights(name: str, root: Path, progress: bool = True) -> Path:
         return target
     url, digits = source(network)
     # Unpickling, checking and writing need the same space again.
-    pickled = download(url, target.with_suffix(".pth"), sha256=digits, room=2.1, progress=progress)
+    pickled = download(url, target.with_suffix(".pth"), f"sha256:{digits}", room=2.1)
     metadata = {"source": url, "sha256": sha256(pickled), "weights": "IMAGENET1K_V1", "licence": LICENCE}
     try:
         state = torch.load(pickled, map_location="cpu", weights_only=True)

@@ -57,7 +57,8 @@ def measure(
 
     >>> rows = measure(model, {"chelsea": photograph("chelsea")}, PHOTOGRAPHS, ["grad_cam", "fd_cam"])
     """
-    parsed = {name: parse(name) for name in methods}
+    for method in methods:
+        parse(method)
     targets = {name: _indices(model, name, classes) for name in images}
     device, network = next(model.parameters()).device, fast(model, precision)
     rows = []
@@ -70,8 +71,8 @@ def measure(
         for target in targets[name]:
             start = time.perf_counter()
             index = class_indices(target, 1, len(model.class_names), device)
-            explained = {n: explain_game(game, index, [m], {m: options}) for n, (m, options) in parsed.items()}
-            maps = torch.stack([e.maps[parsed[n][0]] for n, e in explained.items()], 1)
+            explained = explain_game(game, index, methods)
+            maps = torch.stack([explained.maps[method] for method in methods], 1)
             shared = {
                 "image": name, "class_name": model.class_names[target], "target": target,
                 "probability": float(chances[target]), "rank": int((chances > chances[target]).sum()) + 1,
@@ -81,11 +82,11 @@ def measure(
                 steps = {"step": step, "score": getattr(model, "activation", "softmax")}
                 measured = curve_columns(metrics.insertion_deletion(game.network, image, maps, index, **steps))
             shared["seconds"] = round((time.perf_counter() - start) / len(methods), 3)
-            for j, (n, e) in enumerate(explained.items()):
+            for j, method in enumerate(methods):
                 across, down = (maps[0, j].diff(dim=d).abs() for d in (1, 0))
                 variation = float((across.sum() + down.sum()) / (across.numel() + down.numel()))
-                packed_map = packed(e.raw[parsed[n][0]][0])
-                rows.append({**shared, "method": n, "variation": variation, **packed_map, **measured[j]})
+                row = {**shared, "method": method, "variation": variation, **packed(explained.raw[method][0])}
+                rows.append({**row, **measured[j]})
     return pd.DataFrame(rows)
 
 

@@ -112,10 +112,7 @@ def measure(subject: Subject, sample: Sample) -> list[dict[str, object]]:
 
     The row of the paper's percentile and the authors' rule also has ``dead_is_lowest``, the histograms of
     :func:`cosine_histogram` and, where a pooling follows the target layer, ``layer_overlap``: how much the groups of
-    both layers agree.
-
-    Raises:
-        ValueError: the pooling has other channels.
+    both layers agree; ValueError where the pooling has other channels.
     """
     image, pooling = subject.image(sample), POOLING.get(subject.model.weights["name"])
     game = ChannelGame.of(subject.parts, image)

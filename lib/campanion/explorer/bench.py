@@ -99,12 +99,8 @@ class Bench:
         return int(self.probabilities.argmax())
 
     def explain(self, method: str, target: int | str | None = None) -> Answer:
-        """The map of ``method`` (as :func:`campanion.cams.methods.parse` reads it) for class ``target``.
-
-        ``"higher"`` and ``"lower"`` are targets of networks with one output.
-
-        Raises:
-            ValueError: unknown method or class, or a method that does not suit the network.
+        """The map of ``method`` (as :func:`campanion.cams.methods.parse` reads it) for class ``target``, which is
+        ``"higher"`` or ``"lower"`` of networks with one output; ValueError where the two do not suit the network.
         """
         parse(method)
         target = self._class(target)

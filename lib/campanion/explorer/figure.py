@@ -26,7 +26,7 @@ PALETTES = (MAP, "cividis", "magma", "jet")  # the papers print jet, which is no
 
 @dataclass(frozen=True)
 class Look:
-    """What is drawn, and how.
+    """What is drawn, and how; ValueError for a palette or a number that cannot be.
 
     Args:
         opacity: 0 shows the image alone, 1 the map alone.
@@ -34,9 +34,6 @@ class Look:
         channels: how many for each method that weighs channels; 0 draws none.
         curves: insertion and deletion, which take dozens of forward passes for each method.
         overlay: a PNG of each map over the image at its own size, too, where files are written.
-
-    Raises:
-        ValueError: an unknown palette, an opacity outside 0..1, or fewer than no channels.
     """
 
     opacity: float = 0.75

@@ -36,15 +36,12 @@ LONGEST = 60  # letters of the options in a file's name; longer ones are shorten
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of every image.
+    """What is asked of every image; ValueError without a method, or with an unknown one.
 
     Args:
         target: a class by name or number, or ``higher`` or ``lower`` of a network with one output; None: the predicted.
         layer: dotted name; None is the network's own target layer.
         activation: other than the network's own.
-
-    Raises:
-        ValueError: no method, or an unknown one.
     """
 
     model: str = "resnet50"
@@ -78,11 +75,8 @@ def explain_files(
 ) -> Iterator[tuple[Source, str, str]]:
     """Explain images one after another; an image that cannot be explained does not stop the others.
 
-    Yields the source; a warning or the reason why nothing was written; the report, empty where nothing was.
-
-    Raises:
-        ValueError: no such class or layer, or a network without names of its classes.
-        OSError: ``folder`` cannot be written.
+    Yields the source; a warning or the reason why nothing was written; the report, empty where nothing was. ValueError:
+    no such class or layer, or a network without names of its classes; OSError: ``folder`` cannot be written.
     """
     folder, target, names = writable(folder), request.target, names_of(model)
     split(model, request.layer)  # refuses an unknown layer

@@ -33,10 +33,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", "
 
 def pictures(folder: str | Path | None = None) -> dict[str, Callable[[], Image.Image]]:
     """Functions that open an image, by the image's name: scenes, photographs, then the files of ``folder`` by name, the
-    first :data:`MOST_FILES` of them.
-
-    Raises:
-        MissingData: there is no such folder, or no image file in it.
+    first :data:`MOST_FILES` of them; MissingData where there is no such folder, or no image file in it.
 
     >>> pictures()["chelsea"]().size
     (451, 300)
@@ -118,8 +115,7 @@ class Source:
 
 
 def image_sources(words: Sequence[str]) -> list[Source]:
-    """The images that paths, folders and ``-`` (standard input) name, each once; of a folder those directly in it, and
-    MissingData where it has none."""
+    """The images that paths, folders and ``-`` (standard input) name, each once; of a folder those directly in it."""
     listed: dict[str, Source] = {}
     for word in words:
         if word == "-":
@@ -132,7 +128,7 @@ def image_sources(words: Sequence[str]) -> list[Source]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images directly in a folder, by name; MissingData where there are none."""
+    """The images directly in a folder, by name; MissingData where it has none."""
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not files:
         raise MissingData(f"The folder {folder} holds no image file ({', '.join(SUFFIXES)}).")

@@ -40,10 +40,6 @@ class ABN(Attending):
     g are the maps before the backbone's last stage, M the attention that the branch makes of them, both as in the
     authors' code. The loss is the sum of two cross-entropies, of the branch's logits and of the network's.
     ``explain`` weighs by default the last stage's maps, as it does in the plain network.
-
-    Example:
-        >>> network = ABN(ResNet(BasicBlock, (2, 2, 2, 2), num_classes=10))
-        >>> loss, logits = network.loss(images, targets)  # the loss has both terms, the logits are the perception's
     """
 
     learned_map = "abn"

@@ -65,10 +65,6 @@ class ResNet(Backbone):
         trunk: see the module's head.
         stem_width: channels of the first convolution.
         groups, width_per_group: ResNeXt's cardinality and width, as in torchvision.
-
-    Example:
-        >>> ResNet(Bottleneck, (3, 4, 6, 3)).load_state_dict(torchvision.models.resnet50().state_dict())
-        <All keys matched successfully>
     """
 
     def __init__(

@@ -82,12 +82,8 @@ GENERATIONS = {
 class FIN(nn.Module):
     """Feature Importance Network: ``S_fi = FIN(M)`` (LFI-CAM eq. 7; architecture: Table 1 of the supplement).
 
-    Four convolutions without bias, each with batch norm and, where asked, ReLU; global average pooling; softmax.
-
-    Args:
-        channels: N, the number of feature maps.
-        form: gives kernel, widths and softmax.
-        relu_after: the form's, by stem.
+    Four convolutions without bias, each with batch norm and, where asked, ReLU; global average pooling; softmax. The
+    ``form`` gives their kernel and widths; ``relu_after`` is the form's, by stem; N ``channels`` come in.
     """
 
     def __init__(self, channels: int, form: Generation, relu_after: tuple[int, ...]) -> None:
@@ -145,13 +141,6 @@ class LFICAM(Attending):
         fin: ``"trained"``; or, to see what the learned importance is worth, ``"frozen"`` (FIN's parameters stay as they
             were initialised; its batch norms still follow the images) or ``"none"`` (no FIN: w_k = 1 / N, so that L
             is the mean feature map).
-
-    Raises:
-        ValueError: unknown generation or ``fin``.
-
-    Example:
-        >>> network = LFICAM(ResNet(BasicBlock, (2, 2, 2, 2), num_classes=10))
-        >>> logits, attention = network.forward_with_map(images)  # [B, 10], [B, h, w] in 0..1
     """
 
     target_layer = "attended"

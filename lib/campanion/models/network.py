@@ -36,11 +36,9 @@ class Network(nn.Module):
     learned_map: str | None = None
 
     def loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-entropy (a scalar) and logits [B, C].
+        """Cross-entropy (a scalar) and logits [B, C] of preprocessed images [B, 3, H, W].
 
-        Args:
-            images: preprocessed images [B, 3, H, W].
-            targets: class indices [B], or probabilities [B, C] (as mixing augmentations give them).
+        ``targets`` are class indices [B], or probabilities [B, C] (as mixing augmentations give them).
         """
         logits = self(images)
         return F.cross_entropy(logits, targets), logits
@@ -83,13 +81,7 @@ class Backbone(Network):
 
 
 class Objective(nn.Module):
-    """A network's loss as a module, for wrappers that replace ``forward``.
-
-    Example:
-        >>> objective = DistributedDataParallel(Objective(network))
-        >>> loss, logits = objective(images, targets)
-        >>> network.state_dict()  # the network itself stays free of wrappers
-    """
+    """A network's loss as a module, for wrappers that replace ``forward``: the network itself stays free of them."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()

@@ -85,23 +85,8 @@ class SceneResNet(ResNet):
 class ImagenetteVGG(VGG):
     """torchvision's ``vgg11_bn`` narrowed until its weights fit into a repository, with two hidden layers.
 
-    At 96 pixels the last ReLU before the last pooling has maps of 6x6.
-
-    Args:
-        num_classes: C.
-        width: share of VGG11's 64, 128, 256, 512 channels.
-        hidden: units of each hidden layer.
-        pooled: side of the maps that the classifier reads, as averages of what the last pooling leaves (3x3 at 96
-            pixels).
-        dropout: share of the hidden units that a training step leaves out.
-        batch_norm: after each convolution.
-
-    Raises:
-        ValueError: a width or dropout outside 0..1, no hidden units.
-
-    Example:
-        >>> ImagenetteVGG(10)(torch.zeros(1, 3, 96, 96)).shape
-        torch.Size([1, 10])
+    At 96 pixels the last ReLU before the last pooling has maps of 6x6. ``width`` is the share of VGG11's 64, 128, 256
+    and 512 channels; the classifier reads averages of ``pooled`` x ``pooled``.
     """
 
     def __init__(

@@ -185,9 +185,6 @@ class FixedQuestion(nn.Module):
 def with_question(model: VQA, question: str) -> FixedQuestion:
     """``model`` as a network of the image alone, which shares its weights: what :func:`campanion.explain` takes.
 
-    Raises:
-        ValueError: the question has no word.
-
     Example:
         >>> asked = with_question(model, "what colour is the disc")
         >>> campanion.explain(asked, images, methods=("grad_cam", "lift_cam"))
@@ -217,13 +214,8 @@ def build_vqa(design: Design, seed: int = 0, device: str = "cpu") -> VQA:
 def load_vqa(name: str = "vqa_scenes", weights: str | Path = "auto", device: str = "cpu") -> VQA:
     """A trained network in eval mode: ``"vqa_scenes"`` (committed) or ``"vqa_v2"`` (trained by the user).
 
-    Args:
-        weights: ``"auto"`` looks for ``NAME.safetensors`` among the project's checkpoints, then in
-            ``CAMPANION_DATA/weights``; a path takes that file.
-
-    Raises:
-        MissingData: the file is not there; says how to make it.
-        ValueError: the file is damaged or does not fit (named).
+    ``weights``: ``"auto"`` looks for ``NAME.safetensors`` among the project's checkpoints, then in
+    ``CAMPANION_DATA/weights``; a path takes that file. MissingData: it is not there; ValueError: it does not fit.
 
     Example:
         >>> load_vqa().class_names[:3]

@@ -116,6 +116,7 @@ def smooth(labels: Tensor, classes: int, smoothing: float) -> Tensor:
     return F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
 
 
+@dataclass(eq=False)
 class StreamedImages:
     """Images of ``data`` that are decoded whenever they are needed, by worker processes, for sets beyond the memory.
 
@@ -123,16 +124,14 @@ class StreamedImages:
     order (None: all); batches go to ``device``.
     """
 
-    def __init__(
-        self,
-        data: Dataset,
-        size: int,
-        indices: Sequence[int] | None = None,
-        device: str | torch.device = "cpu",
-        threads: int = 1,
-    ) -> None:
-        self.data, self.size, self.device, self.threads = data, size, device, threads
-        self.indices = list(range(len(data)) if indices is None else indices)
+    data: Dataset
+    size: int
+    indices: Sequence[int] | None = None
+    device: str | torch.device = "cpu"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        self.indices = list(range(len(self.data)) if self.indices is None else self.indices)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -155,8 +154,8 @@ class StreamedImages:
 class MemoryImages(StreamedImages):
     """All images as uint8 ``pixels`` [N, size, size, 3] on ``device``: on a GPU, a batch never waits for the CPU."""
 
-    def __init__(self, *arguments: object, **options: object) -> None:
-        super().__init__(*arguments, **options)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         pixels = np.empty((len(self), self.size, self.size, 3), dtype=np.uint8)
         with ThreadPoolExecutor(self.threads) as pool:  # Pillow decodes and resizes in parallel
             read = pool.map(lambda i: self[i, None], range(len(self)))
