@@ -7,11 +7,17 @@ import re
 import pytest
 from campanion import paths
 from campanion.report.claims import Setting, find_claim, load_claims
-from campanion.report.evidence import NotThere, comparisons, printed_run
+from campanion.report.evidence import NotThere, Run, comparisons, nearest
 from campanion.report.papers import published, tables
 from campanion.report.rule import HOLDS, judge, judge_cells
 
 CLAIMS = load_claims()
+
+
+def printed_run(claim, model, data):
+    """The paper's own table as a run without widths: of this network and data, or the nearest."""
+    values = nearest(claim, Run(model, data))[0]
+    return Run(model, data, means={k: {"mean": v, "low": v, "high": v, "n": claim.n or 1} for k, v in values.items()})
 
 
 def printed_passes(claim):
@@ -22,7 +28,7 @@ def printed_passes(claim):
             decide = judge_cells if claim.kind == "most_cells" else judge
             try:
                 words.append(decide(comparisons(claim, printed_run(claim, model, data))).word)
-            except (NotThere, AttributeError):  # it prints no such number, or no table at all
+            except (NotThere, IndexError):  # it prints no such number, or no table at all
                 continue
     return all(w == HOLDS for w in words) if words else None
 

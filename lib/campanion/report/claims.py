@@ -31,11 +31,26 @@ class Fit(Model):
     heads: tuple[str, ...] = ()
 
 
-class Test(Model):
-    """One test of a claim; which of the fields a ``kind`` needs stands at the head of the file."""
+#: what a test of each kind needs
+_NEEDS = {
+    "above": ("methods", "others", "metrics"),
+    "most_cells": ("methods", "others", "metrics"),
+    "level": ("methods", "metrics"),
+    "close": ("methods", "others", "metrics", "within"),
+    "not_worse": ("methods", "others", "metrics", "within"),
+    "ratio": ("methods", "others", "metrics", "times"),
+    "as_printed": ("methods", "metrics", "within"),
+    "association": ("methods", "metrics", "by"),
+    "across": ("method", "metric", "higher", "lower"),
+    "by_eye": (),
+}
+_MAY_HAVE = {"level": ("at_least", "at_most"), "as_printed": ("misprints", "printed_as")}
 
-    kind: Literal["above", "most_cells", "level", "close", "not_worse", "ratio", "as_printed", "association", "across",
-                  "by_eye"]  # fmt: skip
+
+class Test(Model):
+    """One test of a claim; the head of the file says what the kinds and fields are."""
+
+    kind: Literal[*_NEEDS]
     methods: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
@@ -53,10 +68,10 @@ class Test(Model):
 
     @model_validator(mode="after")
     def _complete(self) -> Test:
-        lacks = [f for f in _FIELDS[self.kind] if getattr(self, f) in ((), None, Fit())]
+        lacks = [f for f in _NEEDS[self.kind] if getattr(self, f) in ((), None, Fit())]
         if self.kind == "level" and self.at_least is None and self.at_most is None:
             lacks.append("at_least or at_most")
-        strange = self.model_fields_set - {"kind", *_FIELDS[self.kind], *_MAY.get(self.kind, ())}
+        strange = self.model_fields_set - {"kind", *_NEEDS[self.kind], *_MAY_HAVE.get(self.kind, ())}
         if lacks or strange:
             says = f"lacks {', '.join(lacks)}" if lacks else f"does not know {', '.join(sorted(strange))}"
             raise ValueError(f"a test of kind {self.kind!r} {says}")
@@ -64,21 +79,6 @@ class Test(Model):
             if metric not in DIRECTION:
                 raise ValueError(unknown("metric", metric, DIRECTION))
         return self
-
-
-_FIELDS = {
-    "above": ("methods", "others", "metrics"),
-    "most_cells": ("methods", "others", "metrics"),
-    "level": ("methods", "metrics"),
-    "close": ("methods", "others", "metrics", "within"),
-    "not_worse": ("methods", "others", "metrics", "within"),
-    "ratio": ("methods", "others", "metrics", "times"),
-    "as_printed": ("methods", "metrics", "within"),
-    "association": ("methods", "metrics", "by"),
-    "across": ("method", "metric", "higher", "lower"),
-    "by_eye": (),
-}
-_MAY = {"level": ("at_least", "at_most"), "as_printed": ("misprints", "printed_as")}
 
 
 class Setting(Model):

@@ -115,15 +115,6 @@ def nearest(claim: Claim, run: Run) -> list[dict[tuple[str, str], float]]:
     return [groups[key] for key in order]
 
 
-def printed_run(claim: Claim, model: str = "", data: str = "") -> Run | None:
-    """The paper's own table as a run without widths: of this network and data, or the nearest."""
-    values = nearest(claim, Run(model, data))
-    if not values:
-        return None
-    means = {k: {"mean": v, "low": v, "high": v, "n": claim.n or 1} for k, v in values[0].items()}
-    return Run(model, data, means=means)
-
-
 def _printed(comparison: Comparison, near: Iterable[Mapping[tuple[str, str], float]]) -> float | None:
     for values in near:
         first, second = (values.get((name, comparison.metric)) for name in (comparison.method, comparison.reference))
@@ -186,12 +177,11 @@ def _ratio(test: Test, run: Run, claim: Claim) -> list[Comparison]:
 
 
 def _as_printed(test: Test, run: Run, claim: Claim) -> list[Comparison]:
-    table = printed_run(claim, run.model, run.data)
     if run.model not in set(published(claim.paper, claim.tables[0]).model):
         raise NotThere(f"a network that the paper does not print ({run.model})")
-    needed = []
+    table, needed = nearest(claim, run)[0], []
     for metric, method in product(test.metrics, test.methods):
-        text = table.mean(test.printed_as or method, metric)["mean"]
+        text = table[test.printed_as or method, metric]
         value, reach = test.misprints.get(f"{text:g}", text), test.within + 1e-9
         mean = replace(_mean(run, method, metric), printed=value)
         needed += [replace(mean, bound=value - reach), replace(mean, bound=value + reach, sign=-1)]

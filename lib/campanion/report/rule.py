@@ -71,7 +71,7 @@ class Comparison:
     @property
     def errors(self) -> tuple[float, float]:
         """Standard errors downwards and upwards of the excess: the interval of skewed differences is not symmetric."""
-        quantile = _quantile((1 + LEVEL) / 2, self.freedom)
+        quantile = special.stdtrit(self.freedom, (1 + LEVEL) / 2)
         down, up = (max(width, 1e-300) / quantile for width in (self.value - self.low, self.high - self.value))
         return (down, up) if self.sign > 0 else (up, down)
 
@@ -92,14 +92,14 @@ class Comparison:
             return 1.0
         if self.exact:
             return 0.0 if self.excess > 0 or (self.reference is None and self.excess > -TIE) else 1.0
-        return _above(self.excess / self.errors[0], self.freedom)
+        return special.stdtr(self.freedom, -self.excess / self.errors[0])
 
     @property
     def p_against(self) -> float:
         """One-sided p value of 'the quantity does not lie below its bound'."""
         if self.low is None or self.tied:
             return 1.0
-        return 1.0 - self.p_holds if self.exact else _above(-self.excess / self.errors[1], self.freedom)
+        return 1.0 - self.p_holds if self.exact else special.stdtr(self.freedom, self.excess / self.errors[1])
 
     @property
     def inside(self) -> bool:
@@ -108,7 +108,7 @@ class Comparison:
             return True
         if self.low is None or self.margin is None:
             return False
-        down, up = (_quantile(1 - ALPHA, self.freedom) * e for e in self.errors)
+        down, up = (special.stdtrit(self.freedom, 1 - ALPHA) * e for e in self.errors)
         return -self.margin < self.excess - down and self.excess + up < self.margin
 
     @property
@@ -146,9 +146,9 @@ class Judgement:
         return any(c.tied for c in self.comparisons)
 
 
-def judge(comparisons: Sequence[Comparison], alpha: float = AGAINST_ALPHA) -> Judgement:
-    """The verdict over all needed comparisons; ``alpha`` is for the contradiction of the whole claim."""
-    return Judgement(_word(comparisons, alpha), tuple(comparisons))
+def judge(comparisons: Sequence[Comparison]) -> Judgement:
+    """The verdict over all needed comparisons."""
+    return Judgement(_word(comparisons, AGAINST_ALPHA), tuple(comparisons))
 
 
 def judge_cells(comparisons: Sequence[Comparison]) -> Judgement:
@@ -180,11 +180,10 @@ def power(
         return None
     chosen = [comparisons[i] for i in known]
     effects = [c.sign * (c.printed - c.bound) / c.errors[0] * ((n or c.n) / c.n) ** 0.5 for c in chosen]
-    shift = np.array(effects) - [_quantile(1 - ALPHA, c.freedom) for c in chosen]
+    shift = np.array(effects) - [special.stdtrit(c.freedom, 1 - ALPHA) for c in chosen]
     values, vectors = np.linalg.eigh(correlation[np.ix_(known, known)])
     root = vectors * np.sqrt(np.clip(values, 0, None))  # rounded variances may leave it slightly indefinite
-    drawn = np.random.default_rng(0).standard_normal((_DRAWS, len(known))) @ root.T
-    seen = drawn + shift > 0
+    seen = np.random.default_rng(0).standard_normal((_DRAWS, len(known))) @ root.T + shift > 0
     if not cells:
         return float(seen.all(axis=1).mean())
     names = np.array([c.cell for c in chosen])
@@ -202,12 +201,3 @@ def _word(comparisons: Sequence[Comparison], alpha: float) -> str:
         if not c.inside and c.p_against * len(comparisons) <= alpha * caution:
             return AGAINST
     return OPEN
-
-
-def _above(z: float, freedom: float) -> float:
-    """Probability of a larger value under Student's t, the normal distribution for infinite ``freedom``."""
-    return float(special.ndtr(-z) if freedom == inf else special.stdtr(freedom, -z))
-
-
-def _quantile(share: float, freedom: float) -> float:
-    return float(special.ndtri(share) if freedom == inf else special.stdtrit(freedom, share))
