@@ -212,7 +212,7 @@ def test_sixteen_bits_of_which_few_are_used_are_mentioned(tmp_path, ask):
         (["--model", "no_such:net"], "The network no_such:net cannot be made: ModuleNotFoundError: No module named"),
         (["--model", "math:nothing"], "cannot be made: AttributeError: module 'math' has no attribute 'nothing'"),
         (["--model", "math:sin"], "cannot be made: TypeError: math.sin() takes exactly one argument"),
-        (["--model", "c:/net.pth"], "mine:network is the torch.nn.Module that network() of mine.py in the current"),
+        (["--model", "c:/net.pth"], "mine:network is the torch.nn.Module that network() of mine.py in this folder"),
         (["--model", "collections:OrderedDict"], "'collections.OrderedDict' object has no attribute 'eval'"),
         (["--model", "torch.nn:Identity"], "This network has no .preprocess"),
         (["--methods", "Grad-CAM"], "Did you mean 'grad_cam'"),

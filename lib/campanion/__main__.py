@@ -68,7 +68,7 @@ def reproduce(command: str, targets: Sequence[str], cores: int | None, dry: bool
     if command not in (*MODES, *others):
         raise click.UsageError(unknown("command", command, (*MODES, *others)))
     if targets and command != "full":
-        raise click.UsageError(f"{targets[0]!r} is one word too many: only full takes targets.")
+        raise click.UsageError(f"{targets[0]!r} is one word too many: only full takes targets; see `notebooks run`.")
     if command != "full" and any(full.values()):
         raise click.UsageError("--limit, --scale and --profile belong to full: ./reproduce.sh full --limit 500.")
     if full["profile"] and not (full["profile"] / "config.yaml").is_file():

@@ -87,8 +87,8 @@ def own_network(place: str) -> nn.Module:
         return (made if isinstance(made, nn.Module) else made()).eval()
     except Exception as problem:  # whatever somebody else's module raises
         raise ValueError(
-            f"The network {place} cannot be made: {type(problem).__name__}: {str(problem).rstrip('. ')}. Give a "
-            "module and a function in it: mine:network is the torch.nn.Module that network() of mine.py in the current folder returns."
+            f"The network {place} cannot be made: {type(problem).__name__}: {str(problem).rstrip('. ')}. Give a module "
+            "and a function: mine:network is the torch.nn.Module that network() of mine.py in this folder returns."
         ) from problem
 
 
