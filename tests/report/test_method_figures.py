@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from campanion.report import colours, comparisons, method_figures
+from campanion.report import colours, comparisons, method_figures, networks
 from campanion.report.papers import published
 from campanion.results import load_result
 
@@ -93,8 +93,9 @@ def test_forms_of_a_method_share_its_colour_and_not_its_line():
     assert plain["color"] == form["color"]
     assert plain["ls"] != form["ls"]
     assert looks["shap_cam_10"]["color"] == colours.METHODS["shap_cam"]
-    for palette in (colours.METHODS, colours.ATTENTION, colours.NETWORKS):
-        assert len(set(palette.values())) == len(palette)
+    drawn = [(n.colour, n.mark) for n in networks.NETWORKS.values() if n.mark != colours.OTHER.mark]
+    for palette in (list(colours.METHODS.values()), list(colours.ATTENTION.values()), drawn):
+        assert len(set(palette)) == len(palette)
 
 
 def test_the_legend_counts_the_images_of_the_metric(runs):

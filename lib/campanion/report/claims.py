@@ -14,7 +14,8 @@ from campanion.errors import unknown
 from campanion.report.papers import PAPERS, paper_data
 from campanion.results.measures import DIRECTION
 
-Names = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str | int) else v)]
+_SEVERAL = BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,))  # or one of them
+Names = Annotated[tuple[str, ...], _SEVERAL]
 Bound = Literal["paper", "ours"]
 
 
@@ -86,7 +87,7 @@ class Setting(Model):
 
     network: Names
     data: Names
-    epochs: Annotated[tuple[int, ...], BeforeValidator(lambda v: (v,) if isinstance(v, int) else v)] = ()
+    epochs: Annotated[tuple[int, ...], _SEVERAL] = ()
 
     def fits(self, model: str, data: str, epochs: int | None) -> bool:
         """Whether a run is of this setting."""
@@ -111,7 +112,7 @@ class Claim(Model):
     heads: tuple[str, ...] = ()
     generation: str | None = None
     seeds: Literal["own"] | None = None
-    test: Annotated[tuple[Test, ...], BeforeValidator(lambda v: (v,) if isinstance(v, dict) else v)]
+    test: Annotated[tuple[Test, ...], _SEVERAL]
     bound_from: Bound
     printed: dict[str, float]
     margin: dict[str, float] = {}

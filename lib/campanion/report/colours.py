@@ -6,22 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from campanion.report.networks import NETWORKS, Network
+
 #: What the papers print.
 PAPER = "#D55E00"
-#: Colour and mark of a network. The colours are Wong's (see :data:`campanion.report.figures.PALETTE`) and, after
-#: them, of Paul Tol's muted scheme.
-NETWORKS = {
-    "voc_vgg16": ("#000000", "o"),
-    "voc_mlp": ("#0072B2", "s"),
-    "squeezenet1_1": ("#009E73", "D"),
-    "resnet18": ("#CC79A7", "^"),
-    "resnet50": ("#E69F00", "v"),
-    "voc_linear": ("#56B4E9", "P"),
-    "imagenette_vgg": ("#999933", "X"),
-    "vgg16": ("#882255", "<"),
-    "resnet20": ("#332288", ">"),
-}
-_OTHER = ("#777777", "*")
 METHODS = {
     "fd_cam": "#000000",
     "lift_cam": "#D55E00",
@@ -42,6 +30,7 @@ METHODS = {
     "lime_cam": "#DDCC77",
 }
 ATTENTION = {"plain": "#777777", "abn": "#E69F00", "lfi": "#0072B2"}
+OTHER = Network("", "")  # the look of what is not listed
 _LINES = ("-", "--", "-.", ":")
 
 
@@ -49,14 +38,14 @@ def network(model: str, data: str = "") -> dict[str, str]:
     """Colour and mark of a network, for ``ax.plot``; the mark is hollow on COCO, whose networks are those of VOC."""
     parts = model.split("_")
     listed = model if model in NETWORKS else parts[1] if len(parts) > 3 else ""  # a training run names its network
-    colour, mark = NETWORKS.get(listed, _OTHER)
-    return {"color": colour, "marker": mark, "mfc": "white" if data.startswith("coco") else colour}
+    look = NETWORKS.get(listed, OTHER)
+    return {"color": look.colour, "marker": look.mark, "mfc": "white" if data.startswith("coco") else look.colour}
 
 
 def method(name: str) -> str:
     """The colour of a method, whatever follows its name: ``xgrad_cam:lift``, ``shap_cam_100``."""
     base = "shap_cam" if name.startswith("shap_cam") else re.split("[:,]", name)[0]
-    return METHODS.get(base, _OTHER[0])
+    return METHODS.get(base, OTHER.colour)
 
 
 def lines(methods: Iterable[str]) -> Mapping[str, dict[str, str]]:

@@ -15,7 +15,7 @@ from campanion.report import colours, networks
 from campanion.report.figures import WIDTH, bars, legend_below, name_rows, styled
 from campanion.report.layout import difference_rows, method_name
 from campanion.report.networks import of_run
-from campanion.report.papers import paper_data, published
+from campanion.report.papers import nearest, published
 from campanion.results.measures import DIRECTION, TITLES
 
 
@@ -47,7 +47,7 @@ def differences_figure(
     axes[len(metrics) // 2].set_xlabel(f"{method_name(method)} minus the other method", fontsize=7.5)
     rings = []
     if printed:
-        near = max(published(*printed)["data"], key=lambda name: name == paper_data(runs[0]["data"]))
+        near = nearest(published(*printed), runs[0]["data"])["data"].iloc[0]
         look = {"marker": "o", "ms": 8, "mfc": "none", "mec": colours.PAPER, "ls": ""}
         rings = [mpl.lines.Line2D([], [], **look, label=f"paper, {networks.data(near)}")]
     _legend(fig, runs, metrics, [method, *others], rings)
@@ -172,8 +172,6 @@ def _legend(fig: Figure, runs: Sequence[Mapping], metrics: Collection, of: Colle
 def _printed(table: tuple[str, str], data: str, metric: str, method: str, others: Sequence[str]) -> list[tuple]:
     """The paper's own differences, by the place of the other method."""
     rows = published(*table)
-    rows = rows[rows["metric"] == metric]
-    same = rows[rows["data"] == paper_data(data)]
-    rows = same if len(same) else rows[rows["data"] == (rows["data"].iloc[0] if len(rows) else None)]
+    rows = nearest(rows[rows["metric"] == metric], data)
     value = rows.drop_duplicates("method").set_index("method")["number"]
     return [(j, value[method] - value[n]) for j, n in enumerate(others) if {method, n} <= set(value.index)]

@@ -137,7 +137,6 @@ def panel(
     rows: Sequence[str] = (),
     titles: Mapping[str, str] | None = None,
     width: float = WIDTH,
-    alpha: float = 0.75,
     cmap: str = MAP,
     title: str = "",
 ) -> Figure:
@@ -180,7 +179,7 @@ def panel(
                     text, look = _wrapped(rows[i], 12), {"rotation": 0, "ha": "right", "va": "center", "labelpad": 3}
                     ax.set_ylabel(text, fontsize=min(7.5, size), **look)
             else:
-                heatmap(ax, image, maps[name][i], alpha, cmap)
+                heatmap(ax, image, maps[name][i], cmap=cmap)
             ax.set_aspect("auto")
             if i == 0 and heads[j]:
                 ax.set_title(heads[j], fontsize=size, pad=3)

@@ -13,12 +13,11 @@ from matplotlib.figure import Figure
 
 from campanion.cams.methods import label
 from campanion.report import colours, networks
-from campanion.report.figures import bars, legend_below, name_rows, styled
+from campanion.report.figures import WIDTH, bars, legend_below, name_rows, styled
 from campanion.report.layout import Sheet
 from campanion.report.networks import of_run
 from campanion.report.papers import paper_data, published
 
-WIDTH = 6.875
 _PAIRS = (("abn", "plain"), ("lfi_cam", "plain"), ("lfi_cam", "abn"))
 _COLUMNS = {"method": "method", "generation": "generation", "lr": "lr", "seed": "seed", "epochs": "epochs",
             "error": "top-1 error (%)", "low": "95 % from", "high": "to", "parameters": "parameters (M)",

@@ -11,7 +11,7 @@ import re
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -66,29 +66,29 @@ def update(write: bool) -> list[str]:
     Raises:
         ValueError: the README lacks its marks.
     """
-    results, stale = _results(), []
-    for path in _notebooks():
-        text = path.read_text(encoding="utf-8")
-        notebook = json.loads(text)
-        first = notebook["cells"][0]
-        old = "".join(first["source"])
-        new = _with_block(old, block(path.stem, results))
-        if new != old:
+    stale = []
+    for path, text in _renewed(_results()):
+        if path.read_text(encoding="utf-8") != text:
             stale.append(path.name)
-            first["source"] = new.splitlines(keepends=True)
             if write:
-                path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    readme = paths.root() / "README.md"
-    old = readme.read_text(encoding="utf-8")
-    for marks in (FOUND, TABLE):
-        if not all(mark in old for mark in marks):
-            raise ValueError(f"README.md needs the lines {marks[0]} and {marks[1]}: put them where the table goes.")
-    new = _between(_between(old, FOUND, summary(results)), TABLE, table(results))
-    if new != old:
-        stale.append("README.md")
-        if write:
-            readme.write_text(new, encoding="utf-8")
+                path.write_text(text, encoding="utf-8")
     return stale
+
+
+def _renewed(results: Mapping[str, Mapping]) -> Iterator[tuple[Path, str]]:
+    """Every notebook and the README, with what it holds once its head or its tables are in step."""
+    for path in _notebooks():
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        first = notebook["cells"][0]
+        first["source"] = _with_block("".join(first["source"]), block(path.stem, results)).splitlines(keepends=True)
+        yield path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    readme = paths.root() / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    for marks, new in ((FOUND, summary(results)), (TABLE, table(results))):
+        if not all(mark in text for mark in marks):
+            raise ValueError(f"README.md needs the lines {marks[0]} and {marks[1]}: put them where the table goes.")
+        text = _between(text, marks, new)
+    yield readme, text
 
 
 def _tally(board: Sequence[Verdict]) -> str:

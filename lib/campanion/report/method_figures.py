@@ -18,11 +18,11 @@ from campanion.report.figures import MAP, PALETTE, SIGNED, WIDTH, bare, heatmap,
 PAPERS = "jet"  # the palette of the papers' own maps
 
 
-def draw_boxes(fig: Figure, line: int, columns: int, boxes: Sequence[Sequence[float]], colour: str = "white") -> None:
+def draw_boxes(fig: Figure, line: int, columns: int, boxes: Sequence[Sequence[float]]) -> None:
     """Boxes (x0, y0, x1, y1 in pixels of the image) on all axes of a line of :func:`campanion.report.figures.panel`."""
     for ax in fig.axes[line * columns : (line + 1) * columns]:
         for x0, y0, x1, y1 in boxes:
-            ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=colour, lw=1.0))
+            ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec="white", lw=1.0))
 
 
 @styled

@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from campanion.report.papers import paper_data
 
 HIDDEN, NEARLY, LINEAR = "hidden", "nearly linear", "linear"
 
-#: name in result files: (name to print, kind of head)
-NETWORKS: Mapping[str, tuple[str, str]] = {
-    "vgg16": ("VGG16", HIDDEN),
-    "voc_vgg16": ("VGG16 of VOC", HIDDEN),
-    "alexnet": ("AlexNet", HIDDEN),
-    "voc_mlp": ("ResNet-18 + hidden layers", HIDDEN),
-    "imagenette_vgg": ("VGG11 of Imagenette", HIDDEN),
-    "scenes_vgg": ("small VGG of scenes", HIDDEN),
-    "squeezenet1_0": ("SqueezeNet 1.0", NEARLY),
-    "squeezenet1_1": ("SqueezeNet 1.1", NEARLY),
-    "voc_linear": ("ResNet-18 of VOC", LINEAR),
-    "resnet20": ("ResNet-20", LINEAR),
-    "resnet110": ("ResNet-110", LINEAR),
-    "resnext29": ("ResNeXt-29", LINEAR),
-    "scenes_resnet": ("small ResNet of scenes", LINEAR),
-    "scenes_lfi": ("LFI-CAM of scenes", LINEAR),
-    "scenes_lfi_nofin": ("LFI-CAM without FIN", LINEAR),
-    "scenes_abn": ("ABN of scenes", LINEAR),
-    "vqa": ("VQA network", HIDDEN),
-    "vqa_scenes": ("VQA network of scenes", HIDDEN),
+
+class Network(NamedTuple):
+    """How one prints and draws a network, and what stands between its explained layer and the score."""
+
+    name: str
+    head: str
+    colour: str = "#777777"
+    mark: str = "*"
+
+
+#: by the name in result files; the colours are Wong's, as in campanion.report.figures, then of Paul Tol's muted scheme
+NETWORKS: Mapping[str, Network] = {
+    "vgg16": Network("VGG16", HIDDEN, "#882255", "<"),
+    "voc_vgg16": Network("VGG16 of VOC", HIDDEN, "#000000", "o"),
+    "alexnet": Network("AlexNet", HIDDEN),
+    "voc_mlp": Network("ResNet-18 + hidden layers", HIDDEN, "#0072B2", "s"),
+    "imagenette_vgg": Network("VGG11 of Imagenette", HIDDEN, "#999933", "X"),
+    "scenes_vgg": Network("small VGG of scenes", HIDDEN),
+    "squeezenet1_0": Network("SqueezeNet 1.0", NEARLY),
+    "squeezenet1_1": Network("SqueezeNet 1.1", NEARLY, "#009E73", "D"),
+    "resnet18": Network("ResNet-18", LINEAR, "#CC79A7", "^"),
+    "resnet50": Network("ResNet-50", LINEAR, "#E69F00", "v"),
+    "voc_linear": Network("ResNet-18 of VOC", LINEAR, "#56B4E9", "P"),
+    "resnet20": Network("ResNet-20", LINEAR, "#332288", ">"),
+    "resnext29": Network("ResNeXt-29", LINEAR),
+    "scenes_resnet": Network("small ResNet of scenes", LINEAR),
+    "scenes_lfi": Network("LFI-CAM of scenes", LINEAR),
+    "scenes_lfi_nofin": Network("LFI-CAM without FIN", LINEAR),
+    "scenes_abn": Network("ABN of scenes", LINEAR),
+    "vqa": Network("VQA network", HIDDEN),
+    "vqa_scenes": Network("VQA network of scenes", HIDDEN),
 }
 _FAMILIES = {"resnet": "ResNet-", "vgg": "VGG"}
 
@@ -39,14 +51,14 @@ def head(model: str) -> str:
     torchvision, and what was trained here on small images, end in a mean over positions and one linear layer.
     """
     if model in NETWORKS:
-        return NETWORKS[model][1]
+        return NETWORKS[model].head
     return HIDDEN if model.startswith(("vgg", "alexnet")) else LINEAR
 
 
 def name(model: str) -> str:
     """The network's name as one prints it: ``ResNet-50``; of training runs ``ResNet-20, ABN, 3 epochs``."""
     if model in NETWORKS:
-        return NETWORKS[model][0]
+        return NETWORKS[model].name
     parts = model.split("_")
     if len(parts) > 3 and name(parts[1]) != parts[1]:  # a training run: data_network_kind_rate_seed_epochs
         kind = parts[2].replace("lfi-", "LFI-CAM (") + ")" if parts[2].startswith("lfi-") else parts[2].upper()

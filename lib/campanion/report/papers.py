@@ -73,6 +73,12 @@ def paper_data(name: str) -> str:
     return _SAME.get(name, name)
 
 
+def nearest(printed: pd.DataFrame, data: str) -> pd.DataFrame:
+    """The rows of the papers' data set of which ``data`` is a part; of the first that is printed, where none is."""
+    own = printed[printed["data"] == paper_data(data)]
+    return own if len(own) else printed[printed["data"].isin(printed["data"][:1])]
+
+
 @cache
 def entries(name: str) -> dict:
     """What ``data/papers/<name>.yml`` holds: words and settings that are data, not code."""

@@ -21,14 +21,13 @@ from campanion.report.verdicts import OWN, Answer, Verdict
 from campanion.results.measures import TITLES
 
 COLOURS = {HOLDS: PALETTE[0], SAME: PALETTE[5], OPEN: "#d9d9d9", AGAINST: PALETTE[1]}
-_LIGHT = (SAME, OPEN)  # backgrounds that need dark letters
 _ORDER = list(COLOURS)
 _OWN_CELL, _ACROSS_CELL = ("own", ""), ("across", "")
 _ROW, _CELL, _LABEL = 0.4, 0.64, 4.4  # inches: height of a claim, width of a network, width of the sentences
 
 
 @styled
-def strip(board: Sequence[Verdict], title: str = "Which claims hold, and on which networks?") -> Figure:
+def strip(board: Sequence[Verdict]) -> Figure:
     """A row per claim, a cell per network: first the paper's own setting, then networks grouped by their heads.
 
     Colour and sign say the answer, the number how many comparisons hold or, where one cannot tell, the power: the
@@ -49,7 +48,7 @@ def strip(board: Sequence[Verdict], title: str = "Which claims hold, and on whic
     more = {HOLDS: " (2/5: of so many comparisons)", OPEN: " (9 %: the power)"}
     handles = [Patch(color=COLOURS[w], label=f"{SIGNS[w]} {w}{more.get(w, '')}") for w in _ORDER]
     fig.legend(handles=handles, loc="outside lower center", ncols=4 if width > 10 else 2, fontsize=9)
-    fig.suptitle(title, fontsize=12)
+    fig.suptitle("Which claims hold, and on which networks?", fontsize=12)
     return fig
 
 
@@ -98,18 +97,17 @@ def _cells(verdict: Verdict) -> dict[tuple[str, str], tuple[Judgement, float | N
 
 def _panel(ax: Axes, board: Sequence[Verdict], columns: list[tuple[str, str, str]], most: int) -> None:
     words_shown = np.full((len(board), len(columns)), np.nan)  # places in COLOURS
+    texts = np.full(words_shown.shape, "", dtype=object)
     for i, v in enumerate(board):
         cells = _cells(v)
         for j, (_, *key) in enumerate(columns):
             if tuple(key) in cells:
                 judgement, power = cells[tuple(key)]
-                words_shown[i, j] = _ORDER.index(judgement.word)
-                look = {"ha": "center", "va": "center", "color": "black" if judgement.word in _LIGHT else "white"}
-                ax.text(j + 0.5, i + 0.5, _text(judgement, power), fontsize=8, **look)
+                words_shown[i, j], texts[i, j] = _ORDER.index(judgement.word), _text(judgement, power)
     palette, empty = (mpl.colors.ListedColormap(names) for names in (list(COLOURS.values()), ["0.96"]))
     ax.pcolormesh(np.zeros_like(words_shown), cmap=empty, edgecolors="white", lw=1.5)  # not run
-    look = {"cbar": False, "linewidths": 1.5, "linecolor": "white"}
-    sns.heatmap(words_shown, ax=ax, cmap=palette, vmin=-0.5, vmax=3.5, **look)
+    look = {"cbar": False, "linewidths": 1.5, "linecolor": "white", "annot_kws": {"fontsize": 8}}
+    sns.heatmap(words_shown, annot=texts, fmt="", ax=ax, cmap=palette, vmin=-0.5, vmax=3.5, **look)
     labels = [textwrap.fill(v.claim.sentence, 66, break_on_hyphens=False) for v in board]
     ax.set_yticks(np.arange(len(board)) + 0.5, labels, rotation=0, fontsize=8.2)
     for label in ax.get_yticklabels():

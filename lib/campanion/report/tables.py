@@ -8,7 +8,7 @@ import pandas as pd
 
 from campanion.cams.methods import label
 from campanion.report import networks
-from campanion.report.papers import paper_data, published
+from campanion.report.papers import nearest, paper_data, published
 from campanion.results.measures import DIRECTION
 
 COLUMNS = ("label", "method", "metric", "paper", "ours", "low", "high", "n")
@@ -26,8 +26,8 @@ def beside(
     """
     printed = published(paper, table)
     printed = printed[printed["metric"].isin(DIRECTION)]
-    data = paper_data(run["data"]) if paper_data(run["data"]) in set(printed["data"]) else printed["data"].iloc[0]
-    printed = printed[printed["data"] == data]
+    printed = nearest(printed, run["data"])
+    data = printed["data"].iloc[0]
     if printed["model"].nunique() > 1:
         names = printed["model"].replace(dict(stands or {}))
         if run["model"] not in set(names):

@@ -40,7 +40,6 @@ class Row(_Strict):
     low: FiniteFloat | None
     high: FiniteFloat | None
     n: Annotated[int, Field(gt=0)]
-    p: float | None = None
     sd: float | None = None
     note: str | None = None
 
