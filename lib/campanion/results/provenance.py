@@ -29,19 +29,11 @@ def collect(
     seed: int,
     settings: Mapping[str, object],
 ) -> dict[str, object]:
-    """The record of one run: the arguments, ``versions``, ``commit`` (a ``+`` marks changed code) and ``date`` (UTC).
+    """The record of one run on ``n`` images: the arguments, ``versions``, ``commit`` (a ``+`` marks changed code) and
+    ``date`` (UTC).
 
-    Args:
-        mode: ``"quick"`` (generated scenes) or ``"full"`` (real data).
-        data: name of the data set; ``n``: number of its images.
-        weights: ``name``, and where known ``sha256`` and ``accuracy``: the measured accuracy in words, such as
-            ``"top-1 71.8 % on 2,306 images"``.
-        device, minutes: what it ran on and how long it took.
-        seed: of every random draw.
-        settings: what decides the numbers, as given to :class:`~campanion.results.rows.RowStore`.
-
-    >>> collect("full", "imagenet-val", 500, {"name": "resnet18"}, "cpu", 62.0, 0, {"step": 1792})["device"]
-    'CPU, 2 threads'
+    ``weights``: their ``name``, and where known ``sha256`` and ``accuracy``, measured, in words. ``settings``: what
+    decides the numbers, as given to :class:`~campanion.results.rows.RowStore`.
     """
     return {
         "mode": mode,

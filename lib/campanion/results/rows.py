@@ -21,23 +21,15 @@ _APPLICATION = 0x63616D70  # marks a database as a file of rows
 _DISK = (
     sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
 )  # fmt: skip
-_TABLES = "CREATE TABLE about (key TEXT, settings TEXT); CREATE TABLE rows (key TEXT PRIMARY KEY, content TEXT);"
 
 
 class RowStore(contextlib.AbstractContextManager):
     """Result rows in an SQLite file, all rows of one image in one transaction: a killed run loses at most the image
     that it was working on.
 
-    Args:
-        path: the running file, usually :func:`running_path`.
-        key: columns that name a row; the first one is the unit of resuming (``done``).
-        settings: everything that decides the numbers, JSON values only. What merely decides how much is done, such
-            as a limit, does not belong here.
-
-    Raises:
-        ValueError: the file was made with other settings or another key, or is damaged.
-        RuntimeError: another process is writing the file.
-        OSError: the file cannot be written, now or when rows are added: a full disk, a read-only folder.
+    The first column of ``key`` is the unit of resuming; ``settings`` are everything that decides the numbers, not how
+    many there are. ValueError: the file was made with others, or is damaged. RuntimeError: another process is writing
+    it. OSError: it cannot be written, now or when rows are added.
 
     >>> with RowStore(path, settings={"model": "resnet18", "seed": 0}) as store:
     ...     store.append([{"image": "a.jpg", "method": "grad_cam", "insertion": 0.5}])
@@ -46,21 +38,18 @@ class RowStore(contextlib.AbstractContextManager):
     def __init__(
         self, path: str | Path, key: Sequence[str] = ("image", "method"), *, settings: Mapping[str, object]
     ) -> None:
-        self.path = Path(path)
-        self.key = tuple(key)
+        self.path, self.key = Path(path), tuple(key)
         self.settings = json.loads(_dump(dict(settings)))
         self.rows: list[dict] = []
         self._keys: set[tuple] = set()
-        advice = "Point CAMPANION_OUT at a folder that can be written."
-        with self._sentences(advice):
+        with self._sentences("Point CAMPANION_OUT at a folder that can be written."):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._base = sqlite3.connect(self.path, timeout=0, isolation_level=None)
-        try:
-            with self._sentences(advice):
+            self._base = sqlite3.connect(self.path, timeout=0)
+            try:
                 self._open()
-        except BaseException:
-            self._base.close()
-            raise
+            except BaseException:
+                self._base.close()
+                raise
 
     @property
     def done(self) -> set[str]:
@@ -68,20 +57,16 @@ class RowStore(contextlib.AbstractContextManager):
         return {k[0] for k in self._keys}
 
     def append(self, rows: Iterable[Mapping[str, object]]) -> None:
-        """Add the rows of whole images in one write that lasts; refuses rows without a key column or that are there
-        already.
-        """
+        """Add the rows of whole images in one write; refuses rows that are there already or lack a key column."""
         group = json.loads(_dump([dict(r) for r in rows]))
         keys = [self._key_of(r) for r in group]
         twice = [k for i, k in enumerate(keys) if k in self._keys or k in keys[:i]]
         if twice:
             named = ", ".join(f"{n}={v!r}" for n, v in zip(self.key, twice[0], strict=True))
             raise ValueError(f"The row {named} is in {self.path} already: skip what `done` holds.")
-        with self._sentences("Finished images are kept; free some space, then the same command goes on."):
-            self._base.execute("BEGIN")
-            values = [(_dump(k), _dump(r)) for k, r in zip(keys, group, strict=True)]
+        values = [(_dump(k), _dump(r)) for k, r in zip(keys, group, strict=True)]
+        with self._sentences("Finished images are kept; free some space, then the same command goes on."), self._base:
             self._base.executemany("INSERT INTO rows VALUES (?, ?)", values)
-            self._base.execute("COMMIT")
         self._keys.update(keys)
         self.rows.extend(group)
 
@@ -100,7 +85,7 @@ class RowStore(contextlib.AbstractContextManager):
 
     @contextlib.contextmanager
     def _sentences(self, advice: str) -> Iterator[None]:
-        """What SQLite and the system complain of, as sentences; an unfinished transaction is undone."""
+        """What SQLite and the system complain of, as sentences."""
         try:
             yield
         except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
@@ -112,24 +97,21 @@ class RowStore(contextlib.AbstractContextManager):
             if isinstance(error, OSError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK:
                 raise OSError(f"Cannot write {self.path}: {text}. {advice}") from error
             raise ValueError(f"{self.path} is not a file of result rows, or damaged ({text}): delete it.") from error
-        finally:
-            if getattr(self, "_base", None) is not None and self._base.in_transaction:
-                with contextlib.suppress(sqlite3.Error):
-                    self._base.execute("ROLLBACK")
 
     def _open(self) -> None:
         run = self._base.execute
         run("PRAGMA locking_mode = EXCLUSIVE")  # from the first write on, until the file is closed
-        run("BEGIN EXCLUSIVE")
-        (mark,), (tables,) = (run(query).fetchone() for query in ("PRAGMA application_id", _COUNT))
-        if not tables:
-            for statement in _TABLES.split(";")[:-1]:
-                run(statement)
-            run(f"PRAGMA application_id = {_APPLICATION}")
-            run("INSERT INTO about VALUES (?, ?)", (_dump(self.key), _dump(self.settings)))
-        elif mark != _APPLICATION or run("PRAGMA quick_check").fetchone() != ("ok",):
-            raise sqlite3.DatabaseError("another database" if mark != _APPLICATION else "quick check failed")
-        run("COMMIT")
+        with self._base:
+            run("BEGIN EXCLUSIVE")
+            if not run("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                run("CREATE TABLE about (key TEXT, settings TEXT)")
+                run("CREATE TABLE rows (key TEXT PRIMARY KEY, content TEXT)")
+                run(f"PRAGMA application_id = {_APPLICATION}")
+                run("INSERT INTO about VALUES (?, ?)", (_dump(self.key), _dump(self.settings)))
+            elif run("PRAGMA application_id").fetchone()[0] != _APPLICATION:
+                raise sqlite3.DatabaseError("another database")
+            elif run("PRAGMA quick_check").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("quick check failed")
         try:
             key, settings = (json.loads(text) for text in run("SELECT key, settings FROM about").fetchone())
             self.rows = [json.loads(text) for (text,) in run("SELECT content FROM rows ORDER BY rowid")]
@@ -150,9 +132,6 @@ class RowStore(contextlib.AbstractContextManager):
         if missing:
             raise KeyError(f"A row lacks the key column {missing[0]!r}; it has {', '.join(row)}.")
         return tuple(row[k] for k in self.key)
-
-
-_COUNT = "SELECT count(*) FROM sqlite_master"
 
 
 def running_path(data: str, model: str, name: str = "rows") -> Path:

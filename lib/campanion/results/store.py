@@ -126,9 +126,6 @@ def make_run(
 ) -> dict:
     """One run of a result file, from the tables of :mod:`campanion.results.statistics`, the ``record`` of
     :func:`campanion.results.provenance.collect` and what a figure needs beside (``extra``, JSON values).
-
-    >>> run = make_run(summarise(frame, metrics), paired(frame, metrics), collect(...), "resnet18")
-    >>> save_result("21_fd_table1_faithfulness", [run])
     """
     run = {"model": model, "data": record["data"], "mode": record["mode"], "rows": _records(rows)}
     run |= {"differences": _records(differences), "provenance": dict(record)}
