@@ -9,7 +9,7 @@ import pytest
 from campanion.errors import MissingData
 from campanion.experiments import training_runs
 from campanion.experiments.accuracy import correctness, detectable, names_of, not_run, question, summary
-from campanion.experiments.architecture import NETWORKS, TABLE3, parameters, sizes
+from campanion.experiments.sizes import NETWORKS, TABLE3, parameters, sizes
 from campanion.experiments.training_runs import TrainingRuns, ask_trained
 from campanion.models.load import read_card
 from campanion.report.grid_figures import printed_differences, study_figure

@@ -16,9 +16,9 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from campanion.experiments.architecture import sizes
 from campanion.experiments.learned import batches_of
 from campanion.experiments.runner import Answer
+from campanion.experiments.sizes import sizes
 from campanion.experiments.training_runs import TrainedQuestion, TrainingRuns
 from campanion.models.load import load_trained, read_card
 from campanion.results.statistics import combine

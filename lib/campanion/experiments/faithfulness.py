@@ -205,21 +205,3 @@ def wins_summary(rows: pd.DataFrame, subject: Subject, *beside: pd.DataFrame) ->
     columns = [*AREAS, *(f"best_{area}" for area in AREAS), "early_insertion", "early_deletion"]
     differences = paired(rows, columns, reference="fd_cam")
     return Answer(summarise(rows, columns), differences, mean_curves(rows), accuracy(rows, subject), rows)
-
-
-def in_float32(protocol: str) -> Question:
-    """A protocol with every forward pass in float32; its rows are called so."""
-    return of_protocol(replace(PROTOCOLS[protocol], precision="float32"), "float32")
-
-
-def precision_shift(rows: pd.DataFrame, exact: pd.DataFrame) -> pd.DataFrame:
-    """How far bfloat16 forward passes move the numbers: ``rows`` minus those of the same images in float32; mean and
-    largest absolute difference per method and metric, n.
-    """
-    both = rows.merge(exact, on=["image", "method"], suffixes=("", "_float32"))
-    parts = []
-    for metric in (*AREAS, "ad", "add"):
-        shift = (both[metric] - both[f"{metric}_float32"]).groupby(both["method"], sort=False)
-        part = pd.DataFrame({"mean": shift.mean(), "largest": shift.agg(lambda d: d.abs().max()), "n": shift.count()})
-        parts.append(part[part["n"] > 0].reset_index().assign(metric=metric))
-    return pd.concat(parts, ignore_index=True)

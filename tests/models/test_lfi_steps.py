@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from campanion.experiments.architecture import layers, parts
 from campanion.models import build_model
-from torch import nn
 from torch.nn import functional as F
 
 
@@ -38,24 +36,6 @@ def test_the_masks_are_what_fin_is_given(network, images):
     found = network.steps(images)
     handle.remove()
     assert torch.equal(found["M"], given[0])
-
-
-def test_layers_of_a_small_module():
-    module = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
-    table = layers(module, torch.zeros(1, 3, 8, 8))
-    assert table["kind"].tolist() == ["Conv 3x3 / 2, BatchNorm, ReLU", "Conv 1x1"]
-    assert table["out"].tolist() == [(4, 4, 4), (2, 4, 4)]
-    assert table["parameters"].sum() == sum(p.numel() for p in module.parameters())
-    assert not any(m._forward_hooks for m in module.modules())
-
-
-def test_parts_add_up():
-    network = build_model("resnet20", attention="lfi", num_classes=5)
-    plain = build_model("resnet20", num_classes=5)
-    found = parts(network)
-    assert found["backbone"] == sum(p.numel() for p in plain.parameters())
-    assert found["all"] == found["backbone"] + found["FIN"]
-    assert found["FIN"] == 4 * (64 * 64 * 9 + 2 * 64)
 
 
 def test_eq_5_is_an_average_of_the_luma(images):
