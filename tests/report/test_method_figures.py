@@ -148,13 +148,3 @@ def test_boxes_are_drawn_on_one_line_of_a_panel():
     method_figures.draw_boxes(fig, 1, 3, [(1, 2, 5, 8)])
     assert [len(ax.patches) for ax in axes.flat] == [0, 0, 0, 1, 1, 1]
     assert axes[1, 0].patches[0].get_bbox().bounds == (1, 2, 4, 6)
-
-
-def test_a_network_has_a_box_for_each_text_and_an_arrow_for_each_pair():
-    fig = method_figures.network_figure([["a", None, "b"], ["c", "d"]], "01-21 01-00 00-10")
-    (ax,) = fig.axes
-    boxes = {t.get_text(): t.get_position() for t in ax.texts if t.get_text()}
-    assert boxes == {"a": (0, 1), "b": (2, 1), "c": (0, 0), "d": (1, 0)}
-    assert [(t.xyann, t.xy) for t in ax.texts if not t.get_text()] == [
-        ((0, 1), (2, 1)), ((0, 1), (0, 0)), ((0, 0), (1, 0)),
-    ]  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -34,15 +35,13 @@ def differences_figure(
     >>> differences_figure(result["runs"], ["insertion", "deletion"], "fd_cam", FD_METHODS, ("fd", "table1"))
     """
     others = [name for name in others if name != method]
-    fig, axes = _panels(runs, len(metrics), others, width, 0.9, 0.16)
+    titles = {metric: f"{TITLES[metric]}\n({DIRECTION[metric]} is better)" for metric in metrics}
+    fig, axes = _compared(runs, titles, others, partial(difference_rows, method=method), width)
     for ax, metric in zip(axes, metrics, strict=True):
         ax.axvline(0, color="0.5", lw=0.8, zorder=0)
-        for i, run in enumerate(runs):
-            _marks(ax, run, difference_rows(run, metric, method), others, (i + 0.5) / len(runs))
         if printed:
             for j, gap in _printed(printed, runs[0]["data"], metric, method, others):
                 ax.plot(gap, j, "o", ms=8, mfc="none", mec=colours.PAPER, mew=0.9, zorder=4)
-        ax.set_title(f"{TITLES[metric]}\n({DIRECTION[metric]} is better)", fontsize=7)
         ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
     axes[len(metrics) // 2].set_xlabel(f"{method_name(method)} minus the other method", fontsize=7.5)
     rings = []
@@ -66,13 +65,10 @@ def means_figure(
 
     >>> means_figure(result["runs"], {"grid_energy": "energy in the half asked about (%)"}, METHODS)
     """
-    fig, axes = _panels(runs, len(metrics), methods, WIDTH, 0.8, 0.15)
-    for ax, (metric, title) in zip(axes, metrics.items(), strict=True):
+    fig, axes = _compared(runs, metrics, methods, _rows)
+    for ax, metric in zip(axes, metrics, strict=True):
         if chance and metric in chance:
             ax.axvline(chance[metric], color="0.5", lw=0.8, ls=":", zorder=0)
-        for i, run in enumerate(runs):
-            _marks(ax, run, _rows(run, metric), list(methods), (i + 0.5) / len(runs))
-        ax.set_title(title, fontsize=7)
     _legend(fig, runs, metrics, methods)
     return fig
 
@@ -127,28 +123,26 @@ def bias_figure(runs: Sequence[Mapping], metrics: Mapping[str, str]) -> Figure:
     return fig
 
 
-def _panels(
-    runs: Sequence[Mapping], count: int, methods: Sequence[str] | Mapping[str, str], width: float, base: float,
-    step: float,
+def _compared(
+    runs: Sequence[Mapping], titles: Mapping[str, str], methods: Sequence[str] | Mapping[str, str],
+    rows_of: Callable[[Mapping, str], Mapping[str, Mapping]], width: float = WIDTH,
 ) -> tuple[Figure, Sequence[Axes]]:  # fmt: skip
-    """``count`` panels side by side with a row for each method, named at the left; each run needs ``step`` inches."""
-    size = (width, base + max(step * len(runs), 0.2) * len(methods))
-    fig, axes = plt.subplots(1, count, figsize=size, sharey=True, squeeze=False)
-    named = isinstance(methods, Mapping)
-    name_rows(axes[0, 0], [*(methods.values() if named else map(method_name, methods))])
-    for ax in axes[0]:
-        ax.tick_params(labelsize=7)
+    """A panel per metric (and its title), a line per method, a mark with 95 % interval per run, from its rows."""
+    size = (width, 0.9 + max(0.16 * len(runs), 0.2) * len(methods))
+    fig, axes = plt.subplots(1, len(titles), figsize=size, sharey=True, squeeze=False)
+    name_rows(axes[0, 0], [*(methods.values() if isinstance(methods, Mapping) else map(method_name, methods))])
+    for ax, (metric, title) in zip(axes[0], titles.items(), strict=True):
+        for i, run in enumerate(runs):
+            rows, place = rows_of(run, metric), 0.7 * ((i + 0.5) / len(runs) - 0.5)
+            shown = [(j + place, rows[name]) for j, name in enumerate(methods) if name in rows]
+            mean, low, high = ([row[key] for _, row in shown] for key in ("mean", "low", "high"))
+            look = colours.network(run["model"], run["data"]) | {"ms": 3.5, "lw": 1, "capsize": 1.5, "ls": "none"}
+            ax.errorbar(mean, [y for y, _ in shown], xerr=bars(mean, low, high), **look)
         for j in range(1, len(methods)):
             ax.axhline(j - 0.5, color="0.9", lw=0.6, zorder=0)
+        ax.set_title(title, fontsize=7)
+        ax.tick_params(labelsize=7)
     return fig, axes[0]
-
-
-def _marks(ax: Axes, run: Mapping, rows: Mapping[str, Mapping], methods: Sequence[str], place: float) -> None:
-    """A run's means with their intervals, at the same ``place`` (0 to 1) in each method's line."""
-    shown = [(j + 0.7 * (place - 0.5), rows[name]) for j, name in enumerate(methods) if name in rows]
-    mean, low, high = ([row[key] for _, row in shown] for key in ("mean", "low", "high"))
-    look = colours.network(run["model"], run["data"]) | {"ms": 3.5, "lw": 1, "capsize": 1.5, "ls": "none"}
-    ax.errorbar(mean, [y for y, _ in shown], xerr=bars(mean, low, high), **look)
 
 
 def _rows(run: Mapping, metric: str) -> dict[str, Mapping]:

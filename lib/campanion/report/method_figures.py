@@ -1,4 +1,4 @@
-"""The papers' figures of methods: images in rows, curves beside maps, FD-CAM's pipeline, a network as boxes."""
+"""The papers' figures of methods: images in rows, curves beside maps, FD-CAM's pipeline."""
 
 from __future__ import annotations
 
@@ -144,24 +144,3 @@ def _numbers(ax: Axes, numbers: Mapping[str, float], reach: float) -> None:
     ax.set(xlim=(-0.6 * reach, 1.25 * reach), xticks=[])
     ax.tick_params(labelsize=6.5, length=0)
     ax.invert_yaxis()
-
-
-@styled
-def network_figure(rows: Sequence[Sequence[str | None]], arrows: str) -> Figure:
-    """A network as boxes with arrows (LFI-CAM's Fig. 2): ``rows`` of texts, the upper row first, None where no box is;
-    ``arrows`` from box to box, each by column and row, the lowest row is 0: ``"01-11 11-10"``."""
-    places = {(x, y): text for y, row in enumerate(reversed(rows)) for x, text in enumerate(row) if text}
-    fig, ax = plt.subplots(figsize=(WIDTH, 1.08 * len(rows)))
-    ax.set(xlim=(-0.48, max(map(len, rows)) - 0.52), ylim=(-0.45, len(rows) - 0.55))
-    ax.axis("off")
-    look = {"ha": "center", "va": "center", "fontsize": 6.2}
-    boxes = {
-        (x, y): ax.text(x, y, text, bbox={"boxstyle": "round,pad=0.6", "fc": PALETTE[1 - y], "alpha": 0.15}, **look)
-        for (x, y), text in places.items()
-    }
-    for arrow in arrows.split():
-        a, b = (boxes[int(end[0]), int(end[1])] for end in arrow.split("-"))
-        ends = {"patchA": a.get_bbox_patch(), "patchB": b.get_bbox_patch()}
-        drawn = {"arrowstyle": "-|>", "lw": 0.8, "color": "0.3", **ends}
-        ax.annotate("", b.get_position(), a.get_position(), arrowprops=drawn)
-    return fig

@@ -34,17 +34,8 @@ def tables() -> list[tuple[str, str]]:
 
 
 def published(paper: str, table: str) -> pd.DataFrame:
-    """Printed numbers of a table, in printed order.
-
-    Args:
-        paper: ``"lfi"``, ``"fd"`` or ``"lift"``.
-        table: such as ``"table1"``, ``"supplement_table1"`` or ``"fig6"``.
-
-    Returns:
-        The columns of the CSV as strings, and ``number``: ``value`` as a float, NaN where text is printed.
-
-    Raises:
-        ValueError: there is no such table; the sentence lists those there are.
+    """Printed numbers of a table (``"table1"``, ``"supplement_table1"``, ``"fig6"``) in printed order: columns of the CSV
+    as strings, and ``number``, NaN where text is printed. ValueError lists the tables where there is no such one.
 
     >>> published("fd", "table1").query("method == 'fd_cam' and metric == 'overall'").number.item()
     0.4533
