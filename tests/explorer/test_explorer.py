@@ -290,11 +290,11 @@ def test_what_cannot_be_shown_is_said(tmp_path, monkeypatch):
     assert "Grad-CAM" in shown.times.value
     shown.model.value = "vgg16"
     assert "fetch weights/vgg16" in shown.status.value
-    assert shown.image.value == b""
+    assert (shown.image.value, shown.image.layout.display, shown.times.value) == (b"", "none", "")
     shown.button.click()
     assert "fetch weights/vgg16" in shown.status.value
     shown.model.value = "scenes_vgg"
-    assert shown.image.value != b""
+    assert (shown.image.value != b"", shown.image.layout.display) == (True, None)
     shown.folder.value = str(tmp_path / "none")
     assert "no folder" in shown.status.value
 

@@ -115,7 +115,6 @@ def _channels(fig: Figure, top: float, bench: Bench, weighing: list[Answer], loo
     """A row of channels for each method, in one pair of axes."""
     height = GAP + len(weighing) * ROW
     ax = _place(fig, 0, top, WIDTH, height)
-    ax.set(xlim=(0, WIDTH), ylim=(height, 0))
     ax.set_axis_off()
     heading = f"channels of {bench.layer} with the largest weights: number and weight; each in colours of its own range"
     ax.text(0.05, GAP / 2 + 0.05, heading, va="center", fontsize=8)
@@ -128,7 +127,7 @@ def _channels(fig: Figure, top: float, bench: Bench, weighing: list[Answer], loo
             x = 1.3 + j * step
             ax.imshow(activations[k], cmap=look.palette, extent=(x, x + side, y + side, y), aspect="auto")
             ax.text(x + side + 0.05, y + side / 2, f"{k}\n{weight:.3g}", va="center", fontsize=7)
-    ax.set(xlim=(0, WIDTH), ylim=(height, 0))
+    ax.set(xlim=(0, WIDTH), ylim=(height, 0))  # images set limits of their own
 
 
 def _curves(fig: Figure, top: float, bench: Bench, answers: list[Answer]) -> None:

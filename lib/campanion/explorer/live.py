@@ -52,6 +52,7 @@ class Live(ipw.VBox):
         except Exception as problem:  # in a task it would end in a log that nobody reads
             self.image.value = b""  # maps of something else would stand under the sentence
             self._say(str(problem) or type(problem).__name__)
+        self.image.layout.display = None if self.image.value else "none"  # a browser draws no image as a broken one
 
     def _settle(self) -> None:
         if self._task is not None:

@@ -58,8 +58,7 @@ class Explorer(Live):
         out: str | Path | None = None,
     ) -> None:
         super().__init__()
-        self._key: tuple[str, ...] = ()
-        self._other_key: tuple[str, ...] = ()
+        self._key = self._other_key = ()
         self._added: dict[str, Image.Image] = {}
         self._own: dict[str, nn.Module] = {}
         self._out = Path(out) if out is not None else paths.out_dir() / "explorer"
@@ -147,6 +146,7 @@ class Explorer(Live):
         return look | {"channels": 5 if self.channels.value else 0}
 
     def _answer(self) -> Sequence[str]:
+        self.times.value = ""
         if self._wanted() != self._key:
             self._bench = self._open()
             self._show_bench()
