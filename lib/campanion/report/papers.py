@@ -34,8 +34,8 @@ def tables() -> list[tuple[str, str]]:
 
 
 def published(paper: str, table: str) -> pd.DataFrame:
-    """Printed numbers of a table (``"table1"``, ``"supplement_table1"``, ``"fig6"``) in printed order: columns of the CSV
-    as strings, and ``number``, NaN where text is printed. ValueError lists the tables where there is no such one.
+    """Printed numbers of a table (``"table1"``, ``"supplement_table1"``, ``"fig6"``) in printed order: the columns of
+    the CSV as strings, and ``number``, NaN where text is printed. ValueError lists the tables that there are.
 
     >>> published("fd", "table1").query("method == 'fd_cam' and metric == 'overall'").number.item()
     0.4533
