@@ -16,8 +16,8 @@ from campanion import paths
 from campanion.report.claims import find_claim
 from campanion.report.evidence import comparisons, correlation
 from campanion.report.papers import paper_data
-from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME, Comparison, power
-from campanion.report.verdicts import _judge, runs_of
+from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME, Comparison, judge, power
+from campanion.report.verdicts import runs_of
 from campanion.results import load_results
 from campanion.results.measures import better
 from campanion.results.statistics import FEW
@@ -86,7 +86,7 @@ def rates(of: World, share: float, n: int, draws: int, seed: int = 0) -> dict[st
     for ends in zip(means, low, high, strict=True):
         each = zip(of.comparisons, *ends, strict=True)
         drawn = [replace(c, value=m, low=lo, high=hi, n=n) for c, m, lo, hi in each]
-        words.append(_judge(claim, drawn).word)
+        words.append(judge(drawn, claim.by_cells).word)
     return {word: 100 * words.count(word) / draws for word in WORDS}
 
 

@@ -9,7 +9,7 @@ from campanion import paths
 from campanion.report.claims import Setting, find_claim, load_claims
 from campanion.report.evidence import NotThere, Run, comparisons, nearest
 from campanion.report.papers import published, tables
-from campanion.report.rule import HOLDS, judge, judge_cells
+from campanion.report.rule import HOLDS, judge
 
 CLAIMS = load_claims()
 
@@ -25,9 +25,8 @@ def printed_passes(claim):
     words = []
     for setting in claim.own:
         for model, data in ((m, d) for m in setting.network for d in setting.data):
-            decide = judge_cells if claim.kind == "most_cells" else judge
             try:
-                words.append(decide(comparisons(claim, printed_run(claim, model, data))).word)
+                words.append(judge(comparisons(claim, printed_run(claim, model, data)), claim.by_cells).word)
             except (NotThere, IndexError):  # it prints no such number, or no table at all
                 continue
     return all(w == HOLDS for w in words) if words else None

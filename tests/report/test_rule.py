@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME, Comparison, judge, judge_cells, power
+from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME, Comparison, judge, power
 from scipy import stats
 
 
@@ -100,7 +100,7 @@ def test_a_small_sample_of_networks_uses_students_t():
     ],
 )
 def test_most_cells(cells, word):
-    assert judge_cells([c(v, metric=m) for v, m in zip(cells, ("iic", "ad", "add"), strict=True)]).word == word
+    assert judge([c(v, metric=m) for v, m in zip(cells, ("iic", "ad", "add"), strict=True)], cells=True).word == word
 
 
 def test_the_power_of_one_comparison_is_the_normal_one_and_of_several_that_of_their_minimum():

@@ -134,6 +134,11 @@ class Claim(Model):
         """The kind of its (first) test."""
         return self.test[0].kind
 
+    @property
+    def by_cells(self) -> bool:
+        """Whether most cells decide, not all comparisons."""
+        return self.kind == "most_cells"
+
     def is_about(self, data: str) -> bool:
         """Whether it is tested on this data set, whichever of its names is given."""
         return data in self.data or paper_data(data) in self.data

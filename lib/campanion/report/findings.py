@@ -50,7 +50,7 @@ def bold_cells(results: Mapping[str, Mapping]) -> Finding:
         claim = find_claim(name)
         for run, needed in _answering(claim, results):
             if not any(c.tied for c in needed):
-                chance = power(needed, correlation(run, needed), n=claim.n, cells=claim.kind == "most_cells")
+                chance = power(needed, correlation(run, needed), n=claim.n, cells=claim.by_cells)
                 rows.append((f"{sentence} (N = {claim.n:,})", run.model, run.data, 100 * chance))
     frame = pd.DataFrame(rows, columns=["claim", "model", "data", "power"])
     claims = list(dict.fromkeys(frame.claim))

@@ -61,11 +61,7 @@ def summary(results: Mapping[str, Mapping]) -> str:
 
 
 def update(write: bool) -> list[str]:
-    """The names of the files whose heads and tables are out of step; renewed where ``write`` is set.
-
-    Raises:
-        ValueError: the README lacks its marks.
-    """
+    """The names of the files whose heads and tables are out of step; renewed where ``write`` is set."""
     stale = []
     for path, text in _renewed(_results()):
         if path.read_text(encoding="utf-8") != text:

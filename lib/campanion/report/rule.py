@@ -146,24 +146,20 @@ class Judgement:
         return any(c.tied for c in self.comparisons)
 
 
-def judge(comparisons: Sequence[Comparison]) -> Judgement:
-    """The verdict over all needed comparisons."""
-    return Judgement(_word(comparisons, AGAINST_ALPHA), tuple(comparisons))
-
-
-def judge_cells(comparisons: Sequence[Comparison]) -> Judgement:
-    """The verdict on 'the best in most cells': comparisons of one ``cell`` belong together.
-
-    Holds where more than half of the cells hold; contradicted where so many are contradicted (Bonferroni over the cells
-    that could still be lost, so 5 % for the claim) that no majority is left.
+def judge(comparisons: Sequence[Comparison], cells: bool = False) -> Judgement:
+    """The verdict over all needed comparisons, or on 'the best in most cells' (comparisons of one ``cell`` belong
+    together): it holds where more than half of the cells hold and is contradicted where so many are contradicted
+    (Bonferroni over the cells that could still be lost, so 5 % for the claim) that no majority is left.
     """
-    cells = [[c for c in comparisons if c.cell == cell] for cell in dict.fromkeys(c.cell for c in comparisons)]
-    lost = -(-len(cells) // 2)  # so many lost cells leave no majority
-    words = [_word(cell, AGAINST_ALPHA) for cell in cells]
-    against = sum(_word(cell, AGAINST_ALPHA / (len(cells) - lost + 1)) == AGAINST for cell in cells)
+    if not cells:
+        return Judgement(_word(comparisons, AGAINST_ALPHA), tuple(comparisons))
+    parts = [[c for c in comparisons if c.cell == cell] for cell in dict.fromkeys(c.cell for c in comparisons)]
+    lost = -(-len(parts) // 2)  # so many lost cells leave no majority
+    words = [_word(part, AGAINST_ALPHA) for part in parts]
+    against = sum(_word(part, AGAINST_ALPHA / (len(parts) - lost + 1)) == AGAINST for part in parts)
     word = AGAINST if against >= lost else OPEN
-    if words.count(HOLDS) + words.count(SAME) > len(cells) / 2:
-        word = HOLDS if words.count(HOLDS) > len(cells) / 2 else SAME
+    if words.count(HOLDS) + words.count(SAME) > len(parts) / 2:
+        word = HOLDS if words.count(HOLDS) > len(parts) / 2 else SAME
     return Judgement(word, tuple(comparisons))
 
 
@@ -173,7 +169,7 @@ def power(
     """Probability that the claim holds if the printed values are true; None where no comparison has a printed value.
 
     The standardised comparisons are drawn from a normal distribution with their ``correlation`` [C, C], at ``n`` images
-    where given, else at their own. ``cells`` asks for more than half of the cells, as :func:`judge_cells` does.
+    where given, else at their own. ``cells`` asks for more than half of the cells, as :func:`judge` does.
     """
     known = [i for i, c in enumerate(comparisons) if c.printed is not None and c.low is not None and not c.exact]
     if not known:

@@ -17,12 +17,9 @@ COLUMNS = ("label", "method", "metric", "paper", "ours", "low", "high", "n")
 def beside(
     paper: str, table: str, run: Mapping, stands: Mapping[str, str] | None = None
 ) -> tuple[pd.DataFrame, list[str]]:
-    """A printed table's numbers and a run's means of them: one row per printed number, then our methods that the table
-    does not print; and sentences on the data set beside it and on misprints.
-
-    A run on data that the table does not have stands beside the first data set that it has. ``stands``: which of our
-    networks stands for which printed one, ``{"resnet110": "resnet20"}``; ValueError where the table prints several and
-    the run's stands for none of them.
+    """A printed table's numbers with a run's means of them, then our methods that the table does not print; sentences
+    on the data set beside it and on misprints. ``stands`` says which of our networks stands for which printed one,
+    ``{"resnet110": "resnet20"}``; ValueError where the table prints several and the run's stands for none of them.
     """
     printed = published(paper, table)
     printed = printed[printed["metric"].isin(DIRECTION)]

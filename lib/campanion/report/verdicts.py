@@ -16,7 +16,7 @@ from campanion.report import networks
 from campanion.report.claims import Claim, Fit, load_claims
 from campanion.report.evidence import NotThere, Run, comparisons, correlation, full_runs
 from campanion.report.papers import paper_data
-from campanion.report.rule import AGAINST, HOLDS, Comparison, Judgement, judge, judge_cells, power
+from campanion.report.rule import AGAINST, HOLDS, Comparison, Judgement, judge, power
 from campanion.results.statistics import LEAST, random_effects
 
 NOT_RUN, NOT_ALL, BY_EYE = "not run", "not run in full", "shown, not judged"
@@ -126,18 +126,14 @@ def group_of(claim: Claim, run: Run) -> str:
     return HIDDEN if networks.head(run.model) == networks.HIDDEN else LINEAR
 
 
-def _judge(claim: Claim, needed: Sequence[Comparison]) -> Judgement:
-    return judge_cells(needed) if claim.kind == "most_cells" else judge(needed)
-
-
 def _answer(claim: Claim, run: Run) -> Answer:
     group = group_of(claim, run)
     try:
         needed = comparisons(claim, run)
     except NotThere as missing:
         return Answer(run.model, run.data, group, None, str(missing), trained=run.trained)
-    chance = power(needed, correlation(run, needed), cells=claim.kind == "most_cells")
-    return Answer(run.model, run.data, group, _judge(claim, needed), power=chance, trained=run.trained)
+    chance = power(needed, correlation(run, needed), cells=claim.by_cells)
+    return Answer(run.model, run.data, group, judge(needed, claim.by_cells), power=chance, trained=run.trained)
 
 
 def _across(claim: Claim, runs: Sequence[Run]) -> list[Answer]:
@@ -168,11 +164,11 @@ def _together(claim: Claim, group: str, answers: list[Answer]) -> GroupAnswer:
         return GroupAnswer(group, tuple(answers), None)
     known = {_unit(claim, a) for a in telling if all(c.low is not None for c in a.judgement.comparisons)}
     if group == OWN or len(known) < LEAST:
-        judgement = _judge(claim, [c for a in telling for c in a.judgement.comparisons])
+        judgement = judge([c for a in telling for c in a.judgement.comparisons], claim.by_cells)
         chances = [a.power for a in telling if a.power is not None]
         return GroupAnswer(group, tuple(answers), judgement, power=min(chances, default=None))
     pooled, predicted = _pooled(claim, [a for a in telling if _unit(claim, a) in known])
-    judgement = _judge(claim, pooled)
+    judgement = judge(pooled, claim.by_cells)
     return GroupAnswer(group, tuple(answers), judgement, True, predicted[pooled.index(judgement.deciding)])
 
 
