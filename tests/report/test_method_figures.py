@@ -134,15 +134,6 @@ def test_curves_of_an_image_stand_beside_its_maps():
     assert [list(line.get_ydata()) for line in fig.axes[3].lines] == [curve] * len(METHODS)
 
 
-def test_the_pipeline_shows_every_channel_with_its_numbers():
-    numbers = {"a": 0.5, "off": 1.0, "on": 2.0, "s": 0.7, "w": -0.1}
-    channels = [(k, np.eye(4), np.eye(4), numbers) for k in (3, 9)]
-    fig = method_figures.pipeline_figure(np.zeros((8, 8, 3)), channels, np.eye(4), "cat")
-    texts = [t.get_text() for ax in fig.axes for t in ax.texts]
-    assert texts == [f"{v:.2f}" for _ in channels for v in numbers.values()]
-    assert [ax.get_ylabel() for ax in fig.axes if ax.get_ylabel()] == ["$A_{3}$", "$A_{9}$"]
-
-
 def test_boxes_are_drawn_on_one_line_of_a_panel():
     fig, axes = plt.subplots(2, 3)
     method_figures.draw_boxes(fig, 1, 3, [(1, 2, 5, 8)])

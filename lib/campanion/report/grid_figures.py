@@ -1,10 +1,9 @@
-"""Tables and figures of training runs: the error of each, differences between methods, how far two maps overlap."""
+"""Tables and figures of training runs: the error of each, differences between methods."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -118,56 +117,3 @@ def study_figure(run: Mapping, table: str) -> Figure:
         _differences(run, table, axes[1, 0])
         legend_below(fig, ncols=2, fontsize=7)
     return fig
-
-
-@styled
-def overlap_figure(runs: Sequence[Mapping]) -> Figure:
-    """LFI-CAM's Fig. 6: (a) IoU of the most accurate network's maps with those of each other, (b) means over all pairs.
-
-    Only pairs of different seeds, ``runs`` of notebook 14. The dashed lines are the paper's 60 and 30 %; intervals are
-    over images and seeds, and beside each mean stands what it would be by chance.
-    """
-    printed = published("lfi", "fig6").set_index("method")["number"]
-    names = [(m, colours.attention(m)) for m in ("lfi_cam", "abn") if any(m in run["extra"]["methods"] for run in runs)]
-    fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.0), sharey=True, width_ratios=(3, 2))
-    for place, run in enumerate(runs):
-        for i, (method, colour) in enumerate(names):
-            heights = with_base(run, method)
-            step = 0.34 / max(len(heights), 5)
-            x = place + 0.4 * (i - 0.5) + step * (np.arange(len(heights)) - (len(heights) - 1) / 2)
-            axes[0].bar(x, heights, 0.8 * step, color=colour)
-            _mean_and_chance(axes[1], run, method, place + 0.3 * (i - 0.5), colour)
-    for ax, text in zip(axes, ("(a) most accurate network with those of other seeds", "(b) all pairs"), strict=True):
-        for method, colour in names:
-            ax.axhline(printed[method], ls="--", lw=0.9, color=colour)
-            ax.text(len(runs) - 0.45, printed[method] + 1, f"{printed[method]:g}", fontsize=7, color=colour, ha="right")
-        ax.set_xticks(range(len(runs)), [of_run(run).replace(" on ", "\n") for run in runs], fontsize=7)
-        ax.set(xlim=(-0.55, len(runs) - 0.4), ylim=(0, 100))
-        ax.set_title(text, fontsize=8)
-    axes[0].set_ylabel("IoU (%)")
-    marks = [{"marker": "o", "ls": "", "color": colour, "label": label(method)} for method, colour in names]
-    marks += [
-        {"ls": "--", "color": "0.4", "label": "paper"},
-        {"marker": "D", "mfc": "none", "ls": "", "color": "0.4", "label": "chance: map of another image"},
-        {"marker": "x", "ls": "", "color": "0.4", "label": "chance: independent masks"},
-    ]
-    handles = [mpl.lines.Line2D([], [], **look) for look in marks]
-    fig.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=7)
-    return fig
-
-
-def with_base(run: Mapping, method: str) -> list[float]:
-    """IoU of the most accurate network's maps with those of networks of other seeds, the largest first."""
-    base = run["extra"]["methods"].get(method, {"base": None})["base"]
-    pairs = (p for p in run["extra"]["pairs"] if p["method"] == method and p["kind"] == "")
-    return sorted((p["iou"] for p in pairs if base in (p["first"], p["second"])), reverse=True)
-
-
-def _mean_and_chance(ax: Axes, run: Mapping, method: str, x: float, colour: str) -> None:
-    rows = {r["metric"]: r for r in run["rows"] if r["method"] == method}
-    if "iou" not in rows:
-        return
-    mean, low, high = ([rows["iou"][key]] for key in ("mean", "low", "high"))
-    ax.errorbar(x, mean, yerr=None if low == [None] else bars(mean, low, high), fmt="o", ms=5, capsize=3, color=colour)
-    for metric, mark in (("iou_shuffled", "D"), ("iou_independent", "x")):
-        ax.plot(x + 0.1, rows[metric]["mean"], mark, ms=5, mfc="none", color=colour)

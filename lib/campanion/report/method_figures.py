@@ -1,4 +1,4 @@
-"""The papers' figures of methods: images in rows, curves beside maps, FD-CAM's pipeline."""
+"""The papers' figures of methods: images and maps in rows, curves beside maps."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from campanion.cams.methods import label
 from campanion.report import colours
-from campanion.report.figures import MAP, PALETTE, SIGNED, WIDTH, bare, heatmap, legend_below, rgb, styled
+from campanion.report.figures import MAP, SIGNED, WIDTH, bare, heatmap, legend_below, rgb, styled
 
 PAPERS = "jet"  # the palette of the papers' own maps
 
@@ -100,47 +99,3 @@ def curve_panel(
     legend_below(fig, ncols=4, fontsize=7)
     fig.suptitle(title, fontsize=8)
     return fig
-
-
-@styled
-def pipeline_figure(
-    image: object, channels: Sequence[tuple[int, object, object, Mapping[str, float]]], map: object, caption: str
-) -> Figure:
-    """FD-CAM's Fig. 2, from left to right: image, channels, their groups, the numbers of each, the weighted sum.
-
-    A channel is its number, map, the sum of the maps of its group, and numbers by their names (a, off, on, s, w);
-    ``map`` [H, W] is that of the class, ``caption`` stands under it.
-    """
-    fig = plt.figure(figsize=(WIDTH, 0.95 * len(channels) + 0.45))
-    grid = fig.add_gridspec(len(channels), 5, width_ratios=(1.5, 1, 1, 1.7, 1.5))
-    first, last = (fig.add_subplot(grid[:, j]) for j in (0, 4))
-    first.imshow(rgb(image))
-    bare(first)
-    first.set_title("image", fontsize=8)
-    heatmap(last, image, map, cmap=PAPERS)
-    last.set_title("ReLU of the sum of\nw times the channels", fontsize=8)
-    last.set_xlabel(caption, fontsize=8)
-    reach = 1.05 * max(abs(v) for *_, numbers in channels for v in numbers.values())
-    for i, (k, own, group, numbers) in enumerate(channels):
-        for j, shown in ((1, own), (2, group)):
-            ax = fig.add_subplot(grid[i, j])
-            ax.imshow(shown, cmap=PAPERS)
-            bare(ax)
-            if j == 1:
-                ax.set_ylabel(f"$A_{{{k}}}$", fontsize=8)
-            if i == 0:
-                ax.set_title("channel" if j == 1 else "its group\n(sum)", fontsize=8)
-        _numbers(fig.add_subplot(grid[i, 3]), numbers, reach)
-    fig.axes[4].set_title("gradient a, scores off and on,\nswitching s, weight w", fontsize=8)
-    return fig
-
-
-def _numbers(ax: Axes, numbers: Mapping[str, float], reach: float) -> None:
-    tints = [{"a": PALETTE[0], "w": "black"}.get(name, PALETTE[1]) for name in numbers]
-    ax.barh(list(numbers), list(numbers.values()), color=tints, height=0.7)
-    for j, value in enumerate(numbers.values()):
-        ax.text(max(value, 0) + 0.02 * reach, j, f"{value:.2f}", fontsize=6, va="center")
-    ax.axvline(0, color="black", lw=0.6)
-    ax.set(xlim=(-0.6 * reach, 1.25 * reach), xticks=[])
-    ax.tick_params(labelsize=6.5, length=0)
-    ax.invert_yaxis()
