@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from campanion.report.networks import NETWORKS, Network
+from campanion.report.networks import NETWORKS, NetworkName
 
 #: What the papers print.
 PAPER = "#D55E00"
@@ -30,7 +30,7 @@ METHODS = {
     "lime_cam": "#DDCC77",
 }
 ATTENTION = {"plain": "#777777", "abn": "#E69F00", "lfi": "#0072B2"}
-OTHER = Network("", "")  # the look of what is not listed
+OTHER = NetworkName("", "")  # the look of what is not listed
 _LINES = ("-", "--", "-.", ":")
 
 

@@ -10,7 +10,7 @@ from campanion.report.papers import paper_data
 HIDDEN, NEARLY, LINEAR = "hidden", "nearly linear", "linear"
 
 
-class Network(NamedTuple):
+class NetworkName(NamedTuple):
     """How one prints and draws a network, and what stands between its explained layer and the score."""
 
     name: str
@@ -20,26 +20,26 @@ class Network(NamedTuple):
 
 
 #: by the name in result files; the colours are Wong's, as in campanion.report.figures, then of Paul Tol's muted scheme
-NETWORKS: Mapping[str, Network] = {
-    "vgg16": Network("VGG16", HIDDEN, "#882255", "<"),
-    "voc_vgg16": Network("VGG16 of VOC", HIDDEN, "#000000", "o"),
-    "alexnet": Network("AlexNet", HIDDEN),
-    "voc_mlp": Network("ResNet-18 + hidden layers", HIDDEN, "#0072B2", "s"),
-    "imagenette_vgg": Network("VGG11 of Imagenette", HIDDEN, "#999933", "X"),
-    "scenes_vgg": Network("small VGG of scenes", HIDDEN),
-    "squeezenet1_0": Network("SqueezeNet 1.0", NEARLY),
-    "squeezenet1_1": Network("SqueezeNet 1.1", NEARLY, "#009E73", "D"),
-    "resnet18": Network("ResNet-18", LINEAR, "#CC79A7", "^"),
-    "resnet50": Network("ResNet-50", LINEAR, "#E69F00", "v"),
-    "voc_linear": Network("ResNet-18 of VOC", LINEAR, "#56B4E9", "P"),
-    "resnet20": Network("ResNet-20", LINEAR, "#332288", ">"),
-    "resnext29": Network("ResNeXt-29", LINEAR),
-    "scenes_resnet": Network("small ResNet of scenes", LINEAR),
-    "scenes_lfi": Network("LFI-CAM of scenes", LINEAR),
-    "scenes_lfi_nofin": Network("LFI-CAM without FIN", LINEAR),
-    "scenes_abn": Network("ABN of scenes", LINEAR),
-    "vqa": Network("VQA network", HIDDEN),
-    "vqa_scenes": Network("VQA network of scenes", HIDDEN),
+NETWORKS: Mapping[str, NetworkName] = {
+    "vgg16": NetworkName("VGG16", HIDDEN, "#882255", "<"),
+    "voc_vgg16": NetworkName("VGG16 of VOC", HIDDEN, "#000000", "o"),
+    "alexnet": NetworkName("AlexNet", HIDDEN),
+    "voc_mlp": NetworkName("ResNet-18 + hidden layers", HIDDEN, "#0072B2", "s"),
+    "imagenette_vgg": NetworkName("VGG11 of Imagenette", HIDDEN, "#999933", "X"),
+    "scenes_vgg": NetworkName("small VGG of scenes", HIDDEN),
+    "squeezenet1_0": NetworkName("SqueezeNet 1.0", NEARLY),
+    "squeezenet1_1": NetworkName("SqueezeNet 1.1", NEARLY, "#009E73", "D"),
+    "resnet18": NetworkName("ResNet-18", LINEAR, "#CC79A7", "^"),
+    "resnet50": NetworkName("ResNet-50", LINEAR, "#E69F00", "v"),
+    "voc_linear": NetworkName("ResNet-18 of VOC", LINEAR, "#56B4E9", "P"),
+    "resnet20": NetworkName("ResNet-20", LINEAR, "#332288", ">"),
+    "resnext29": NetworkName("ResNeXt-29", LINEAR),
+    "scenes_resnet": NetworkName("small ResNet of scenes", LINEAR),
+    "scenes_lfi": NetworkName("LFI-CAM of scenes", LINEAR),
+    "scenes_lfi_nofin": NetworkName("LFI-CAM without FIN", LINEAR),
+    "scenes_abn": NetworkName("ABN of scenes", LINEAR),
+    "vqa": NetworkName("VQA network", HIDDEN),
+    "vqa_scenes": NetworkName("VQA network of scenes", HIDDEN),
 }
 _FAMILIES = {"resnet": "ResNet-", "vgg": "VGG"}
 
