@@ -30,9 +30,8 @@ _ROW, _CELL, _LABEL = 0.4, 0.64, 4.4  # inches: height of a claim, width of a ne
 def strip(board: Sequence[Verdict]) -> Figure:
     """A row per claim, a cell per network: first the paper's own setting, then networks grouped by their heads.
 
-    Colour and sign say the answer, the number how many comparisons hold or, where one cannot tell, the power: the
-    chance that the printed differences would have been seen at this N. Each paper has a panel, without the claims that
-    have no answer; ValueError where none has one.
+    Colour and sign say the answer, the number how many comparisons hold or the power, the chance to see the printed
+    differences at this N. Each paper has a panel of the claims that were tested; ValueError where none was.
     """
     panels = [(p, [v for v in board if v.claim.paper == p and v.answers]) for p in papers.PAPERS]
     panels = [(p, rows) for p, rows in panels if rows]
@@ -44,7 +43,8 @@ def strip(board: Sequence[Verdict]) -> Figure:
     fig, axes = plt.subplots(len(panels), 1, figsize=(width, sum(heights) + 0.5), height_ratios=heights, squeeze=False)
     for ax, (paper, rows), names in zip(axes[:, 0], panels, columns, strict=True):
         _panel(ax, rows, names, max(map(len, columns)))
-        ax.set_title(f"{papers.name(paper)}: {words.counted(len(rows), 'claim')}", loc="left", fontsize=10, pad=68)
+        of = sum(v.claim.paper == paper for v in board)
+        ax.set_title(f"{papers.name(paper)}: {len(rows)} of {of} claims were tested", loc="left", fontsize=10, pad=68)
     more = {HOLDS: " (2/5: of so many comparisons)", OPEN: " (9 %: the power)"}
     handles = [Patch(color=COLOURS[w], label=f"{SIGNS[w]} {w}{more.get(w, '')}") for w in _ORDER]
     fig.legend(handles=handles, loc="outside lower center", ncols=4 if width > 10 else 2, fontsize=9)
