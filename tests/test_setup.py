@@ -203,6 +203,7 @@ def test_help(capsys):
         (["--cores", "-1"], ["--cores", "-1 is not"]),
         (["full", "--scale", "huge"], ["--scale", "'huge'"]),
         (["full", "--profile", "nowhere"], ["no profile 'nowhere'"]),
+        (["full", "--profile", str(ROOT / "profiles" / "slurm")], ["config.yaml has CHANGE_ME", "docs/slurm.md"]),
     ],
     ids=" ".join,
 )

@@ -71,8 +71,10 @@ def reproduce(command: str, targets: Sequence[str], cores: int | None, dry: bool
         raise click.UsageError(f"{targets[0]!r} is one word too many: only full takes targets; see `notebooks run`.")
     if command != "full" and any(full.values()):
         raise click.UsageError("--limit, --scale and --profile belong to full: ./reproduce.sh full --limit 500.")
-    if full["profile"] and not (full["profile"] / "config.yaml").is_file():
+    if full["profile"] and not (config := full["profile"] / "config.yaml").is_file():
         raise click.UsageError(f"There is no profile {str(full['profile'])!r}: it is a folder with a config.yaml.")
+    if full["profile"] and not dry and "CHANGE_ME" in config.read_text(encoding="utf-8"):
+        raise click.UsageError(f"{config} has CHANGE_ME in it: put your account and partitions there (docs/slurm.md).")
     every_notebook, keys = workflow.targets(["all"]), workflow.targets(targets)
     workflow.check_room()
     if command in others:

@@ -72,10 +72,8 @@ def run_snakemake(
         status = _python("-m", "snakemake", *words, XDG_CACHE_HOME=cache, **address)
     seconds = time.monotonic() - start
     if status:
-        sentence = (
-            f"Not everything could be run ({seconds:.0f} s). The logs are in logs/{mode}/; the same command goes on."
-        )
-        print(f"\n{sentence}", file=sys.stderr)
+        failed = f"\nNot everything could be run ({seconds:.0f} s): see logs/{mode}/. The same command goes on."
+        print(failed, file=sys.stderr)
         return 1
     if not dry:
         _summary(mode, whole=not chosen, seconds=seconds)
