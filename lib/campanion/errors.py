@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +27,12 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     listed = ", ".join(names) if len(names) <= 40 else ", ".join(names[:40]) + f" ... ({len(names)} in all)"
     return f"Unknown {kind} {str(name)!r}.{hint} Known: {listed}."
+
+
+def one_of(kind: str, name: object, known: Collection[str]) -> None:
+    """ValueError, as :func:`unknown` words it, unless ``name`` is among ``known``."""
+    if name not in known:
+        raise ValueError(unknown(kind, name, known))
 
 
 _KINDS = {

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-from campanion.errors import unknown
+from campanion.errors import one_of, unknown
 from campanion.game.game import ChannelGame
 
 METHODS: dict[str, Method] = {}
@@ -65,8 +65,7 @@ class Method:
         Raises:
             ValueError: no such option, or another type or range.
         """
-        if option not in self.options:
-            raise ValueError(unknown(f"option of {self.name}", option, self.options))
+        one_of(f"option of {self.name}", option, self.options)
         declared = _declared(self.function, option)
         value = tuple(value) if isinstance(value, list) else value.item() if isinstance(value, np.generic) else value
         try:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from campanion import paths
 from campanion.data.samples import Dataset, Sample
-from campanion.errors import unknown
+from campanion.errors import one_of
 from campanion.pictures import open_picture
 
 # What each photograph shows, in ImageNet's and in VOC's classes; "+" stands between two that are side by side.
@@ -53,8 +53,7 @@ _CELL = (360, 480)  # width and height in pixels of one of two photographs side 
 @lru_cache(maxsize=8)
 def photograph(name: str) -> Image.Image:
     """The photograph called ``name``, RGB; ValueError where it is not among :data:`PHOTOGRAPHS`."""
-    if name not in PHOTOGRAPHS:
-        raise ValueError(unknown("photograph", name, PHOTOGRAPHS))
+    one_of("photograph", name, PHOTOGRAPHS)
     if _BESIDE in name:
         return beside(*name.split(_BESIDE))
     if name in ANIMALS:

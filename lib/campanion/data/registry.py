@@ -16,7 +16,7 @@ from campanion.data import weights
 from campanion.data.download import download, unpack
 from campanion.data.entries import Entry
 from campanion.data.samples import Dataset
-from campanion.errors import MissingData, unknown
+from campanion.errors import MissingData, one_of, unknown
 
 _TABLE = yaml.safe_load(Path(__file__).with_name("datasets.yaml").read_text(encoding="utf-8"))
 DATASETS: dict[str, Entry] = TypeAdapter(dict[str, Entry]).validate_python(_TABLE) | weights.ENTRIES
@@ -48,8 +48,7 @@ def open_dataset(name: str, root: str | Path | None = None, split: str | None = 
     'RGB'
     """
     readable = {known: entry for known, entry in DATASETS.items() if entry.reader}
-    if name not in readable:
-        raise ValueError(unknown("data set", name, readable))
+    one_of("data set", name, readable)
     entry = readable[name]
     if split is not None and entry.splits and split not in entry.splits:
         raise ValueError(unknown(f"split of {name}", split, entry.splits))

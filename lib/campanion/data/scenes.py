@@ -18,7 +18,7 @@ from PIL import Image
 from campanion.data.samples import Dataset, Object, Sample
 from campanion.data.shapes import SHAPES, reach, signed_distance
 from campanion.data.textures import GROUNDS, TEXTURES, ground_texture, object_texture
-from campanion.errors import unknown
+from campanion.errors import one_of
 
 #: Raised whenever the image of a seed changes; the trained networks name the version that they saw.
 VERSION = 1
@@ -216,8 +216,7 @@ class SceneDataset(Dataset):
     class_names = CLASS_NAMES
 
     def __init__(self, n: int, seed: int = 0, size: int = 64, split: str = "train", single: bool = False) -> None:
-        if split not in SPLITS:
-            raise ValueError(unknown("split", split, SPLITS))
+        one_of("split", split, SPLITS)
         if not 0 < n <= 10**7 or not 0 <= seed <= 2**31:
             raise ValueError(f"A set of scenes needs 1 to 10**7 scenes and a seed of 0 to 2**31, not {n} and {seed}.")
         self.seed, self.size, self.split = seed, size, split

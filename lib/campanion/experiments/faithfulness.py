@@ -18,7 +18,7 @@ from campanion import metrics
 from campanion.cams.explain import enlarged, explain_game, weighted
 from campanion.cams.methods import parse
 from campanion.data import Sample
-from campanion.errors import unknown
+from campanion.errors import one_of
 from campanion.experiments.protocols import FD_METHODS, PROTOCOLS, Protocol, named
 from campanion.experiments.runner import Answer, Question
 from campanion.experiments.subject import (
@@ -132,8 +132,7 @@ def question(
 
     >>> ask("33_lift_table3_faithfulness", mode, question("lift", LIFT_METHODS, ["iic", "ad", "add"]), models)
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(unknown("protocol", protocol, PROTOCOLS))
+    one_of("protocol", protocol, PROTOCOLS)
     for name in methods:
         parse(name)
     whole = replace(PROTOCOLS[protocol], precision=precision)

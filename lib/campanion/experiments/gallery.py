@@ -18,7 +18,7 @@ from campanion import metrics
 from campanion.cams.explain import check_images, explain_game
 from campanion.cams.methods import parse
 from campanion.data.photographs import PHOTOGRAPHS, photograph
-from campanion.errors import MissingResult, unknown
+from campanion.errors import MissingResult, one_of
 from campanion.experiments.mapfiles import packed, stacked, unpacked  # noqa: F401 - figures read the maps of rows
 from campanion.experiments.runner import Answer, of_photographs
 from campanion.experiments.subject import curve_columns
@@ -156,6 +156,5 @@ def _indices(model: nn.Module, name: str, classes: Mapping[str, Sequence[str]]) 
     if not classes.get(name):
         raise ValueError(f"Say which classes of the image {name!r} are to be explained.")
     for class_name in classes[name]:
-        if class_name not in model.class_names:
-            raise ValueError(unknown("class", class_name, model.class_names))
+        one_of("class", class_name, model.class_names)
     return [list(model.class_names).index(c) for c in classes[name]]

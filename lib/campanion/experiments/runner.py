@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from campanion.data import Dataset, Sample, open_dataset
-from campanion.errors import MissingResult, unknown
+from campanion.errors import MissingResult, one_of
 from campanion.experiments.subject import Subject
 from campanion.models import load_model
 from campanion.paths import locked
@@ -129,8 +129,7 @@ def ask(
 
 def result_of(notebook: str, mode: str, measure: Callable[[], Sequence[Mapping]]) -> dict:
     """The committed result in mode ``cached``; in the others the runs that ``measure`` makes, saved."""
-    if mode not in MODES:
-        raise ValueError(unknown("mode", mode, MODES))
+    one_of("mode", mode, MODES)
     return load_result(notebook) if mode == "cached" else save_result(notebook, measure())
 
 

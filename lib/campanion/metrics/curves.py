@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
-from campanion.errors import unknown
+from campanion.errors import one_of
 from campanion.inference import images_at_once
 from campanion.metrics.inputs import Model, Scorer, check
 from campanion.outputs import Activation, Target
@@ -146,8 +146,7 @@ def _counts(step: int | float, pixels: int) -> list[int]:
 
 def _start(images: Tensor, baseline: str) -> Tensor | None:
     """The images where insertion starts; None for zeros."""
-    if baseline not in BASELINES:
-        raise ValueError(unknown("baseline", baseline, BASELINES))
+    one_of("baseline", baseline, BASELINES)
     if baseline == "zero":
         return None
     if baseline == "blur":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from campanion.errors import unknown
+from campanion.errors import one_of
 
 VARIANTS = ("paper", "official")
 
@@ -36,8 +36,7 @@ def stability_iou(maps_a: Tensor, maps_b: Tensor, *, threshold: float = 127 / 25
     Example:
         >>> stability_iou(explanation_1.maps["lfi_cam"], explanation_2.maps["lfi_cam"]).mean()
     """
-    if variant not in VARIANTS:
-        raise ValueError(unknown("variant", variant, VARIANTS))
+    one_of("variant", variant, VARIANTS)
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold must lie in 0..1 (127 of 255 is 127 / 255), not {threshold!r}.")
     if maps_a.ndim != 3 or maps_a.shape != maps_b.shape or 0 in maps_a.shape:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from campanion.errors import unknown
+from campanion.errors import one_of
 from campanion.models.abn import ABN
 from campanion.models.backbones import DenseNet, ResNet, SEBasicBlock, SEBottleneck
 from campanion.models.lfi import FINS, GENERATIONS, LFICAM
@@ -136,8 +136,7 @@ def _backbone(name: str, stem: str, trunk: str, num_classes: int, block: str) ->
 
 def _check(name: str, options: Mapping[str, str | None], num_classes: int, class_names: Sequence[str] | None) -> None:
     """ValueError where an architecture or option is unknown, or where they do not go together."""
-    if name not in ARCHITECTURES:
-        raise ValueError(unknown("architecture", name, ARCHITECTURES))
+    one_of("architecture", name, ARCHITECTURES)
     for option, value in options.items():
         if value not in _OPTIONS[option]:
             raise ValueError(f"{option} must be one of {', '.join(map(repr, _OPTIONS[option]))}, not {value!r}.")

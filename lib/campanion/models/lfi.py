@@ -39,7 +39,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from campanion.errors import unknown
+from campanion.errors import one_of
 from campanion.models.network import Attending, Backbone, initialise
 
 #: What becomes of FIN: trained with the rest; never trained, as in generation ``table3``; absent, every weight 1 / N.
@@ -155,10 +155,8 @@ class LFICAM(Attending):
         fin: str = "trained",
     ) -> None:
         super().__init__()
-        if generation not in GENERATIONS:
-            raise ValueError(unknown("generation", generation, GENERATIONS))
-        if fin not in FINS:
-            raise ValueError(unknown("fin", fin, FINS))
+        one_of("generation", generation, GENERATIONS)
+        one_of("fin", fin, FINS)
         self.generation, self.form = generation, GENERATIONS[generation]
         self.backbone = backbone
         relu_after = self.form.relu_after_cifar if backbone.stem == "cifar" else self.form.relu_after

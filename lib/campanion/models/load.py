@@ -23,7 +23,7 @@ import torchvision
 from torch import nn
 
 from campanion.data import classification, scenes, voc
-from campanion.errors import MissingData, unknown
+from campanion.errors import MissingData, one_of, unknown
 from campanion.game.layouts import default_layer
 from campanion.models.build import ARCHITECTURES, build_model
 from campanion.models.network import Network, random_weights, seeded
@@ -173,8 +173,7 @@ def build_network(
     name, options = str(spec["network"]), dict(spec.get("options") or {})
     branch = {k: spec[k] for k in ("attention", "generation", "stem", "block", "fin") if spec.get(k) is not None}
     known = [*ARCHITECTURES, *OWN, *_TORCHVISION]
-    if name not in known:
-        raise ValueError(unknown("network", name, known))
+    one_of("network", name, known)
     if options and name not in OWN:
         raise ValueError(f"{name} has no options, but {', '.join(options)} was given.")
     if name in ARCHITECTURES:

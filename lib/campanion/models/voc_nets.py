@@ -21,7 +21,7 @@ from torchvision.models import VGG, resnet18
 from torchvision.models.vgg import cfgs, make_layers
 
 from campanion.data.voc import CLASS_NAMES
-from campanion.errors import unknown
+from campanion.errors import one_of
 from campanion.models.small import hidden_layers
 
 
@@ -49,8 +49,7 @@ def build_voc_net(name: str, dropout: float = 0.5) -> nn.Module:
     It is torchvision's ResNet-18 or VGG16 (their layer names) with this project's head: logits [B, 20] of images
     [B, 3, H, W]. ``dropout`` is the share of the hidden units that are dropped in training.
     """
-    if name not in VOC_NETS:
-        raise ValueError(unknown("model", name, VOC_NETS))
+    one_of("model", name, VOC_NETS)
     if name == "voc_vgg16":
         hidden = HIDDEN[name]
         layers = [*map(factored, (512 * 7 * 7, hidden), (hidden, hidden), RANKS), nn.Linear(hidden, len(CLASS_NAMES))]

@@ -9,7 +9,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from campanion import paths
-from campanion.errors import MissingData, unknown
+from campanion.errors import MissingData, one_of, unknown
 from campanion.notebooks.rules import strip
 from campanion.paths import write_whole
 
@@ -92,8 +92,7 @@ def run(
 
     from campanion.notebooks import kernels  # only here: Jupyter takes a while to import
 
-    if mode not in MODES:
-        raise ValueError(unknown("mode", mode, MODES))
+    one_of("mode", mode, MODES)
     path, values = find(key), dict(values or {})
     if mode == "cached" and output is None and values:
         raise ValueError(

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from campanion import paths
-from campanion.errors import unknown
+from campanion.errors import one_of
 from campanion.report.papers import PAPERS, paper_data
 from campanion.results.measures import DIRECTION
 
@@ -77,8 +77,7 @@ class Test(Model):
             says = f"lacks {', '.join(lacks)}" if lacks else f"does not know {', '.join(sorted(strange))}"
             raise ValueError(f"a test of kind {self.kind!r} {says}")
         for metric in (*self.metrics, *filter(None, (self.by, self.metric))):
-            if metric not in DIRECTION:
-                raise ValueError(unknown("metric", metric, DIRECTION))
+            one_of("metric", metric, DIRECTION)
         return self
 
 
@@ -120,8 +119,7 @@ class Claim(Model):
 
     @model_validator(mode="after")
     def _known(self) -> Claim:
-        if self.paper not in PAPERS:
-            raise ValueError(unknown("paper", self.paper, PAPERS))
+        one_of("paper", self.paper, PAPERS)
         return self
 
     @property
@@ -153,8 +151,7 @@ def load_claims() -> list[Claim]:
 def find_claim(name: str) -> Claim:
     """The claim of this id; ValueError where there is none."""
     claims = {c.id: c for c in load_claims()}
-    if name not in claims:
-        raise ValueError(unknown("claim", name, claims))
+    one_of("claim", name, claims)
     return claims[name]
 
 

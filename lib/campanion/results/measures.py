@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf
 
-from campanion.errors import unknown
+from campanion.errors import one_of
 
 _HIGHER = {
     "insertion": "Insertion AUC",
@@ -50,8 +50,7 @@ _OPEN = frozenset({"add", "score_change", "local_accuracy_gap", "lrp_gap"})  # i
 
 def better(metric: str) -> int:
     """1 where higher values of ``metric`` are better, -1 where lower ones are; ValueError for an unknown metric."""
-    if metric not in DIRECTION:
-        raise ValueError(unknown("metric", metric, DIRECTION))
+    one_of("metric", metric, DIRECTION)
     return 1 if DIRECTION[metric] == "higher" else -1
 
 

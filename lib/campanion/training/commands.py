@@ -9,7 +9,7 @@ from pkgutil import resolve_name
 
 import click
 
-from campanion.errors import sentence_of, unknown
+from campanion.errors import one_of, sentence_of
 
 # Training runs that no file of configs/ describes: the function that runs each, and the arguments that name it.
 _TRAININGS = {
@@ -56,8 +56,7 @@ def _train_named(name: str, changes: dict[str, object], show: bool) -> None:
     function = resolve_name(place)
     known = {key: p.default for key, p in inspect.signature(function).parameters.items() if key not in fixed}
     for key in changes:
-        if key not in known:
-            raise ValueError(unknown(f"setting of {name}", key, known))
+        one_of(f"setting of {name}", key, known)
     if show:
         print(json.dumps(known | changes, indent=2, default=str))
         return
@@ -86,8 +85,7 @@ def grid(scale: str | None, tables: Sequence[str], keys: Sequence[str], only: st
         chosen = [cell for cell in chosen if used & set(cell.tables)]
     if only:
         known = {cell.name: cell for cell in chosen}
-        if only not in known:
-            raise ValueError(unknown("cell", only, known))
+        one_of("cell", only, known)
         chosen = [known[only]]
     if run_missing:
         train_cells(chosen)

@@ -19,7 +19,7 @@ import yaml
 
 from campanion import paths
 from campanion.data.registry import find_entry
-from campanion.errors import MissingData, unknown
+from campanion.errors import MissingData, one_of, unknown
 from campanion.models.load import read_card
 from campanion.training.checkpoint import read_history
 from campanion.training.settings import FOLDER, Config, attention_of, difference, make_config
@@ -165,8 +165,7 @@ def cells(scale: str | None = None, table: str | Sequence[str] | None = None) ->
     >>> [cell.name for cell in cells("reduced", "table1") if not cell.done]
     """
     grid, scale = read_grid(), scale or default_scale()
-    if scale not in grid["scales"]:
-        raise ValueError(unknown("scale", scale, grid["scales"]))
+    one_of("scale", scale, grid["scales"])
     wanted = list(TABLES.values()) if table is None else [table] if isinstance(table, str) else list(table)
     for name in wanted:
         if name not in TABLES.values():

@@ -15,7 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
 from torch import Tensor
 
-from campanion.errors import sentence_of, unknown
+from campanion.errors import one_of, sentence_of
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 InnerShare = Annotated[float, Field(gt=0, lt=1)]
@@ -88,8 +88,7 @@ def recipe(name: str, size: int, imagenet: bool = False, **changes: object) -> R
             "padding": 1 / 12,
         },
     }  # fmt: skip
-    if name not in recipes:
-        raise ValueError(unknown("recipe", name, recipes))
+    one_of("recipe", name, recipes)
     return Recipe(**{**recipes[name], **changes})
 
 

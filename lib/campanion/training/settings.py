@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
 
 from campanion import paths
-from campanion.errors import MissingData, unknown
+from campanion.errors import MissingData, one_of, unknown
 from campanion.models import small
 from campanion.models.preprocess import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
 from campanion.training.recipe import SETTINGS, Checked, InnerShare, Recipe, recipe
@@ -182,8 +182,7 @@ def make_config(settings: Mapping[str, object]) -> Config:
     known = [*Config.model_fields, *SETTINGS]
     known.remove("changes")
     for name in settings:
-        if name not in known:
-            raise ValueError(unknown("setting", name, known))
+        one_of("setting", name, known)
     changes = {name: value for name, value in settings.items() if name in SETTINGS}
     return Config(**{name: value for name, value in settings.items() if name not in SETTINGS}, changes=changes)
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from campanion.data import Dataset, Object, open_dataset
 from campanion.data.voc import CLASS_NAMES
-from campanion.errors import MissingData, unknown
+from campanion.errors import MissingData, one_of
 from campanion.models.load import load_model, load_trunk
 from campanion.models.voc_nets import HIDDEN, RANKS, VOC_NETS, build_voc_net
 from campanion.paths import checkpoints_dir
@@ -177,8 +177,7 @@ def run(
         epochs: other than those of :data:`HEADS`.
         seed: of the initialisation, the order, the views and dropout.
     """
-    if head not in HEADS:
-        raise ValueError(unknown("head", head, HEADS))
+    one_of("head", head, HEADS)
     if (limit is not None and limit < 20) or (epochs is not None and epochs < 1):
         raise ValueError("Training needs 20 images and one epoch at the least.")
     name, settings, parts = f"voc_{head}", HEADS[head], VOC_NETS[f"voc_{head}"]

@@ -31,7 +31,7 @@ from campanion.data.questions import (
     words,
 )
 from campanion.data.vqa import vqa_accuracy
-from campanion.errors import unknown
+from campanion.errors import one_of
 from campanion.models.load import load_model
 from campanion.models.small import MEAN, SIZE, STD
 from campanion.models.vqa import VQA, Design, build_vqa, last_linear, load_vqa, stored
@@ -68,8 +68,7 @@ def run(
         seed: of the initialisation, the scenes, the order and dropout.
         epochs, recipe: other than those of :data:`RECIPES`.
     """
-    if data not in DATA:
-        raise ValueError(unknown("data to train on", data, DATA))
+    one_of("data to train on", data, DATA)
     recipe = recipe or RECIPES[data]
     recipe = recipe if epochs is None else recipe.model_copy(update={"epochs": epochs})
     if min(scenes, tests) < 10 or recipe.epochs < 1 or (limit is not None and limit < 10):
