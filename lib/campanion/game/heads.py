@@ -125,9 +125,10 @@ class LinearFirstHead:
                 z = step(z)
             return z.mean(2)
         *hidden, last = self.rest
+        shape, z = z.shape[:2], z.flatten(0, 1)
         for step in hidden:
             z = used_alone(step, z) if isinstance(step, nn.Linear) else z.relu_() if type(step) is nn.ReLU else step(z)
-        logit = torch.einsum("bmd,bd->bm", z, last.weight[target])
+        logit = torch.einsum("bmd,bd->bm", z.unflatten(0, shape), last.weight[target])
         return logit if lean or last.bias is None else logit + last.bias[target].unsqueeze(1)
 
     def multipliers(self, z: Tensor, baseline: Tensor, target: Tensor) -> Tensor:
@@ -197,7 +198,6 @@ def _linear_first(module: Program, steps: list[nn.Module]) -> LinearFirstHead | 
             return LinearFirstHead("linear", module, channelwise, first, ())
         hidden = (nn.Linear, nn.BatchNorm1d, *POINTWISE)
         if isinstance(rest[-1], nn.Linear) and all(isinstance(s, hidden) for s in rest):
-            rest = tuple(_RowNorm(s) if isinstance(s, nn.BatchNorm1d) else s for s in rest)
             return LinearFirstHead("mlp", module, channelwise, first, rest)
     by_pixel = isinstance(first, nn.Conv2d) and first.kernel_size == first.stride == (1, 1) and first.groups == 1
     pooling = next((i for i, s in enumerate(rest) if _is_global_mean(s)), None)
@@ -217,18 +217,6 @@ def _chain(program: Program) -> list[nn.Module]:
         modules.append(step.function)
         previous = step.outputs[0]
     return modules if previous == program.output else []
-
-
-class _RowNorm(nn.Module):
-    """BatchNorm1d in eval mode on [..., D]: the module itself takes at most three dimensions, with D second."""
-
-    def __init__(self, norm: nn.BatchNorm1d) -> None:
-        super().__init__()
-        self.norm = norm
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Normalise each of D features of z [..., D]."""
-        return self.norm(z.reshape(-1, z.shape[-1])).reshape(z.shape)
 
 
 def _is_global_mean(step: nn.Module) -> bool:

@@ -37,17 +37,15 @@ def sums(rows: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
     return torch.baddbmm(offset.unsqueeze(1), rows.to(matrix.dtype), matrix)
 
 
-def used_alone(layer: nn.Linear, z: Tensor) -> Tensor:
-    """``layer(z)`` of z [..., D] without inputs that are 0 in every row, as a ReLU makes many: exact to rounding."""
-    rows = z.flatten(0, -2)
+def used_alone(layer: nn.Linear, rows: Tensor) -> Tensor:
+    """``layer`` of rows [N, D] without inputs that are 0 in every row, as a ReLU makes many: exact to rounding."""
     used = rows.any(0).nonzero().flatten()
     # Gathering one unit's weights takes as long as multiplying about 16 rows by them.
     if len(rows) * (rows.shape[1] - len(used)) < 16 * len(used):
-        return layer(z)
+        return layer(rows)
     short, out = rows.index_select(1, used), rows.new_empty(len(rows), len(layer.weight))
     # A few outputs at a time: the gathered weights are multiplied while the processor's cache has them.
     scratch = short.new_empty(_OUTPUTS, len(used))
     for weight, block in zip(layer.weight.detach().split(_OUTPUTS), out.split(_OUTPUTS, 1), strict=True):
         torch.mm(short, torch.index_select(weight, 1, used, out=scratch[: len(weight)]).T, out=block)
-    out = out if layer.bias is None else out.add_(layer.bias.detach())
-    return out.unflatten(0, z.shape[:-1])
+    return out if layer.bias is None else out.add_(layer.bias.detach())
