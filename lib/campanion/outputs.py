@@ -170,12 +170,12 @@ class Outputs:
     def _score(self, output: object, count: int) -> Tensor:
         """[N, 1] of the target's function."""
         main, first = _main(output), None
-        for argument in (main, output) if main is not output else (output,):
+        for argument in (output, main) if main is not output else (output,):
             try:
                 score = self.target(argument)
                 break
-            except Exception as error:  # the user's function may expect the whole output
-                first = first or error
+            except Exception as error:  # the user's function may expect the logits alone
+                first = error
         else:
             raise ValueError(f"The function given as targets fails on the network's output: {first}") from first
         if isinstance(score, Tensor) and score.shape == () and count == 1:

@@ -98,7 +98,23 @@ class Gate(nn.Module):
         return x * x.sigmoid()
 
 
-@pytest.mark.parametrize("step", [nn.SiLU(), nn.ReLU6(), nn.GELU(), nn.Hardswish(), nn.Tanh(), nn.MaxPool2d(2)])
+class Added(nn.Module):
+    """A residual unit whose ReLU comes first: two read its input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 2 * x.relu()
+
+
+CHAINS = [
+    nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)),
+    nn.Sequential(nn.Hardswish(), nn.ReLU6(), nn.Tanh()),
+    nn.Sequential(Added(), nn.Tanh()),
+]
+
+
+@pytest.mark.parametrize(
+    "step", [nn.SiLU(), nn.ReLU6(), nn.GELU(), nn.Hardswish(), nn.Tanh(), nn.MaxPool2d(2), *CHAINS]
+)
 def test_lift_sums_to_the_difference_for_activations_that_captum_does_not_know(step: nn.Module) -> None:
     torch.manual_seed(0)
     model, images = Mixed(step).double().eval(), random_images()

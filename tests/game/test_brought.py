@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from campanion import explain
 from campanion.game.game import ChannelGame
 from campanion.metrics import confidence, insertion_deletion
+from campanion.metrics.randomisation import randomised
 from nets import CHANNELS, CLASSES, Net, all_coalitions, masked_logits, random_images
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -208,3 +211,105 @@ def test_a_loss_beside_the_logits_is_no_logit() -> None:
         images = random_images(count, dtype=torch.float32)
         found, right = (explain(n, images, 1, "fd_cam").weights["fd_cam"] for n in (network, plain))
         assert torch.allclose(found, right)
+
+
+class Keeps(Net):
+    """It keeps maps by a hook bound to itself, as feature extractors do, and reads them after the trunk has run."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, CLASSES))
+        self.stem.register_forward_hook(self.keep)
+
+    def keep(self, _module: object, _inputs: object, output: Tensor) -> None:
+        self.kept = output
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tail(self.target(self.stem(x)) + self.kept.sigmoid())
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_a_bound_hook_keeps_is_of_the_image_at_hand(count: int) -> None:
+    """Regression: an inference copy read what the original had kept, so that masked images had another's maps."""
+
+    class Plain(Keeps):
+        def forward(self, x: Tensor) -> Tensor:
+            stem = self.stem(x)
+            return self.tail(self.target(stem) + stem.sigmoid())
+
+    torch.manual_seed(3)
+    network, images = Keeps().eval(), random_images(count, dtype=torch.float32)
+    plain = Plain().eval()
+    plain.load_state_dict(network.state_dict())
+    network(images)
+    maps = images.mean(1).sigmoid()
+    found, right = (
+        [
+            explain(n, images, 1, ("score_cam", "group_cam")).raw,
+            confidence(n, images, maps, 1).explanation,
+            insertion_deletion(n, images, maps, 1, step=200).insertion_curve,
+        ]
+        for n in (network, plain)
+    )
+    assert all(torch.allclose(found[0][m], right[0][m], rtol=1e-4, atol=1e-7) for m in right[0])
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found[1:], right[1:], strict=True))
+
+
+def test_modules_in_a_list_are_not_randomised_in_vain() -> None:
+    network = pooled(nn.Linear(CHANNELS, CLASSES))
+    network.order = [network.stem, network.target]
+    with pytest.raises(ValueError, match="holds modules in a list or hook"):
+        next(randomised(network))
+
+
+def test_a_norm_of_the_batch_takes_one_image() -> None:
+    """Regression: behind such a norm, also gradients and coalitions were those of the whole batch, without a word."""
+    torch.manual_seed(3)
+    network, images = pooled(nn.Linear(CHANNELS, CLASSES)), random_images(2, dtype=torch.float32)
+    network.stem = nn.Sequential(network.stem, nn.BatchNorm2d(CHANNELS, track_running_stats=False))
+    for method in ("grad_cam", "ablation_cam", "score_cam"):
+        assert not explain(network, images[:1], 1, method).degenerate[method].any()
+        with pytest.raises(ValueError, match=r"without running statistics .* explain one at a time"):
+            explain(network, images, 1, method)
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand], ids=["random", "numpy"])
+def test_numbers_that_python_or_numpy_draws_are_no_constants(draw: Callable[[], float]) -> None:
+    network = pooled(nn.Linear(CHANNELS, CLASSES)).eval()
+    network.tail[1].register_forward_hook(lambda _m, _i, output: output * (1 + draw()))
+    with pytest.raises(ValueError, match="change from pass to pass"):
+        explain(network, random_images(1, dtype=torch.float32), 1, "ablation_cam")
+
+
+def test_a_function_of_a_dictionary_is_given_the_dictionary(recwarn: pytest.WarningsRecorder) -> None:
+    """Regression: it was given the logits first, whose indexing by a word PyTorch warned of."""
+
+    class Named(Net):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"out": super().forward(x)}
+
+    torch.manual_seed(3)
+    network = Named(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, CLASSES)).eval()
+    images = random_images(2, dtype=torch.float32)
+    whole = explain(network, images, lambda y: y["out"][:, 1], "grad_cam").maps["grad_cam"]
+    alone = explain(network, images, lambda y: y[:, 1], "grad_cam").maps["grad_cam"]
+    assert torch.equal(whole, alone)
+    assert not len(recwarn)
+
+
+class Shuffle(nn.Module):
+    """Groups of channels change places, as in ShuffleNet: a view after a transposition."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        count, channels, *size = x.shape
+        return x.view(count, 2, channels // 2, *size).transpose(1, 2).contiguous().view(count, channels, *size)
+
+
+def test_a_view_after_a_transposition_runs_without_the_trunk() -> None:
+    torch.manual_seed(3)
+    mixed = nn.Conv2d(CHANNELS, 4, 3)
+    network = Net(mixed, Shuffle(), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES))
+    network, images = network.double().eval(), random_images(2)
+    game = ChannelGame.of(network, images)
+    found = game.value(ROWS, 1)
+    assert game.head.module is not None
+    assert torch.allclose(found, torch.stack([masked_logits(network, x, ROWS)[:, 1] for x in images]), atol=1e-9)

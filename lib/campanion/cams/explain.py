@@ -212,6 +212,9 @@ def check_images(model: nn.Module, images: Tensor) -> None:
         raise ValueError(f"images must have shape [B, 3, H, W], none of them 0, not {tuple(images.shape)}.{hint}")
     if images.shape[1] > 4 and images.shape[3] in (3, 4):
         raise ValueError(f"images {tuple(images.shape)} look like [B, H, W, 3]: a map needs a network of [B, 3, H, W].")
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if len(images) > 1 and any(norm.running_mean is None for norm in norms):
+        raise ValueError("A batch norm without running statistics mixes the batch's images: explain one at a time.")
     first = next(model.parameters(), images)
     if images.is_meta and (type(images) is Tensor or not first.is_meta):
         raise ValueError(f"images are on meta and the model is on {first.device}: a map needs numbers.")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from campanion.game.heads import GenericHead, Head, LinearFirstHead
-from campanion.game.split import Pass, Split
+from campanion.game.split import Pass, Split, generators
 from campanion.inference import eval_mode
 
 
@@ -31,8 +31,7 @@ def believed(
     bad = (~activations.isfinite().flatten(1).all(1) | played.logits.isnan().any(1)).nonzero().flatten().tolist()
     if bad:
         raise ValueError(f"Images {bad} give NaN or infinity in layer {parts.name!r} or after.")
-    random = torch.cuda if activations.is_cuda else torch
-    state, uncertain = random.get_rng_state(), replace(played, certain=False)
+    state, uncertain = generators(activations), replace(played, certain=False)
 
     def agrees(candidate: Head | None, known: Pass) -> bool:
         with suppress(RuntimeError, ValueError, IndexError, TypeError):  # it may fit this one number of images
@@ -45,7 +44,7 @@ def believed(
     whole = _whole(parts, images, played)
     candidates = [(head, played), (generic, played), (_rest_of_chain(parts, played), uncertain), (whole, uncertain)]
     chosen = next((candidate for candidate, known in candidates if agrees(candidate, known)), None)
-    again = () if torch.equal(state, random.get_rng_state()) else range(6)  # another thread may have drawn, too
+    again = () if state == generators(activations) else range(6)  # another thread may have drawn, too
     if chosen is None or not all(agrees(chosen, uncertain) for _ in again):
         raise ValueError(
             "The network's logits for an image change from pass to pass, or with the other images of the batch "

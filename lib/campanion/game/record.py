@@ -187,6 +187,8 @@ class Program(nn.Module):
         for step, done in zip(self.steps, self._done, strict=True):
             args = step.args if count == self.rows else _resized(step, self.rows, count)
             args, kwargs = _mapped((args, step.kwargs), partial(self._filled, values, image, count))
+            if isinstance(step.function, nn.Module):  # captum's rules are hooks on what a module reads: its alone
+                args = (args[0].view_as(args[0]), *args[1:])
             device, cast = activations.device.type, step.autocast  # as it was when the step was recorded
             same = cast == _autocast(device)
             with nullcontext() if same else torch.autocast(device, dtype=cast, enabled=cast is not None):

@@ -8,12 +8,14 @@ to its own thread alone.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -56,6 +58,12 @@ def _hooked(layer: nn.Module, function: Callable[[tuple, object], object]) -> It
         yield
     finally:
         handle.remove()
+
+
+def generators(images: Tensor) -> tuple:
+    """The states of the generators that a network may draw from: others once it drew a number."""
+    drawn, numpy = (torch.cuda if images.is_cuda else torch).get_rng_state(), np.random.get_state()  # noqa: NPY002
+    return drawn.numpy().tobytes(), numpy[1].tobytes(), numpy[2:], random.getstate()
 
 
 class _Tap:
@@ -141,8 +149,7 @@ class Split:
 
         recorder = Recorder(self.model)
         tap = _Tap(recorder, gradient, placed)
-        random = torch.cuda if images.is_cuda else torch
-        state = random.get_rng_state()
+        state = generators(images)
         with _hooked(self.layer, tap), eval_mode(self.model, gradient), torch.inference_mode(False), torch.no_grad():
             try:
                 logits = self(images)
@@ -162,7 +169,7 @@ class Split:
             start=tap.start,
             graph=logits if logits.requires_grad and tap.start is not None else None,
             # A pass that draws random numbers may draw weights anew in each.
-            certain=not recorder.faults and torch.equal(state, random.get_rng_state()),
+            certain=not recorder.faults and state == generators(images),
             placed=layout,
         )
 

@@ -41,8 +41,7 @@ class Elementwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The method of the same name."""
-        output = getattr(x, self.name)(*self.args, **self.kwargs)
-        return x.view_as(x) if output is x else output  # x.float(), which captum must tell from x
+        return getattr(x, self.name)(*self.args, **self.kwargs)
 
 
 # Element-wise functions and poolings: the module, and its arguments in the function's order.
@@ -67,7 +66,7 @@ _POOLS: _Kinds = {
 _ELEMENTWISE = {
     "add", "sub", "mul", "div", "true_divide", "pow", "exp", "log", "sqrt", "square", "abs", "neg", "erf", "sin", "cos",
     "to", "float", "double", "half", "bfloat16", "__rsub__", "__rdiv__", "__rpow__", "reciprocal", "log1p", "expm1",
-    "rsqrt",
+    "rsqrt", "contiguous", "clone",
 }  # fmt: skip
 # Of other functions, the arguments after the tensor.
 _ARGUMENTS: dict[str, tuple[str, ...]] = {
@@ -114,7 +113,7 @@ def _shaped(name: str, step: Step, options: dict) -> nn.Module | None:
     """Copies, flattenings, reductions over pixels and arithmetic with plain numbers."""
     before, after = step.before, step.after
     reshaped = name in ("flatten", "view", "reshape", "squeeze")
-    if name in ("contiguous", "clone") or (before == after and reshaped):
+    if before == after and reshaped:
         return nn.Identity()
     # By shapes, however it was called: the numbers of an image (or of a channel) in their order, side by side.
     for start in (1, 2):
@@ -195,4 +194,5 @@ def as_function(step: Step) -> Callable[[Tensor], Tensor] | None:
     module = step.function
     if isinstance(module, nn.Flatten):
         return partial(torch.flatten, start_dim=module.start_dim)
-    return module.forward if isinstance(module, (Reduced, nn.Identity)) else None
+    copies = isinstance(module, Elementwise) and module.name in ("contiguous", "clone")
+    return module.forward if copies or isinstance(module, (Reduced, nn.Identity)) else None

@@ -8,11 +8,14 @@ largest logit), which is compared before it is used.
 
 from __future__ import annotations
 
+import gc
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -177,13 +180,16 @@ class Reader:
 def shared_copy(model: nn.Module, twins: dict[nn.Module, nn.Module] | None = None) -> nn.Module | None:
     """The same modules in eval mode, sharing all that they hold; ``twins`` receives the copy of every module.
 
-    None where a copy would not be the network: a module's own ``forward`` is bound to the original; TorchScript.
+    None where a copy would not be the network: TorchScript, or what modules hold (a ``forward`` or hook bound to one, a
+    list of them) would still be the originals, with their weights and what they remember of their last pass.
     """
     scripted = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
-    if any("forward" in m.__dict__ or isinstance(m, scripted) for m in model.modules()):
+    modules = dict.fromkeys(model.modules())
+    held = ((k, v) for m in modules for k, v in m.__dict__.items() if k != "_modules")
+    if any(isinstance(m, scripted) for m in modules) or any(k == "forward" or _holds(v, modules) for k, v in held):
         return None
     twins = {} if twins is None else twins
-    for module in model.modules():
+    for module in modules:
         twin = twins[module] = object.__new__(type(module))  # a GraphModule's own __new__ makes a new class
         twin.__dict__ = {
             k: v.copy() if k.endswith("_hooks") and isinstance(v, dict) else v for k, v in module.__dict__.items()
@@ -200,6 +206,18 @@ def shared_copy(model: nn.Module, twins: dict[nn.Module, nn.Module] | None = Non
     for module, twin in twins.items():
         twin.__dict__["_modules"] = {k: None if m is None else twins[m] for k, m in module._modules.items()}
     return twins[model]
+
+
+def _holds(value: object, modules: Collection[nn.Module], depth: int = 8) -> bool:
+    """Whether ``value`` is one of ``modules``, a list of them, or a function bound to one."""
+    if isinstance(value, nn.Module):
+        return value in modules
+    held = value.__closure__ if isinstance(value, FunctionType) else value
+    parts = gc.get_referents(held) if depth and isinstance(held, _HOLDERS) else ()
+    return any(_holds(part, modules, depth - 1) for part in parts)
+
+
+_HOLDERS = (list, tuple, dict, partial, MethodType, CellType)
 
 
 class _Pairs(TorchFunctionMode):

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from campanion.errors import unknown
+from campanion.errors import one_of
 from campanion.inference import shared_copy
 
 ORDERS = ("cascading", "independent")
@@ -47,8 +47,7 @@ def randomised(model: nn.Module, order: str = "cascading", seed: int = 0) -> Ite
         >>> for layer, network in randomised(model):
         ...     maps = explain(network, images, targets, "grad_cam").maps["grad_cam"]
     """
-    if order not in ORDERS:
-        raise ValueError(unknown("order", order, ORDERS))
+    one_of("order", order, ORDERS)
     names = learned_layers(model)
     if not names:
         raise ValueError(f"{type(model).__name__} has no convolution or linear layer to randomise.")
@@ -59,8 +58,8 @@ def randomised(model: nn.Module, order: str = "cascading", seed: int = 0) -> Ite
         changed = shared_copy(changed if order == "cascading" else model)
         if changed is None:
             raise ValueError(
-                "A module of this network is TorchScript or has a forward of its own (patched in), so that no copy of "
-                "it computes the same: randomise the network before it was patched."
+                "A module of this network is TorchScript, has a forward of its own (patched in), or holds modules in a "
+                "list or hook, so that no copy computes the same: randomise a network without that."
             )
         layer = changed.get_submodule(name)
         _own(layer)
