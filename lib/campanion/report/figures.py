@@ -28,6 +28,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 WIDTH = 7.16  # inches of a page
 MAP = "viridis"
 SIGNED = "PuOr_r"  # of what may be negative; white is 0
+PAPERS = "jet"  # of the papers' own maps
 
 STYLE = {
     "axes.prop_cycle": cycler(color=[*PALETTE[:6], "0.5", PALETTE[7]]) + cycler(linestyle=["-", "--", "-.", ":"] * 2),
@@ -186,6 +187,42 @@ def panel(
         y += heights[i] + gap
     if title:
         fig.suptitle(title, fontsize=8.5, y=1 - 0.06 / height, va="top")
+    return fig
+
+
+@styled
+def image_grid(
+    rows: Sequence[Sequence[tuple[str, object]]], names: Sequence[str] = (), title: str = "", cmap: str = MAP
+) -> Figure:
+    """Titled images in rows: FD-CAM's Fig. 3, LIFT-CAM's Fig. 1 and 2, LFI-CAM's equations.
+
+    Below a title stands an image (RGB); a text; a map [h, w], in colours from 0 to its largest value (from minus to
+    plus that, where one of the row has negative values); or an image and a map over it. ``names`` are the rows'.
+    """
+    columns = max(map(len, rows))
+    first = next(shown for _, shown in rows[0] if not isinstance(shown, str))
+    height, length = rgb(first[0] if isinstance(first, tuple) else first).shape[:2]
+    line_height = (WIDTH - 0.8 * bool(names)) / columns * height / length + 0.25
+    size = (WIDTH, len(rows) * line_height + 0.3 * bool(title))
+    fig, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False)
+    for ax in axes.flat:
+        bare(ax)
+    for i, (line, row) in enumerate(zip(axes, rows, strict=True)):
+        signed = any(getattr(v, "ndim", 3) == 2 and v.min() < 0 for _, v in row)
+        for ax, (head, shown) in zip(line, row, strict=False):
+            ax.set_title(head, fontsize=7, pad=2)
+            if isinstance(shown, str):
+                ax.text(0, 0.5, shown, va="center", fontsize=7)
+            elif isinstance(shown, tuple):
+                heatmap(ax, *shown, cmap=cmap, contour=False)
+            elif getattr(shown, "ndim", 3) == 2:
+                reach = float(abs(shown).max())
+                ax.imshow(shown, cmap=SIGNED if signed else cmap, vmin=-reach if signed else 0, vmax=reach or 1)
+            else:
+                ax.imshow(rgb(shown))
+        if names:
+            line[0].set_ylabel(names[i], fontsize=7, rotation=0, ha="right", va="center")
+    fig.suptitle(title, fontsize=8)
     return fig
 
 

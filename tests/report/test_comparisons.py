@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
-from campanion.report import colours, comparisons, method_figures, networks
+from campanion.report import colours, comparisons, figures, networks
 from campanion.report.papers import published
 from campanion.results import load_result
 
@@ -113,29 +112,10 @@ def test_a_grid_shows_images_texts_maps_and_maps_over_images():
         [("image", image), ("a map", map), ("over", (image, map))],
         [("more", "59 more"), ("both", signed), ("m", -map)],
     ]
-    fig = method_figures.image_grid(rows, ["one", "two"], "a network", cmap="jet")
+    fig = figures.image_grid(rows, ["one", "two"], "a network", cmap="jet")
     assert [ax.get_title() for ax in fig.axes] == ["image", "a map", "over", "more", "both", "m"]
     assert fig.axes[1].images[0].get_cmap().name == "jet"
     assert len(fig.axes[2].images) == 2
     assert fig.axes[3].texts[0].get_text() == "59 more"
     assert [ax.images[0].get_clim() for ax in fig.axes[4:]] == [(-2, 2), (-1, 1)], "one negative map: all signed"
     assert fig.axes[3].get_ylabel() == "two"
-
-
-def test_curves_of_an_image_stand_beside_its_maps():
-    curve = [0.1, 0.5, 0.9]
-    rows = pd.DataFrame(
-        [{"image": "cat", "target": 0, "method": m, "insertion": 0.5, "deletion": 0.2, "insertion_curve": curve,
-          "deletion_curve": curve[::-1]} for m in METHODS]
-    )  # fmt: skip
-    maps = {m: [np.eye(4)] for m in METHODS}
-    fig = method_figures.curve_panel(rows, {"cat": np.zeros((8, 8, 3))}, maps, ["cat 97 %"])
-    assert fig.axes[0].get_title() == "cat 97 %"
-    assert [list(line.get_ydata()) for line in fig.axes[3].lines] == [curve] * len(METHODS)
-
-
-def test_boxes_are_drawn_on_one_line_of_a_panel():
-    fig, axes = plt.subplots(2, 3)
-    method_figures.draw_boxes(fig, 1, 3, [(1, 2, 5, 8)])
-    assert [len(ax.patches) for ax in axes.flat] == [0, 0, 0, 1, 1, 1]
-    assert axes[1, 0].patches[0].get_bbox().bounds == (1, 2, 4, 6)
