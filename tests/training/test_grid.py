@@ -249,11 +249,11 @@ def test_the_longest_trainings_that_can_answer_are_taken(monkeypatch: pytest.Mon
         return Cell(make_config(settings), ("fig6",), "quick")
 
     brief, whole = ([trained(e, k, s) for k in ("lfi", "abn") for s in range(3)] for e in (3, 20))
-    assert longest([whole, brief]) == [brief]
+    assert longest([*whole, *brief]) == [brief]
     done |= {cell.name for cell in (*brief, *whole[:5])}
-    assert longest([whole, brief]) == [brief]  # two of ABN's alone
+    assert longest([*whole, *brief]) == [brief]  # two of ABN's alone
     done.add(whole[5].name)
-    assert longest([whole, brief]) == [whole]
+    assert longest([*whole, *brief]) == [whole]
 
 
 def test_of_large_weights_card_and_maps_are_kept(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
 import pandas as pd
 import torch
@@ -111,32 +112,27 @@ def photographs(
     """
     for method in methods:
         parse(method)
-    units = [(name, shown) for name in classes for shown in classes[name]]
+    places = [(name, shown, method) for name in classes for shown in classes[name] for method in methods]
 
-    def lacking(rows: pd.DataFrame, name: str, shown: str) -> list[str]:
-        """The methods without a map, or without curves where they are wanted."""
-        if rows.empty:
-            return list(methods)
-        of_class = rows[(rows["image"] == name) & (rows["class_name"] == shown)]
-        if curves:
-            of_class = of_class.reindex(columns=["method", "insertion"]).dropna()
-        return [m for m in methods if m not in set(of_class["method"])]
+    def lacking(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
+        """The places without a map, or without curves where they are wanted."""
+        rows = rows.reindex(columns=[*_KEY, "insertion"]).dropna(subset=["insertion"] if curves else _KEY)
+        known = set(rows[_KEY].itertuples(index=False, name=None))
+        return [place for place in places if place not in known]
 
     def missing(network: nn.Module, rows: pd.DataFrame, settings: Mapping[str, str]) -> Iterator[pd.DataFrame]:
         step, precision = STEP if curves else None, settings.get("precision", "float32")
-        for name, shown in track(units, f"{model} on photographs", unit="class"):
-            if wanted := lacking(rows, name, shown):
-                new = measure(network, {name: photograph(name)}, {name: [shown]}, wanted, step, precision)
-                parts = [rows] * (len(rows) > 0) + [new]
-                rows = pd.concat(parts).drop_duplicates(_KEY, keep="last", ignore_index=True)
-                yield rows
+        units = [(unit, [method for *_, method in part]) for unit, part in groupby(lacking(rows), lambda p: p[:2])]
+        for (name, shown), wanted in track(units, f"{model} on photographs", unit="class"):
+            new = measure(network, {name: photograph(name)}, {name: [shown]}, wanted, step, precision)
+            parts = [rows] * (len(rows) > 0) + [new]
+            rows = pd.concat(parts).drop_duplicates(_KEY, keep="last", ignore_index=True)
+            yield rows
 
     about = {"model": model, "step": STEP, "precision": "bfloat16"}
     rows = of_photographs("gallery", model, mode, device, missing, about)
-    for name, shown in units:
-        for m in lacking(rows, name, shown):
-            raise MissingResult(f"There is no map of {shown} in {name} by {m}: set mode = 'full' to make it.")
-    places = [(*unit, m) for unit in units for m in methods]
+    for name, shown, method in lacking(rows):
+        raise MissingResult(f"There is no map of {shown} in {name} by {method}: set mode = 'full' to make it.")
     return rows.set_index(_KEY, drop=False).loc[places].reset_index(drop=True)
 
 

@@ -19,9 +19,9 @@ from campanion.experiments.mapfiles import read_maps, save_maps
 from campanion.experiments.training_runs import set_name
 from campanion.inference import eval_mode
 from campanion.models.load import load_trained, read_card, weights_of
-from campanion.paths import write_whole
 from campanion.progress import track
 from campanion.training.batches import Draw, normalise
+from campanion.training.checkpoint import export_checkpoint
 from campanion.training.parts import Part, evaluate, open_part
 from campanion.training.settings import Config, config_of_card
 
@@ -158,10 +158,7 @@ def keep(path: str | Path, device: str = "cpu") -> list[Path]:
     """
     path = weights_of(path)
     network, small = _read(path), path.stat().st_size <= SMALL
-    files = []
-    for suffix in (".json", ".md", *[".safetensors"] * small):
-        files.append(paths.checkpoints_dir() / f"{path.stem}{suffix}")
-        write_whole(files[-1], path.with_suffix(suffix).read_bytes())
+    files = export_checkpoint(path, paths.checkpoints_dir(), weights=small)
     if not small and network.method in LEARNED.values():
         maps, about = learned_maps(network, None, device)
         files.append(maps_dir() / f"{network.name}.safetensors")

@@ -17,7 +17,7 @@ from campanion.paths import locked
 from campanion.results import provenance
 from campanion.results.rows import read_rows, rows_path, running_path, write_rows
 from campanion.results.store import make_run
-from campanion.training.grid import Cell, by_network, cells, longest, train_cells, with_stand_ins
+from campanion.training.grid import STANDS_IN, Cell, cells, default_scale, longest, train_cells
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,12 @@ def training_runs(mode: str, table: str, scale: str | None = None) -> list[Cell]
     """The grid's training runs that a page chooses from, of a scale (None:
     :func:`~campanion.training.grid.default_scale`); a quick run trains its own, which are small, first.
     """
-    if mode != "quick":
-        return with_stand_ins(scale, table) if mode == "full" else []
-    train_cells(quick := cells("quick", table))
-    return quick
+    if mode == "quick":
+        train_cells(quick := cells("quick", table))
+        return quick
+    scale = scale or default_scale()
+    scales = filter(None, (STANDS_IN.get(scale), scale)) if mode == "full" else ()
+    return [cell for name in scales for cell in cells(name, table)]
 
 
 def ask_trained(
@@ -116,7 +118,7 @@ def ask_trained(
             make_run(a.means, (), provenance.collect(mode, "imagenet", 1, a.weights, "cpu", 0, 0, a.settings), name)
             for name, a in question.untrained().items()
         ]
-        for group in longest(by_network(cell for cell in chosen if question.takes(cell))):
+        for group in longest(cell for cell in chosen if question.takes(cell)):
             runs = TrainingRuns(group, images, pick_device(device), mode == "quick")
             made += _run(mode, question, runs) if runs.done else []
         if not made:

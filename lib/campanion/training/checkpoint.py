@@ -152,13 +152,14 @@ def write_checkpoint(
     return complete
 
 
-def export_checkpoint(path: Path, folder: str) -> None:
-    """Copy the three files of a checkpoint to ``folder`` (relative to the project's root)."""
-    target = Path(folder).expanduser()
-    target = target if target.is_absolute() else paths.root() / target
-    for suffix in (".safetensors", ".json", ".md"):
-        with replacing(target / f"{path.stem}{suffix}") as part:
-            shutil.copyfile(path.with_suffix(suffix), part)
+def export_checkpoint(path: Path, folder: str | Path, weights: bool = True) -> list[Path]:
+    """Copy a checkpoint, or all but its ``weights``, to ``folder`` (relative to the project's root); the files."""
+    target = paths.root() / Path(folder).expanduser()
+    files = [target / f"{path.stem}{suffix}" for suffix in (".json", ".md", *[".safetensors"] * weights)]
+    for file in files:
+        with replacing(file) as part:
+            shutil.copyfile(path.with_suffix(file.suffix), part)
+    return files
 
 
 def _write_facts(path: Path, facts: Mapping[str, object]) -> None:

@@ -115,30 +115,22 @@ class Cell:
         return self.config.data if entry.layouts and entry.find(paths.data_dir()) is None else None
 
 
-def by_network(cells: Iterable[Cell]) -> list[list[Cell]]:
-    """``cells`` in groups of one data set, size of image, network and epochs: what a run of a result is made of."""
-    groups = defaultdict(list)
-    for cell in cells:
-        groups[_key(cell.config)].append(cell)
-    return list(groups.values())
+def longest(cells: Iterable[Cell]) -> list[list[Cell]]:
+    """``cells`` in groups of one data set, size of image, network and epochs: what a run of a result is made of.
 
-
-def longest(groups: Iterable[list[Cell]]) -> list[list[Cell]]:
-    """Of groups that differ in their epochs alone, the longest training runs that can answer, else the shortest.
-
+    Of groups that differ in their epochs alone, only the longest training runs that can answer, else the shortest.
     Longer ones can once :data:`LEAST` networks of each method (or as many as the group has) are finished.
     """
+    groups = defaultdict(list)
+    for cell in cells:
+        config = cell.config
+        groups[config.numbers.epochs, (config.data_name, config.pixels, config.network)].append(cell)
     chosen: dict[tuple, list[Cell]] = {}
-    for group in sorted(groups, key=lambda cells: cells[0].config.numbers.epochs):
+    for (_, network), group in sorted(groups.items(), key=lambda item: item[0][0]):
         planned, done = (Counter(cell.method for cell in part) for part in (group, [c for c in group if c.done]))
-        key = _key(group[0].config)[:3]
-        if key not in chosen or all(done[method] >= min(LEAST, count) for method, count in planned.items()):
-            chosen[key] = group
+        if network not in chosen or all(done[method] >= min(LEAST, count) for method, count in planned.items()):
+            chosen[network] = group
     return list(chosen.values())
-
-
-def _key(config: Config) -> tuple:
-    return config.data_name, config.pixels, config.network, config.numbers.epochs
 
 
 def read_grid() -> dict:
@@ -179,12 +171,6 @@ def cells(scale: str | None = None, table: str | Sequence[str] | None = None) ->
                 raise ValueError(f"Two cells of scale {scale} are called {config.run}, with different settings.")
             by_name[config.run] = replace(before, tables=tuple(dict.fromkeys((*before.tables, *group["tables"]))))
     return [cell for cell in by_name.values() if set(cell.tables) & set(wanted)]
-
-
-def with_stand_ins(scale: str | None = None, table: str | Sequence[str] | None = None) -> list[Cell]:
-    """:func:`cells`, those of :data:`STANDS_IN` before them: what a page chooses from with :func:`longest`."""
-    scale = scale or default_scale()
-    return [cell for name in (STANDS_IN.get(scale), scale) if name for cell in cells(name, table)]
 
 
 def _configs(group: Mapping[str, object], scale: str) -> Iterable[Config]:
