@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -213,12 +214,22 @@ def test_a_loss_beside_the_logits_is_no_logit() -> None:
         assert torch.allclose(found, right)
 
 
+class Keeper:
+    """A hook that is an object."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def __call__(self, _module: object, _inputs: object, output: Tensor) -> None:
+        self.network.kept = output
+
+
 class Keeps(Net):
     """It keeps maps by a hook bound to itself, as feature extractors do, and reads them after the trunk has run."""
 
-    def __init__(self) -> None:
+    def __init__(self, hook: Callable) -> None:
         super().__init__(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, CLASSES))
-        self.stem.register_forward_hook(self.keep)
+        self.stem.register_forward_hook(hook(self))
 
     def keep(self, _module: object, _inputs: object, output: Tensor) -> None:
         self.kept = output
@@ -227,8 +238,17 @@ class Keeps(Net):
         return self.tail(self.target(self.stem(x)) + self.kept.sigmoid())
 
 
+HOOKS = [
+    lambda network: network.keep,
+    lambda network: partial(network.keep),
+    lambda network: lambda *call: network.keep(*call),
+    Keeper,
+]
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=["method", "partial", "closure", "object"])
 @pytest.mark.parametrize("count", [1, 2])
-def test_what_a_bound_hook_keeps_is_of_the_image_at_hand(count: int) -> None:
+def test_what_a_bound_hook_keeps_is_of_the_image_at_hand(count: int, hook: Callable) -> None:
     """Regression: an inference copy read what the original had kept, so that masked images had another's maps."""
 
     class Plain(Keeps):
@@ -237,8 +257,8 @@ def test_what_a_bound_hook_keeps_is_of_the_image_at_hand(count: int) -> None:
             return self.tail(self.target(stem) + stem.sigmoid())
 
     torch.manual_seed(3)
-    network, images = Keeps().eval(), random_images(count, dtype=torch.float32)
-    plain = Plain().eval()
+    network, images = Keeps(hook).eval(), random_images(count, dtype=torch.float32)
+    plain = Plain(hook).eval()
     plain.load_state_dict(network.state_dict())
     network(images)
     maps = images.mean(1).sigmoid()

@@ -222,12 +222,9 @@ def find_layer(model: nn.Module, layer: str | nn.Module | None) -> tuple[str, nn
         if layer is None:
             raise ValueError("This model has no .target_layer: name one, such as layer='layer4' or 'features.29'.")
     if isinstance(layer, str):
-        module: nn.Module | None = model
-        for part in layer.split("."):
-            module = module._modules[part] if module is not None and part in module._modules else None
-        if module is None:
-            raise ValueError(unknown("layer", layer, [name for name, _ in _named(model)]))
-        return layer, module
+        with suppress(AttributeError):
+            return layer, model.get_submodule(layer)
+        raise ValueError(unknown("layer", layer, [name for name, _ in _named(model)]))
     name = next((name for name, module in _named(model) if module is layer), None)
     if name is None:
         raise ValueError(f"The layer {type(layer).__name__} given is no module of this model; pass its dotted name.")

@@ -213,6 +213,8 @@ def _holds(value: object, modules: Collection[nn.Module], depth: int = 8) -> boo
     if isinstance(value, nn.Module):
         return value in modules
     held = value.__closure__ if isinstance(value, FunctionType) else value
+    if callable(held) and not isinstance(held, (type, *_HOLDERS)):  # an object of the user's own class
+        held = [type(held).__call__, getattr(held, "__dict__", None)]
     parts = gc.get_referents(held) if depth and isinstance(held, _HOLDERS) else ()
     return any(_holds(part, modules, depth - 1) for part in parts)
 

@@ -19,7 +19,7 @@ import yaml
 
 from campanion import paths
 from campanion.data.registry import find_entry
-from campanion.errors import MissingData, one_of, unknown
+from campanion.errors import MissingData, one_of
 from campanion.models.load import read_card
 from campanion.training.checkpoint import read_history
 from campanion.training.settings import FOLDER, Config, attention_of, difference, make_config
@@ -160,8 +160,7 @@ def cells(scale: str | None = None, table: str | Sequence[str] | None = None) ->
     one_of("scale", scale, grid["scales"])
     wanted = list(TABLES.values()) if table is None else [table] if isinstance(table, str) else list(table)
     for name in wanted:
-        if name not in TABLES.values():
-            raise ValueError(unknown("table of the grid", name, TABLES.values()))
+        one_of("table of the grid", name, TABLES.values())
     by_name: dict[str, Cell] = {}
     part = grid["scales"][scale]
     for group in part["groups"]:
