@@ -2,6 +2,7 @@
 
 import dis
 import json
+import re
 from types import CodeType
 
 import pytest
@@ -95,3 +96,12 @@ def test_an_overwritten_name_is_found(sources, name):
 )
 def test_a_name_may_be_renewed_or_left_behind(sources):
     assert overwritten(sources) == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem[:2])
+def test_runs_are_told_apart_by_network_and_data(path):
+    """One network on two data sets, or two networks on one, are two runs: of tables, and of files of figures."""
+    source = "\n".join("".join(c["source"]) for c in json.loads(path.read_text(encoding="utf-8"))["cells"])
+    by_network = re.findall(r"""\{run\["model"\]: .*""", source)
+    files = re.findall(r"""figures\.save\(.*run\['(?:data|model)'\].*""", source)
+    assert [line for line in files if not ("run['data']" in line and "run['model']" in line)] + by_network == []
