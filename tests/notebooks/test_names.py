@@ -1,44 +1,9 @@
 """A name of a notebook has one meaning: no cell reads what another one has overwritten, nor does a control later."""
 
-import dis
-import json
 import re
-from types import CodeType
 
 import pytest
-from campanion import paths
-
-NOTEBOOKS = sorted((paths.root() / "notebooks").glob("*.ipynb"))
-AT_ONCE = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")  # code that runs where it stands, other than functions
-
-
-def names_of(source):
-    """What a cell assigns (with an import's module, else None), what its loops leave behind, what it takes from cells
-    above, and what its functions look up when they are called."""
-    kept, left, taken, called = {}, set(), set(), set()
-    end, before = 0, None
-    for step in dis.get_instructions(compile(source, "cell", "exec")):
-        if step.opname == "FOR_ITER":
-            end = max(end, step.argval)
-        elif step.opname == "STORE_NAME" and step.offset < end:
-            left.add(step.argval)
-        elif step.opname == "STORE_NAME":
-            kept[step.argval] = before.argval if before.opname.startswith("IMPORT") else None
-        else:
-            found = {step.argval} if step.opname == "LOAD_NAME" else looked_up(step.argval)
-            late = isinstance(step.argval, CodeType) and step.argval.co_name not in AT_ONCE
-            called.update(found) if late else taken.update(found - kept.keys() - left)
-        before = step
-    return kept, left - kept.keys(), taken, called
-
-
-def looked_up(code):
-    """The globals that a function, or a comprehension, reads."""
-    if not isinstance(code, CodeType):
-        return set()
-    steps = list(dis.get_instructions(code))
-    inner = [looked_up(step.argval) for step in steps]
-    return {step.argval for step in steps if step.opname == "LOAD_GLOBAL"}.union(*inner)
+from cells import NOTEBOOKS, code_cells, names_of
 
 
 def overwritten(sources):
@@ -67,8 +32,7 @@ def overwritten(sources):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem[:2])
 def test_no_cell_reads_what_another_has_overwritten(path):
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    assert overwritten(["".join(c["source"]) if c["cell_type"] == "code" else "" for c in cells]) == []
+    assert overwritten(code_cells(path)) == []
 
 
 @pytest.mark.parametrize(
@@ -101,7 +65,7 @@ def test_a_name_may_be_renewed_or_left_behind(sources):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem[:2])
 def test_runs_are_told_apart_by_network_and_data(path):
     """One network on two data sets, or two networks on one, are two runs: of tables, and of files of figures."""
-    source = "\n".join("".join(c["source"]) for c in json.loads(path.read_text(encoding="utf-8"))["cells"])
+    source = "\n".join(code_cells(path))
     by_network = re.findall(r"""\{run\["model"\]: .*""", source)
     files = re.findall(r"""figures\.save\(.*run\['(?:data|model)'\].*""", source)
     assert [line for line in files if not ("run['data']" in line and "run['model']" in line)] + by_network == []
