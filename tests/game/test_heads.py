@@ -59,9 +59,18 @@ def test_the_same_head_written_differently(way: str) -> None:
     assert torch.allclose(game.value(rows, 1)[0], masked_logits(model, images[0], rows)[:, 1], atol=1e-12)
 
 
+class Copies(nn.Module):
+    """The same numbers, side by side and in a memory of their own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.contiguous().clone()
+
+
 @pytest.mark.parametrize(
     ("tail", "kind"),
     [
+        ((Copies(), *POOLED, nn.Linear(8, CLASSES), Copies()), "linear"),
+        ((*POOLED, nn.Linear(8, 6), Copies(), nn.ReLU(), nn.Linear(6, CLASSES), Copies()), "mlp"),
         ((Reduced("mean", (2, 3), False), nn.ReLU(), nn.Linear(8, CLASSES)), "linear"),
         ((nn.Flatten(), nn.ReLU6(), nn.Dropout(), nn.Linear(288, CLASSES)), "linear"),
         ((*POOLED, nn.Linear(8, 6), nn.Hardswish(), nn.Dropout(), nn.Linear(6, CLASSES)), "mlp"),

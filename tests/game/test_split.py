@@ -95,6 +95,8 @@ def test_unknown_and_unfit_layers_are_named() -> None:
     model = net("mlp")
     with pytest.raises(ValueError, match=r"Unknown layer 'targt'. Did you mean 'target'"):
         split(model, "targt")
+    with pytest.raises(ValueError, match="Unknown layer ''"):
+        split(model, "")
     with pytest.raises(ValueError, match="no module of this model"):
         split(model, nn.ReLU())
     with pytest.raises(ValueError, match=r"no \.target_layer"):

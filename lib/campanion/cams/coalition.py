@@ -132,8 +132,8 @@ def _by_captum(game: ChannelGame, target: Tensor) -> Tensor:
     from captum.attr._core import deep_lift
 
     # captum takes the plain gradient, silently, through activations that are not in its table (ReLU6, SiLU, GELU ...).
-    missing = {*POINTWISE, nn.PReLU} - deep_lift.SUPPORTED_NON_LINEAR.keys()
-    rules = dict.fromkeys(missing, deep_lift.nonlinear) | {UnitNorm: deep_lift_rule}
+    kinds = {*POINTWISE, nn.PReLU} - deep_lift.SUPPORTED_NON_LINEAR.keys()
+    rules = dict.fromkeys(kinds, deep_lift.nonlinear) | {UnitNorm: deep_lift_rule}
     head = _head_module(game)
     try:
         with captum_call(), patch.dict(deep_lift.SUPPORTED_NON_LINEAR, rules):

@@ -223,7 +223,7 @@ def find_layer(model: nn.Module, layer: str | nn.Module | None) -> tuple[str, nn
             raise ValueError("This model has no .target_layer: name one, such as layer='layer4' or 'features.29'.")
     if isinstance(layer, str):
         with suppress(AttributeError):
-            return layer, model.get_submodule(layer)
+            return layer, model.get_submodule(layer or ".")  # '' would be the model
         raise ValueError(unknown("layer", layer, [name for name, _ in _named(model)]))
     name = next((name for name, module in _named(model) if module is layer), None)
     if name is None:

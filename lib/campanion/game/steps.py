@@ -44,6 +44,10 @@ class Elementwise(nn.Module):
         return getattr(x, self.name)(*self.args, **self.kwargs)
 
 
+class Copied(Elementwise, nn.Identity):
+    """``contiguous`` or ``clone``: the same numbers, which a view or a change in place behind it needs."""
+
+
 # Element-wise functions and poolings: the module, and its arguments in the function's order.
 _Kinds = dict[str, tuple[type[nn.Module], tuple[str, ...]]]
 _ACTIVATIONS: _Kinds = {
@@ -127,7 +131,7 @@ def _shaped(name: str, step: Step, options: dict) -> nn.Module | None:
         return Reduced(name, dims, options.get("keepdim", False)) if dims and min(dims) >= 2 else None
     plain = (Real, str, torch.dtype, torch.device, torch.memory_format, type(None))
     if name in _ELEMENTWISE and all(isinstance(v, plain) for v in (*step.args[1:], *step.kwargs.values())):
-        return Elementwise(name, step)
+        return (Copied if name in ("contiguous", "clone") else Elementwise)(name, step)
     return None
 
 
@@ -194,5 +198,4 @@ def as_function(step: Step) -> Callable[[Tensor], Tensor] | None:
     module = step.function
     if isinstance(module, nn.Flatten):
         return partial(torch.flatten, start_dim=module.start_dim)
-    copies = isinstance(module, Elementwise) and module.name in ("contiguous", "clone")
-    return module.forward if copies or isinstance(module, (Reduced, nn.Identity)) else None
+    return module.forward if isinstance(module, (Reduced, nn.Identity)) else None

@@ -45,10 +45,8 @@ def bootstrap_means(totals: np.ndarray, counts: np.ndarray, resamples: int = RES
     return np.concatenate(parts)
 
 
-def summarise(
-    frame: pd.DataFrame, metrics: Sequence[str] | str, by: str = "method", resamples: int = RESAMPLES
-) -> pd.DataFrame:
-    r"""Mean of every metric for every method with its 95 % interval.
+def summarise(frame: pd.DataFrame, metrics: Sequence[str] | str, resamples: int = RESAMPLES) -> pd.DataFrame:
+    r"""Mean of every metric for every method, in the order of first appearance, with its 95 % interval.
 
     From :data:`FEW` images on it runs from the 2.5 % to the 97.5 % quantile of the resampled means
     :math:`\bar x^* = \frac1n \sum_i x_{I_i}` with :math:`I_i` drawn uniformly with replacement; below it is Student's
@@ -56,7 +54,6 @@ def summarise(
 
     Args:
         frame: one row per image and method (or several per image), a column per metric; NaN rows are left out.
-        by: column of the methods; their order of first appearance is kept.
 
     Returns:
         Columns ``method, metric, mean, low, high, n`` with n the number of images. ``low`` and ``high`` are NaN
@@ -65,7 +62,7 @@ def summarise(
     >>> summarise(frame, ["insertion", "deletion"])
     """
     rows = []
-    for metric, names, totals, counts, means in _resampled(frame, metrics, by, resamples):
+    for metric, names, totals, counts, means in _resampled(frame, metrics, "method", resamples):
         for j, name in enumerate(names):
             n = int((counts[:, j] > 0).sum())
             mean = totals[:, j].sum() / counts[:, j].sum() if n else np.nan
