@@ -92,6 +92,29 @@ def test_a_failing_cell_leaves_its_log_and_no_output(tree, capsys):
     assert "\x1b" not in said
 
 
+def test_what_the_library_refuses_in_a_cell_is_one_sentence(tree, capsys):
+    write(
+        tree,
+        "23_refuses",
+        'mode = "cached"\nmodels = []',
+        "from campanion.models import load_model",
+        "load_model(*models)",
+    )
+    assert main(["run", "23", "--mode", "full", "-p", "models=vgg61"]) == 2
+    refused, where = capsys.readouterr().err.splitlines()
+    assert refused.startswith("Unknown model 'vgg61'. Did you mean 'vgg")
+    assert where.endswith(f"{tree / 'logs/full/23_refuses.ipynb'}.")
+
+
+def test_networks_that_are_named_need_only_their_own_data(tree):
+    write(tree, "32_wants_data", 'mode = "cached"\nmodels = []', "models", needs=("voc2007",))
+    with pytest.raises(MissingData, match="needs voc2007"):
+        notebooks.run("32_wants_data", "full")
+    assert "scenes_vgg@scenes" in notebooks.text(
+        notebooks.run("32_wants_data", "full", {"models": ["scenes_vgg@scenes"]})
+    )
+
+
 def test_a_failing_cached_run_leaves_the_committed_notebook(tree):
     before = (tree / "notebooks" / "22_fails.ipynb").read_bytes()
     with pytest.raises(PapermillExecutionError):

@@ -84,10 +84,14 @@ def run_notebook(key: str, mode: str, limit: int | None, pairs: Sequence[str], o
     try:
         executed = run(path.stem, mode, values, output)
     except (PapermillExecutionError, DeadKernelError) as error:
-        print(_COLOURS.sub("", str(error)), file=sys.stderr)
+        said = _COLOURS.sub("", str(error))
+        # What the library refuses is one sentence, as on any command line; the notebook keeps the traceback.
+        raised = said.rpartition("\nFile ")[2].partition("\n")[0]
+        refused = "/lib/campanion/" in raised and error.ename in ("MissingData", "MissingResult", "ValueError")
+        print(error.evalue if refused else said, file=sys.stderr)
         log = log_dir(mode) / path.name
         print(f"{path.stem} failed; the notebook up to the failing cell is {log}.", file=sys.stderr)
-        return 1
+        return 2 if refused else 1
     print(f"{path.stem}: done in {time.monotonic() - start:.0f} s, {executed}")
     return 0
 

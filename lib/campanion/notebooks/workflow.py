@@ -72,8 +72,7 @@ def run_snakemake(
         status = _python("-m", "snakemake", *words, XDG_CACHE_HOME=cache, **address)
     seconds = time.monotonic() - start
     if status:
-        failed = f"\nNot everything could be run ({seconds:.0f} s): see logs/{mode}/. The same command goes on."
-        print(failed, file=sys.stderr)
+        print(f"\nNot everything could be run: see logs/{mode}/. The same command goes on.", file=sys.stderr)
         return 1
     if not dry:
         _summary(mode, whole=not chosen, seconds=seconds)
@@ -128,8 +127,7 @@ def run_tests() -> int:
     ):
         variables = {"CAMPANION_BATCH": "1", "OMP_NUM_THREADS": "1"} | (drafts if "--nbval" in words else {})
         failed |= _python("-m", module, *words, **variables) != 0
-    seconds = time.monotonic() - start
-    print("Some tests failed; see above." if failed else f"All tests passed in {seconds:.0f} s.", flush=True)
+    print("Some tests failed; see above." if failed else f"All tests passed in {time.monotonic() - start:.0f} s.")
     return int(failed)
 
 
@@ -149,8 +147,7 @@ def draw_figures(cores: int | None = None) -> int:
             if run.returncode:
                 failed += 1
                 print(run.stderr, file=sys.stderr)
-    seconds = time.monotonic() - start
-    print(f"{len(names) - failed} notebooks in {seconds:.0f} s; figures: {paths.figures_dir()}")
+    print(f"{len(names) - failed} notebooks in {time.monotonic() - start:.0f} s; figures: {paths.figures_dir()}")
     return int(failed > 0)
 
 
@@ -165,8 +162,7 @@ def build_site() -> int:
 
 def open_jupyter() -> int:
     """JupyterLab, listening on this machine only."""
-    command = "-m jupyterlab --ServerApp.ip=127.0.0.1 notebooks/00_start_here.ipynb"
-    return _python(*command.split())
+    return _python("-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", "notebooks/00_start_here.ipynb")
 
 
 # ---- what the Snakefile asks, when it makes its plan
