@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from campanion.errors import MissingData
 from campanion.experiments import training_runs
@@ -72,6 +73,23 @@ def test_errors_are_those_of_the_cards_and_are_kept(place: Path) -> None:
     before = path.stat().st_mtime_ns
     assert correctness(TrainingRuns(group[1:])).equals(kept[kept["cell"] == group[1].name])
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_stopped_run_keeps_the_training_runs_that_it_tested(place: Path) -> None:
+    group, asked = [tiny(place, "plain", seed) for seed in (0, 1)], []
+    train_cells(group)
+
+    def measure(cell: Cell) -> pd.DataFrame:
+        asked.append(cell.config.seed)
+        if asked == [0, 1]:
+            raise KeyboardInterrupt
+        return pd.DataFrame({"cell": cell.name, "image": ["b", "a"], "correct": [True, False]})
+
+    with pytest.raises(KeyboardInterrupt):
+        TrainingRuns(group).kept("accuracy", measure)
+    rows = TrainingRuns(group).kept("accuracy", measure)
+    assert asked == [0, 1, 1]
+    assert list(rows["image"]) == ["a", "b", "a", "b"]
 
 
 def test_names_of_the_tables() -> None:

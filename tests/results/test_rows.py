@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from campanion import errors
 from campanion.errors import MissingResult
-from campanion.results.rows import RowStore, read_rows, write_rows
+from campanion.results.rows import RowStore, kept_rows, read_rows, write_rows
 
 SETTINGS = {"model": "resnet18", "seed": 0, "insertion": {"step": 1792, "baseline": "blur"}}
 
@@ -149,6 +149,17 @@ def test_interrupted_parquet_leaves_the_old_one(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_rows(pd.DataFrame({"image": ["b"], "method": ["cam"]}), path, SETTINGS)
     assert path.read_bytes() == before
+
+
+def test_rows_of_a_full_run_elsewhere_come_after_the_committed_ones(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAMPANION_ROOT", str(tmp_path))
+    monkeypatch.setenv("CAMPANION_RESULTS", str(tmp_path / "own"))
+    for folder, models in (("data/results", ["a", "b"]), ("own", ["b", "c"])):
+        for model in models:
+            rows = pd.DataFrame({"image": ["1"], "of": folder})
+            write_rows(rows, tmp_path / folder / "rows" / f"n_d_{model}.parquet", {"model": model, "data": "d"})
+    found = {name: rows["of"].item() for name, rows in kept_rows("n").items()}
+    assert list(found.items()) == [("a on d", "data/results"), ("b on d", "own"), ("c on d", "own")]
 
 
 def test_killed_at_random_moments_equals_undisturbed(tmp_path):

@@ -39,7 +39,7 @@ def pairs(rows: pd.DataFrame) -> pd.DataFrame:
     clear = rows[(rows["n_classes"] == 2) & (rows["method"] != CENTRE) & ~rows["difficult"].astype(bool)]
     clear = clear[clear.groupby(["image", "method"])["target"].transform("count") == 2]
     if clear.empty:
-        raise ValueError("No image in these rows has two classes: discriminability needs some.")
+        raise ValueError("No image in these rows has two classes: measure more images in notebook 22.")
     # With two rows for each image and method, sum - own value is the other class's value.
     by_map = clear.groupby(["image", "method"])
     elsewhere = by_map["other_energy"].transform("sum") - clear["other_energy"]

@@ -77,11 +77,11 @@ class TrainingRuns:
         with locked(running_path(*self.place, name).with_suffix(".lock")):
             rows, about = read_rows(path) if path.exists() else (pd.DataFrame(columns=["cell"]), {"checkpoints": {}})
             known = about["checkpoints"]
-            if new := [cell for cell in done if known.get(cell.name) != wanted[cell.name]]:
-                old = rows[~rows["cell"].isin([cell.name for cell in new])]
-                rows = pd.concat([*[old] * (len(old) > 0), *map(measure, new)], ignore_index=True)
-                rows = rows.sort_values(["cell", "image"], kind="stable", ignore_index=True)
-                write_rows(rows, path, {"checkpoints": known | wanted, **settings})
+            for cell in [cell for cell in done if known.get(cell.name) != wanted[cell.name]]:
+                parts = [old for old in [rows[rows["cell"] != cell.name]] if len(old)] + [measure(cell)]
+                rows = pd.concat(parts).sort_values(["cell", "image"], kind="stable", ignore_index=True)
+                known[cell.name] = wanted[cell.name]
+                write_rows(rows, path, {"checkpoints": known, **settings})  # a stopped run goes on from here
         return rows[rows["cell"].isin(list(wanted))]
 
 
@@ -140,8 +140,7 @@ def _run(mode: str, question: TrainedQuestion, runs: TrainingRuns) -> list[dict]
     if question.of_training:
         cards = [read_card(cell.card) for cell in runs.done]
         record["minutes"] = round(sum(card["minutes"] for card in cards), 1)
-        versions = [card["versions"]["torch"] for card in cards]
-        record = provenance.measured_on(record, [card["device"] for card in cards], versions)
+        record = provenance.measured_on(record, [c["device"] for c in cards], [c["versions"]["torch"] for c in cards])
     else:
         write_rows(answer.counted, rows_path(data, network, question.name), answer.settings)
     return [make_run(answer.means, answer.differences, record, network, answer.extra)]

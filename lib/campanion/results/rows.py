@@ -175,9 +175,10 @@ def read_rows(path: str | Path) -> tuple[pd.DataFrame, dict]:
 
 
 def kept_rows(name: str) -> dict[str, pd.DataFrame]:
-    """The committed rows ``name``, by ``"NAME on DATA"``; in a quick run too, which has few of its own."""
-    kept = map(read_rows, sorted((paths.root() / "data" / "results" / "rows").glob(f"{name}_*.parquet")))
-    return {f"{settings['model']} on {settings['data']}": rows for rows, settings in kept}
+    """The committed rows ``name``, by ``"NAME on DATA"``, in a quick run too; then those of ``CAMPANION_RESULTS``."""
+    folders = dict.fromkeys((paths.root() / "data" / "results", paths.results_dir()))
+    files = [path for folder in folders for path in sorted((folder / "rows").glob(f"{name}_*.parquet"))]
+    return {f"{settings['model']} on {settings['data']}": rows for rows, settings in map(read_rows, files)}
 
 
 def _dump(value: object, sort_keys: bool = False) -> str:
