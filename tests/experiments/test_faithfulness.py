@@ -96,6 +96,19 @@ def test_a_quick_run_measures_what_it_needs_and_reads_its_own_rows(out):
     assert set(rows_of(run).method) == set(rows.method)
 
 
+def test_no_more_images_are_timed_than_have_rows(model, scenes, out):
+    asked = question("lift", ["lift_cam"], ["ad", "seconds_per_image"]).quick
+    subject = asked.subject(model, scenes)
+    rows = per_image(asked, subject, limit=1)[0].query("method == 'lift_cam'")
+    seconds = faithfulness.seconds_per_image
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faithfulness, "seconds_per_image", lambda *words: (counts.append(words[2]), seconds(*words))[1])
+        counts: list[int] = []
+        answer = asked.summary(rows, subject)
+    assert counts == [1]
+    assert set(answer.means["metric"]) == {"ad", "seconds_per_image"}
+
+
 def test_a_full_run_takes_the_protocol_that_there_are_rows_of(model, scenes, out, monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "cams", QUICK)
     asked = [replace(question(p, ("grad_cam",), ["ad"]), open=lambda _: scenes) for p in ("lift", "cams")]

@@ -253,8 +253,15 @@ def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.Monkey
     whole = explain(model, images, methods="lfi_cam").maps["lfi_cam"]
     torch.testing.assert_close(learned.enlarged(maps, about["size"]), whole)
     assert about["ids"] == list(part.ids)
+    with monkeypatch.context() as patch:
+        patch.setattr(learned, "load_trained", lambda *_: pytest.fail("made again"))
+        assert torch.equal(learned_maps(one, 7)[0], maps)
+    every, _ = learned_maps(one)
     monkeypatch.setattr(learned, "load_trained", lambda *_: pytest.fail("made again"))
-    assert torch.equal(learned_maps(one, 7)[0], maps)
+    assert len(every) > 7
+    again, about = learned_maps(one, 7)  # those of all images serve a few
+    torch.testing.assert_close(again, maps)
+    assert about["ids"] == list(part.ids)
 
 
 def test_only_likes_are_compared(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def summary(
     rows = _with_others(rows, beside)
     chosen = in_order(rows, methods)
     if "seconds_per_image" in metrics:
-        seconds = seconds_per_image(subject, list(chosen["method"].unique()), timed)
+        seconds = seconds_per_image(subject, list(chosen["method"].unique()), min(timed, chosen["image"].nunique()))
         chosen = chosen.merge(seconds, on=["image", "method"], how="left", validate="one_to_one")
     metrics = [metric for metric in metrics if metric in chosen]  # there is energy only where there are boxes
     curves = mean_curves(chosen) if {"insertion", "deletion"} & set(metrics) else None

@@ -100,8 +100,7 @@ def config_of(path: str | Path, limit: int | None = None) -> Config:
 
 def accuracy(path: str | Path, limit: int | None = None, device: str = "cpu") -> dict[str, float]:
     """``top1``, ``loss`` and ``n`` of a checkpoint on the test images of the set that it was trained on."""
-    part = open_part(config_of(path, limit), "test", device)
-    return evaluate(load_trained(path, device), part)
+    return evaluate(load_trained(path, device), open_part(config_of(path, limit), "test", device))
 
 
 def maps_of(
@@ -130,9 +129,12 @@ def learned_maps(network: Trained, limit: int | None = None, device: str = "cpu"
     """
     config = config_of(network.path.with_suffix(".json"), limit)
     about = {"sha256": network.sha256, "limit": limit, "size": config.pixels}
-    for folder in (maps_dir(), paths.out_dir() / "maps"):
+    for folder in (maps_dir(), paths.root() / "data" / "results" / "maps", paths.out_dir() / "maps"):
         if (file := folder / f"{network.name}.safetensors").is_file():
             maps, header = read_maps(file)
+            if limit and (about | {"limit": None}).items() <= header.items() and "shown" in header:  # those of a few
+                place, ids = {name: i for i, name in enumerate(header["ids"])}, [*open_part(config, "test", device).ids]
+                return maps[[place[name] for name in ids]], header | {"ids": ids}
             if about.items() <= header.items() and "shown" in header:
                 return maps, header
     part, model = open_part(config, "test", device), load_trained(network.path, device)

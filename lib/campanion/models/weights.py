@@ -103,7 +103,8 @@ def read_card(path: str | Path) -> dict:
     facts = weights.with_suffix(".json")
     for file in (facts,) if Path(path) == facts else (weights, facts):
         if not file.is_file():
-            raise MissingData(f"There is no {file}: `python -m campanion train CONFIG` writes it.")
+            command = f"grid --only {weights.stem} --run" if facts.is_file() else "train CONFIG"
+            raise MissingData(f"There is no {file}: `python -m campanion {command}` writes it.")
     try:
         return json.loads(facts.read_text(encoding="utf-8"))
     except ValueError as problem:

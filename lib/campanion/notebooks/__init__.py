@@ -147,9 +147,7 @@ def _writable(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("ab").close()
     except OSError as error:
-        raise OSError(
-            f"Cannot write {path}: {error.strerror}. Free that path or choose another with --output."
-        ) from error
+        raise OSError(f"Cannot write {path}: {error.strerror}. Free that path or give another --output.") from error
     if path.stat().st_size == 0:
         path.unlink()
     return path

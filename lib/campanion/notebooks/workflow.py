@@ -153,11 +153,10 @@ def draw_figures(cores: int | None = None) -> int:
 
 def build_site() -> int:
     """The pages of the notebooks, the library and the scoreboard, into ``out/site``."""
-    start = time.monotonic()
-    if _python("docs/build.py"):
-        return 1
-    print(f"The site is out/site/index.html; it took {time.monotonic() - start:.0f} s.")
-    return 0
+    start, failed = time.monotonic(), _python("docs/build.py") != 0
+    if not failed:
+        print(f"The site is out/site/index.html; it took {time.monotonic() - start:.0f} s.")
+    return int(failed)
 
 
 def open_jupyter() -> int:
