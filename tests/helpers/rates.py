@@ -15,7 +15,7 @@ import pandas as pd
 from campanion import paths
 from campanion.report.claims import find_claim
 from campanion.report.evidence import comparisons, correlation
-from campanion.report.papers import paper_data
+from campanion.report.networks import paper_data
 from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME, Comparison, judge, power
 from campanion.report.verdicts import runs_of
 from campanion.results import load_results

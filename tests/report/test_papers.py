@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from campanion.report import papers
+from campanion.report import networks, papers
 from campanion.report.papers import published, tables
 from campanion.results import measures
 from campanion.results.measures import DIRECTION
@@ -98,8 +98,8 @@ def test_titles_and_data_names():
     assert papers.title("fd", "table4") == "FD-CAM Table IV"
     assert papers.title("lift", "table3") == "LIFT-CAM Table 3"
     assert papers.title("lfi", "fig6") == "LFI-CAM Fig. 6"
-    assert papers.paper_data("imagenet-val") == "imagenet"
-    assert papers.paper_data("imagenette96") == "imagenette96"
+    assert networks.paper_data("imagenet-val") == "imagenet"
+    assert networks.paper_data("imagenette96") == "imagenette96"
 
 
 def test_methods_are_those_of_the_library():

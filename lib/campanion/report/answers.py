@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from campanion.report import networks, words
 from campanion.report.claims import find_claim
 from campanion.report.evidence import Run
-from campanion.report.papers import paper_data
+from campanion.report.networks import paper_data
 from campanion.report.rule import AGAINST, HOLDS, OPEN, SAME, Judgement
 from campanion.report.verdicts import GROUPS, OWN, GroupAnswer, Verdict, verdict
 from campanion.results.measures import TITLES

@@ -11,7 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 
 from campanion import paths
 from campanion.errors import one_of
-from campanion.report.papers import PAPERS, paper_data
+from campanion.report.networks import paper_data
+from campanion.report.papers import PAPERS
 from campanion.results.measures import DIRECTION
 
 _SEVERAL = BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,))  # or one of them

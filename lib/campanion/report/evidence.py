@@ -13,7 +13,8 @@ from scipy import stats
 
 from campanion.report import words
 from campanion.report.claims import Claim, Test
-from campanion.report.papers import paper_data, published
+from campanion.report.networks import paper_data
+from campanion.report.papers import published
 from campanion.report.rule import LEVEL, Comparison
 from campanion.results.measures import DIRECTION, better
 

@@ -14,8 +14,8 @@ from campanion.cams.methods import label
 from campanion.report import colours, networks
 from campanion.report.figures import WIDTH, bars, legend_below, name_rows, styled
 from campanion.report.layout import Sheet
-from campanion.report.networks import of_run
-from campanion.report.papers import paper_data, published
+from campanion.report.networks import of_run, paper_data
+from campanion.report.papers import published
 
 _PAIRS = (("abn", "plain"), ("lfi_cam", "plain"), ("lfi_cam", "abn"))
 _COLUMNS = {"method": "method", "generation": "generation", "lr": "lr", "seed": "seed", "epochs": "epochs",

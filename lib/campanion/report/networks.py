@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from campanion.report.papers import paper_data
-
 HIDDEN, NEARLY, LINEAR = "hidden", "nearly linear", "linear"
 
 
@@ -87,6 +85,14 @@ _DATA = {
     "cats-dogs": "Cat&Dog",
     "vqa-v2": "VQA v2",
 }
+
+_SAME = {"imagenet-val": "imagenet", "voc2007-val": "voc2007", "voc2007-test": "voc2007", "vqa": "vqa-v2"}
+_SAME |= dict.fromkeys(("coco-val2014", "coco-val2017", "coco-voc"), "coco")
+
+
+def paper_data(name: str) -> str:
+    """The papers' data set of which ours is (a part of): ``imagenet-val`` is ``imagenet``; others are themselves."""
+    return _SAME.get(name, name)
 
 
 def data(name: str) -> str:

@@ -15,17 +15,13 @@ import yaml
 
 from campanion import paths
 from campanion.errors import unknown
+from campanion.report.networks import paper_data
 
 PAPERS: Mapping[str, str] = {
     "lfi": "LFI-CAM: Learning Feature Importance for Better Visual Explanation (ICCV 2021)",
     "fd": "FD-CAM: Improving Faithfulness and Discriminability of Visual Explanation for CNNs (ICPR 2022)",
     "lift": "LIFT-CAM: Towards Better Explanations for Class Activation Mapping (ICCV 2021)",
 }
-
-_SAME = {
-    "imagenet-val": "imagenet", "coco-val2014": "coco", "coco-val2017": "coco", "coco-voc": "coco", "vqa": "vqa-v2",
-    "voc2007-val": "voc2007", "voc2007-test": "voc2007",
-}  # fmt: skip
 
 
 def tables() -> list[tuple[str, str]]:
@@ -57,11 +53,6 @@ def title(paper: str, table: str) -> str:
     if paper == "fd" and "Table" in words:
         words = f"Table {('I', 'II', 'III', 'IV')[int(words[-1]) - 1]}"
     return f"{name(paper)} {words}"
-
-
-def paper_data(name: str) -> str:
-    """The papers' data set of which ours is (a part of): ``imagenet-val`` is ``imagenet``; others are themselves."""
-    return _SAME.get(name, name)
 
 
 def nearest(printed: pd.DataFrame, data: str) -> pd.DataFrame:

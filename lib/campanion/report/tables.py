@@ -8,7 +8,7 @@ import pandas as pd
 
 from campanion.cams.methods import label
 from campanion.report import networks
-from campanion.report.papers import nearest, paper_data, published
+from campanion.report.papers import nearest, published
 from campanion.results.measures import DIRECTION
 
 COLUMNS = ("label", "method", "metric", "paper", "ours", "low", "high", "n")
@@ -43,7 +43,7 @@ def beside(
     notes = [f"Printed number: {p.row}, {p.column}: {p.note}." for p in printed.itertuples() if p.note]
     if run["mode"] == "quick":
         notes.append("Quick run on generated scenes: it shows that the code works and says nothing about the paper.")
-    elif data and paper_data(run["data"]) != data:
+    elif data and networks.paper_data(run["data"]) != data:
         ours = networks.data(run["data"])
         notes.append(f"Measured on {ours}, which the paper's table lacks; beside it stands {networks.data(data)}.")
     return frame, list(dict.fromkeys(notes))

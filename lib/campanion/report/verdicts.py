@@ -15,7 +15,6 @@ import numpy as np
 from campanion.report import networks
 from campanion.report.claims import Claim, Fit, load_claims
 from campanion.report.evidence import NotThere, Run, comparisons, correlation, full_runs
-from campanion.report.papers import paper_data
 from campanion.report.rule import AGAINST, HOLDS, Comparison, Judgement, judge, power
 from campanion.results.statistics import LEAST, random_effects
 
@@ -141,7 +140,8 @@ def _across(claim: Claim, runs: Sequence[Run]) -> list[Answer]:
     (test,) = claim.test
 
     def fits(fit: Fit, run: Run) -> bool:
-        return paper_data(run.data) in fit.data or run.data in fit.data or networks.head(run.model) in fit.heads
+        ours = {run.data, networks.paper_data(run.data)}
+        return not ours.isdisjoint(fit.data) or networks.head(run.model) in fit.heads
 
     measured = [r for r in runs if (test.method, test.metric) in r.means]
     pairs = [(a, b) for a in measured if fits(test.higher, a) for b in measured if fits(test.lower, b)]
