@@ -239,6 +239,9 @@ def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.Monkey
     for method, part in rows.groupby("method", observed=True):
         assert means[method, "iou"] == pytest.approx(part["iou"].mean(), abs=5e-3)
     assert load_result(KEY)["runs"] == [run]
+    with pytest.raises(ValueError, match="has 7 images: measure as many"):  # few never replace many
+        ask_trained(KEY, "full", stability_study.QUESTION, cells, limit=4)
+    assert load_result(KEY)["runs"] == [run]
     (quick,) = (r for r in ask_trained(KEY, "quick", stability_study.QUESTION, cells)["runs"] if r["mode"] == "quick")
     assert quick["provenance"]["n"] == few  # as many as of the maps made afterwards: each difference once
     shown = run["extra"]["methods"]["abn"]["shown"]

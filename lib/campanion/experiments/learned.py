@@ -55,8 +55,7 @@ def finished(checkpoints: Iterable[str | Path]) -> list[Trained]:
     """Those of ``checkpoints`` (weights or cards) that are there and learn a map of their own, by method, learning rate
     and seed; ValueError where they are of several data sets, networks or forms of LFI-CAM.
     """
-    read = (_read(Path(path)) for path in checkpoints if Path(path).is_file())
-    networks = [network for network in read if network.method in LEARNED.values()]
+    networks = [n for p in checkpoints if Path(p).is_file() and (n := _read(Path(p))).method in LEARNED.values()]
     for kind, attribute in (("data sets", "data"), ("networks", "network"), ("forms of LFI-CAM", "form")):
         values = {getattr(n, attribute) for n in networks} - {""}
         if len(values) > 1:

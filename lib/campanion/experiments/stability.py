@@ -63,9 +63,7 @@ def others(count: int, seed: int = 0) -> Tensor:
     if count < 2:
         raise ValueError("One image has no other to be compared with: take at least two.")
     ring = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    partner = torch.empty_like(ring)
-    partner[ring] = ring.roll(1)
-    return partner
+    return torch.empty_like(ring).index_copy_(0, ring, ring.roll(1))
 
 
 def compare_maps(a: Tensor, b: Tensor, b_of_others: Tensor, side: int, threshold: float = PAPER / 255) -> dict:

@@ -142,5 +142,8 @@ def _run(mode: str, question: TrainedQuestion, runs: TrainingRuns) -> list[dict]
         record["minutes"] = round(sum(card["minutes"] for card in cards), 1)
         record = provenance.measured_on(record, [c["device"] for c in cards], [c["versions"]["torch"] for c in cards])
     else:
-        write_rows(answer.counted, rows_path(data, network, question.name), answer.settings)
+        path = rows_path(data, network, question.name)
+        if mode == "full" and path.exists() and n < (kept := read_rows(path)[0]["image"].nunique()):
+            raise ValueError(f"{path} has {kept:,} images: measure as many, move it, or set CAMPANION_RESULTS.")
+        write_rows(answer.counted, path, answer.settings)
     return [make_run(answer.means, answer.differences, record, network, answer.extra)]
