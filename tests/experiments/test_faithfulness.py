@@ -136,6 +136,10 @@ def test_rows_that_were_begun_in_one_precision_go_on_so(model, scenes, out, monk
     (old,) = ask("33_test", "full", asked, ONE, 2)["runs"]
     assert "confidence" not in old["provenance"]["settings"]
     assert old["provenance"]["n"] == 2
+    exact = replace(question("cams", ("grad_cam",), ["ad"], "float32"), open=lambda _: scenes)
+    (more,) = ask("33_test", "full", exact, ONE, 1)["runs"]
+    assert more["provenance"]["settings"]["precision"] == "bfloat16"
+    assert more["provenance"]["n"] == 2
 
 
 def test_unknown_protocols_and_methods_are_refused_before_any_work():

@@ -139,7 +139,7 @@ def test_rows_of_other_settings_or_weights_are_not_mixed_in(out):
     write_rows(rows, rows_path("scenes", "scenes_vgg", "other"), {**settings, "weights": "others"})
     beside = replace(example(step=1), name="other", limit=0)
     both = replace(example(step=1), beside=(beside,), summary=lambda rows, subject, other: conclude(rows, subject))
-    with pytest.raises(ValueError, match="example and other of scenes_vgg are of different weights"):
+    with pytest.raises(ValueError, match="example and other of scenes_vgg have other weights"):
         ask("99_test", "full", both, [MODEL], 1)
 
 

@@ -143,8 +143,9 @@ def question(
     short = replace(whole, curves=curves, compared=compared, orderings=orderings, precision="float32")
     table, quick_table = (conclude or partial(summary, methods=methods, metrics=metrics, timed=n) for n in (IMAGES, 2))
     others = tuple(replace(of_protocol(replace(PROTOCOLS[p], precision=precision), p), limit=0) for p in beside)
-    # Rows that were begun with every forward in one precision go on so.
-    older = replace(of_protocol(replace(whole, confidence=None), protocol, table), beside=others)
+    # Rows that were begun with every forward in one precision, or in bfloat16, go on so.
+    old = None if precision == "bfloat16" else question(protocol, methods, metrics, "bfloat16", conclude, limit, beside)
+    older = replace(of_protocol(replace(whole, confidence=None), protocol, table), beside=others, older=old)
     quick = of_protocol(short, protocol, quick_table)
     return replace(of_protocol(whole, protocol, table), quick=quick, older=older, limit=limit, beside=others)
 

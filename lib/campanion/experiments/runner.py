@@ -62,7 +62,7 @@ class Question:
         beside: further questions whose rows the summary gets too; of a tuple the first that has rows.
         limit: images of a full run, whatever is requested; 0 takes the committed rows, whatever their settings.
         quick: the question of a quick run in its place; ``quick_images``: the most images of a quick run.
-        older: an earlier form under the same name, whose committed rows are continued with its settings.
+        older: an earlier form under the same name, whose committed rows are continued with its settings; its own next.
         anew: measured anew in every run: seconds depend on the machine.
         data: of a network that is named without one.
         small: data sets whose runs are called ``quick`` in any mode, since they answer nothing about a paper.
@@ -239,15 +239,13 @@ def _run(notebook: str, mode: str, questions: tuple[Question, ...], model: str, 
     record_settings = {**settings, "protocol": question.name} | ({"rows": rows_name} if mode == "quick" else {})
     rows_beside = []
     for alternatives in question.beside:
-        alternatives = alternatives if isinstance(alternatives, tuple) else (alternatives,)
-        beside = _question_for(alternatives, mode, data, name)
+        beside = _question_for(alternatives if isinstance(alternatives, tuple) else (alternatives,), mode, data, name)
         beside_name = f"{rows_name}_{beside.name}" if mode == "quick" else beside.name
         more_rows, more_settings = _rows(beside, beside.subject(network, images), mode, limit, beside_name)
         rows_beside.append(more_rows)
         if len(more_rows):
             if more_settings["weights"] != settings["weights"]:
-                names = f"{rows_name} and {beside_name} of {name}"
-                raise ValueError(f"The rows {names} are of different weights: measure both anew.")
+                raise ValueError(f"Rows {rows_name} and {beside_name} of {name} have other weights: measure both anew.")
             record_settings.setdefault("beside", {})[beside_name] = more_settings
     answer = question.summary(rows, subject, *rows_beside)
     record = provenance.of_rows(
@@ -281,15 +279,16 @@ def _question_for(questions: tuple[Question, ...], mode: str, data: str, model: 
     """The question that is put to a network: the first that it has rows of; in a quick run its quick form."""
     if mode == "quick":
         question = questions[0].quick or questions[0]
-        if "precision" not in question.settings:
-            return question
-        return replace(question, settings={**question.settings, "precision": "float32"})
+        exact = {"precision": "float32"} if "precision" in question.settings else {}
+        return replace(question, settings={**question.settings, **exact})
     name = with_rows([q.name for q in questions], data, model)
     question, committed = next(q for q in questions if q.name == name), rows_path(data, model, name)
     if question.older is not None and committed.exists():
         settings = read_rows(committed)[1]
-        fitting = [q for q in (question, question.older) if _within(q.settings, settings)]
-        return replace(fitting[0], limit=question.limit) if fitting else question
+        form: Question | None = question
+        while form is not None and not _within(form.settings, settings):
+            form = form.older
+        return replace(form, limit=question.limit) if form else question
     return question
 
 
