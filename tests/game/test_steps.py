@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torchvision
 from campanion import explain
 from campanion.game.game import ChannelGame
 from nets import CHANNELS, CLASSES, Net, all_coalitions, masked_logits, random_images
@@ -65,6 +66,14 @@ def test_functions_are_modules(name: str, module: nn.Module, function: Callable)
 def test_lrp_refuses_what_does_not_conserve_relevance() -> None:
     with pytest.raises(ValueError, match="does not conserve relevance"):
         explain(Hidden(lambda x: x * x).double().eval(), random_images(), 1, "lrp_cam")
+
+
+def test_lrp_refuses_relevances_that_cancel_and_miss_the_logit() -> None:
+    """captum has no rule for a residual sum: relevances of thousands add up to 0.26 where the logit is 0.07."""
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18().eval()
+    with pytest.raises(ValueError, match="does not conserve relevance"):
+        explain(network, torch.randn(2, 3, 96, 96), 3, "lrp_cam", layer="layer3")
 
 
 def test_lrp_conserves_a_logit_without_biases() -> None:
