@@ -70,12 +70,23 @@ def test_rows_come_back(tmp_path):
 )
 def test_other_settings_are_refused(tmp_path, change, says):
     path = tmp_path / "rows.sqlite"
-    RowStore(path, settings=SETTINGS).close()
+    with RowStore(path, settings=SETTINGS) as store:
+        store.append([{"image": "a", "method": "cam"}])
     with pytest.raises(ValueError, match=says):
         RowStore(path, settings={**SETTINGS, **change})
     with pytest.raises(ValueError, match="key"):
         RowStore(path, key=("image",), settings=SETTINGS)
     RowStore(path, settings=SETTINGS).close()  # a refused opening holds no lock
+
+
+def test_a_file_without_rows_takes_other_settings(tmp_path):
+    """A run that was stopped before its first image stands in nobody's way."""
+    path = tmp_path / "rows.sqlite"
+    RowStore(path, settings=SETTINGS).close()
+    with RowStore(path, key=("image",), settings={**SETTINGS, "seed": 1}) as store:
+        store.append([{"image": "a"}])
+    with pytest.raises(ValueError, match="seed = 1, but this run has seed = 0"):
+        RowStore(path, key=("image",), settings=SETTINGS)
 
 
 def test_two_writers_are_refused(tmp_path):

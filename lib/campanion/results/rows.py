@@ -60,8 +60,7 @@ class RowStore(contextlib.AbstractContextManager):
         """Add the rows of whole images in one write; refuses rows that are there already or lack a key column."""
         group = json.loads(_dump([dict(r) for r in rows]))
         keys = [self._key_of(r) for r in group]
-        twice = [k for i, k in enumerate(keys) if k in self._keys or k in keys[:i]]
-        if twice:
+        if twice := [k for i, k in enumerate(keys) if k in self._keys or k in keys[:i]]:
             named = ", ".join(f"{n}={v!r}" for n, v in zip(self.key, twice[0], strict=True))
             raise ValueError(f"The row {named} is in {self.path} already: skip what `done` holds.")
         values = [(_dump(k), _dump(r)) for k, r in zip(keys, group, strict=True)]
@@ -107,11 +106,13 @@ class RowStore(contextlib.AbstractContextManager):
                 run("CREATE TABLE about (key TEXT, settings TEXT)")
                 run("CREATE TABLE rows (key TEXT PRIMARY KEY, content TEXT)")
                 run(f"PRAGMA application_id = {_APPLICATION}")
-                run("INSERT INTO about VALUES (?, ?)", (_dump(self.key), _dump(self.settings)))
             elif run("PRAGMA application_id").fetchone()[0] != _APPLICATION:
                 raise sqlite3.DatabaseError("another database")
             elif run("PRAGMA quick_check").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("quick check failed")
+            if not run("SELECT count(*) FROM rows").fetchone()[0]:  # new, or of a run that has not measured an image
+                run("DELETE FROM about")
+                run("INSERT INTO about VALUES (?, ?)", (_dump(self.key), _dump(self.settings)))
         try:
             key, settings = (json.loads(text) for text in run("SELECT key, settings FROM about").fetchone())
             self.rows = [json.loads(text) for (text,) in run("SELECT content FROM rows ORDER BY rowid")]
@@ -128,8 +129,7 @@ class RowStore(contextlib.AbstractContextManager):
                 )
 
     def _key_of(self, row: Mapping[str, object]) -> tuple:
-        missing = [k for k in self.key if k not in row]
-        if missing:
+        if missing := [k for k in self.key if k not in row]:
             raise KeyError(f"A row lacks the key column {missing[0]!r}; it has {', '.join(row)}.")
         return tuple(row[k] for k in self.key)
 
