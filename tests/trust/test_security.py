@@ -98,8 +98,8 @@ def test_a_manifest_cannot_name_an_image_outside_its_folder(tmp_path: Path, name
 def test_jupyter_listens_on_this_machine_only_and_keeps_its_token() -> None:
     """JupyterLab asks for a token unless told otherwise; nothing here may tell it."""
     script = (ROOT / "lib" / "campanion" / "notebooks" / "workflow.py").read_text(encoding="utf-8")
-    (command,) = [line.strip() for line in script.splitlines() if "-m jupyterlab" in line]
-    assert command.split("-m jupyterlab ")[1] == '--ServerApp.ip=127.0.0.1 notebooks/00_start_here.ipynb"'
+    (command,) = [line.strip() for line in script.splitlines() if '"jupyterlab"' in line]
+    assert command == 'return _python("-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", "notebooks/00_start_here.ipynb")'
     everything = [p for p in [*ROOT.glob("*"), *ROOT.glob("notebooks/*"), *ROOT.glob("profiles/*/*")] if p.is_file()]
     words = re.compile(r"IdentityProvider|PasswordIdentity|allow_root|ServerApp\.token|disable_check_xsrf")
     assert [p.name for p in everything if words.search(p.read_text(encoding="utf-8", errors="ignore"))] == []
