@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
+import torch
 from campanion.cams import METHODS
 from campanion.cams.gradient import grad_cam
 from campanion.cams.methods import Method
 from campanion.data import open_dataset
 from campanion.experiments.subject import Subject
-from campanion.experiments.timing import median_seconds, seconds_per_image
+from campanion.experiments.timing import _once, median_seconds, seconds_per_image
+from campanion.game import ChannelGame
 from campanion.models import load_model
 
 
@@ -45,3 +47,16 @@ def test_a_long_call_is_made_once():
     seconds = median_seconds(lambda: calls.append(time.sleep(0.02)), block=0.001)
     assert len(calls) == 1
     assert 0.02 <= seconds < 0.2
+
+
+def test_the_pass_that_all_methods_share_is_not_timed():
+    """A method that takes a gradient takes it in the graph of that pass, and runs the trunk no second time."""
+    model, passes = load_model("scenes_resnet"), []
+    subject = Subject(model, open_dataset("scenes", n=1))
+    first = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d))
+    game = ChannelGame.of(subject.parts, subject.image(subject.data[0]))
+    handle = first.register_forward_hook(lambda *_: passes.append(1))
+    for name in ("grad_cam", "fd_cam", "lift_cam", "ablation_cam"):
+        _once(game, subject, name)
+    handle.remove()
+    assert passes == []

@@ -78,7 +78,7 @@ def seconds_per_image(subject: Subject, methods: Sequence[str], limit: int = IMA
 
 
 def _once(game: ChannelGame, subject: Subject, name: str) -> None:
-    fresh = game.image(0)  # without what other methods have computed
+    fresh = game.fresh(game.head)  # without what other methods have computed, but with the graph of the shared pass
     fresh.use_network(subject.network)
     explain_game(fresh, None, [name])
 

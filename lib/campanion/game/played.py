@@ -81,7 +81,7 @@ class Played:
             self._kept[name] = make()
         return self._kept[name]
 
-    def fresh(self, head: GenericHead | None = None) -> Self:
+    def fresh(self, head: Head | None = None) -> Self:
         """The same game, which remembers nothing; ``head`` takes the place of the one that was recognised."""
         return type(self)(self.parts, self.images, self.played, {} if head is None else {"head": head})
 
