@@ -1,4 +1,4 @@
-"""The findings: their numbers are those of the committed results, their figures can be drawn."""
+"""The findings of page 98: their numbers are those of the committed results, their figures can be drawn."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import re
 import matplotlib as mpl
 import pytest
 from campanion import paths
-from campanion.report import findings
+from campanion.report.papers import entries
 from campanion.results import load_results
+from cells import NOTEBOOKS, code_cells
+
+(PAGE,) = (path for path in NOTEBOOKS if path.stem == "98_findings")
 
 
 @pytest.fixture(scope="module")
@@ -16,25 +19,44 @@ def results():
     return load_results(paths.root() / "data" / "results")
 
 
-@pytest.mark.parametrize("make", findings.FINDINGS, ids=lambda f: f.__name__)
-def test_every_finding_has_a_paragraph_with_numbers_and_a_figure(results, make):
-    found = make(results)
-    assert any(c.isdigit() for c in found.text)
-    assert "nan" not in found.text
-    assert "None" not in found.text
-    assert found.figure.axes
-    mpl.pyplot.close(found.figure)
+@pytest.fixture
+def tell(results, tmp_path, monkeypatch):
+    """Runs the cell that tells a finding, from the committed or from other results: its paragraph and figure."""
+    monkeypatch.setenv("CAMPANION_FIGURES", str(tmp_path))
+    monkeypatch.setenv("CAMPANION_DRAFT", "1")
+    first, *others = (source for source in code_cells(PAGE)[2:] if source)
+
+    def run(name, results=results):
+        (cell,) = (source for source in others if f'show("{name}"' in source)
+        names, shown = {}, []
+        exec(first, names)
+        names |= {"results": results, "display": shown.append}
+        exec(cell, names)
+        return shown[0].data, mpl.pyplot.gcf()
+
+    with mpl.rc_context():
+        yield run
+    mpl.pyplot.close("all")
 
 
-def test_the_centre_point_is_that_of_the_result(results):
+@pytest.mark.parametrize("name", entries("findings"))
+def test_every_finding_has_a_paragraph_with_numbers_and_a_figure(tell, name):
+    text, figure = tell(name)
+    assert any(c.isdigit() for c in text)
+    assert "nan" not in text
+    assert "None" not in text
+    assert figure.axes
+
+
+def test_the_centre_point_is_that_of_the_result(tell, results):
     rows = [
         r for run in results["22_fd_table2_pointing_game"]["runs"] for r in run["rows"] if r["method"] == "centre point"
     ]
     centre = {f"{r['mean']:.1f} %" for r in rows if r["metric"] == "pointing_accuracy"}
-    assert any(c in findings.centre_point(results).text for c in centre)
+    assert any(c in tell("centre_point")[0] for c in centre)
 
 
-def test_the_fin_is_told_of_every_network_with_its_epochs(results):
+def test_the_fin_is_told_of_every_network_with_its_epochs(tell, results):
     """One was trained with a frozen FIN too, the other was not."""
     key = "16_lfi_fig5_fin_effect"
     (first,) = (run for run in results[key]["runs"] if run["data"] == "cifar10")
@@ -43,32 +65,29 @@ def test_the_fin_is_told_of_every_network_with_its_epochs(results):
     record = {**first["provenance"], "settings": {"epochs": 5}}
     second = {"model": "resnet18", "data": "cats-dogs", "mode": "full", "provenance": record}
     second |= {"rows": rows, "differences": differences}
-    found = findings.fin({**results, key: {"runs": [first, second]}})
-    assert "ResNet-20 (CIFAR-10" in found.text
-    assert "ResNet-18 (Cat&Dog, 5 epochs)" in found.text
-    assert found.text.count("with a frozen FIN") == 1
+    text, figure = tell("fin", {**results, key: {"runs": [first, second]}})
+    assert "ResNet-20 (CIFAR-10" in text
+    assert "ResNet-18 (Cat&Dog, 5 epochs)" in text
+    assert text.count("with a frozen FIN") == 1
     (spread,) = {r["mean"] for r in rows if (r["method"], r["metric"]) == ("lfi-paper", "unevenness")}
-    assert found.text.count(f"{100 * spread:.0f} % from 1/N") == 2
-    assert len(found.figure.axes[0].get_yticklabels()) == 3
-    mpl.pyplot.close(found.figure)
+    assert text.count(f"{100 * spread:.0f} % from 1/N") == 2
+    assert len(figure.axes[0].get_yticklabels()) == 3
 
 
-def test_the_classes_of_one_image_need_no_other_notebook(results):
-    found = findings.discriminability({k: v for k, v in results.items() if not k.startswith("20_")})
-    assert found.text.endswith("the claim needs all three.")
-    assert "exactly two classes" in findings.discriminability(results).text
-    mpl.pyplot.close("all")
+def test_the_classes_of_one_image_need_no_other_notebook(tell, results):
+    text, _ = tell("discriminability", {k: v for k, v in results.items() if not k.startswith("20_")})
+    assert text.endswith("the claim needs all three.")
+    assert "exactly two classes" in tell("discriminability")[0]
 
 
-def test_the_bold_numbers_that_could_be_missed_have_less_than_the_usual_power(results):
-    said, _, rest = findings.bold_cells(results).text.partition(": a paper that is right")
+def test_the_bold_numbers_that_could_be_missed_have_less_than_the_usual_power(tell):
+    said, _, rest = tell("bold_cells")[0].partition(": a paper that is right")
     chances = re.findall(r"(?:to|of) (\d+) %", said)
     assert rest
     assert len(chances) == 2
     assert max(map(int, chances)) < 80
-    mpl.pyplot.close("all")
 
 
-def test_a_missing_result_is_told():
+def test_a_missing_result_is_told(tell):
     with pytest.raises(ValueError, match="compute it with"):
-        findings.two_networks({})
+        tell("two_networks", {})

@@ -7,12 +7,13 @@ from itertools import pairwise
 import matplotlib as mpl
 import numpy as np
 import pytest
+from campanion.report.forest import COLOURS, forest
 from campanion.report.papers import PAPERS
 from campanion.report.rule import AGAINST, HOLDS, OPEN
 from campanion.report.scoreboard import committed
-from campanion.report.strip import COLOURS, forest, strip
 from campanion.report.verdicts import verdicts
 from campanion.results.measures import TITLES
+from cells import NOTEBOOKS, code_cells
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +21,27 @@ def board():
     return committed()
 
 
+@pytest.fixture(scope="module")
+def strip(tmp_path_factory):
+    """The heat-strip that page 99 draws."""
+    (page,) = (path for path in NOTEBOOKS if path.stem == "99_scoreboard")
+    names = {}
+    with pytest.MonkeyPatch.context() as patch, mpl.rc_context():
+        patch.setenv("CAMPANION_FIGURES", str(tmp_path_factory.mktemp("figures")))
+        patch.setenv("CAMPANION_DRAFT", "1")
+        for source in code_cells(page)[2:4]:
+            exec(source, names)
+    yield names["fig"]
+    mpl.pyplot.close(names["fig"])
+
+
 def texts(ax) -> list[str]:
     return [t.get_text() for t in ax.texts if t.get_text()]
 
 
-def test_the_strip_has_a_cell_for_every_answer_with_sign_and_colour(board):
-    fig = strip(board)
+def test_the_strip_has_a_cell_for_every_answer_with_sign_and_colour(board, strip):
     answered = [v for v in board if v.answers]
-    panels = [ax for ax in fig.axes if ax.get_title(loc="left")]
+    panels = [ax for ax in strip.axes if ax.get_title(loc="left")]
     counts = [(sum(v.claim.paper == p for v in answered), sum(v.claim.paper == p for v in board)) for p in PAPERS]
     titles = [f"{few} of {all_} claims were tested" for few, all_ in counts]
     assert [ax.get_title(loc="left").partition(": ")[2] for ax in panels] == titles
@@ -42,18 +56,15 @@ def test_the_strip_has_a_cell_for_every_answer_with_sign_and_colour(board):
     assert any(t.startswith("✗") for t in texts(fd))
     colours = {mpl.colors.to_hex(c).upper() for m in fd.collections for c in m.cmap(np.arange(4))}
     assert {COLOURS[HOLDS], COLOURS[AGAINST]} <= colours
-    mpl.pyplot.close(fig)
 
 
-def test_sentences_of_neighbouring_rows_do_not_overlap(board):
-    fig = strip(board)
-    fig.canvas.draw()
-    for ax in fig.axes:
+def test_sentences_of_neighbouring_rows_do_not_overlap(strip):
+    strip.canvas.draw()
+    for ax in strip.axes:
         boxes = [t.get_window_extent() for t in ax.get_yticklabels()]
         boxes.sort(key=lambda b: -b.y1)
         assert all(a.y0 >= b.y1 - 2 for a, b in pairwise(boxes))
         assert all(b.x0 >= 0 for b in boxes)
-    mpl.pyplot.close(fig)
 
 
 def test_the_forest_shows_the_deciding_number_the_printed_one_and_the_margin(board):
@@ -85,7 +96,5 @@ def test_every_row_has_its_own_margin_and_metric(board):
 
 
 def test_nothing_to_draw_is_told():
-    with pytest.raises(ValueError, match="compute some with"):
-        strip(verdicts({}))
     with pytest.raises(ValueError, match="nothing to draw"):
         forest(verdicts({}))
