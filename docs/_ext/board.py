@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from html import escape
 
-from campanion.report.scoreboard import committed, counts, site_table
+from campanion.report import papers
+from campanion.report.scoreboard import CAPTION, committed, counts, place, rows
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+
+HEADS = ("Place", "Claim", "Answer", "Decided by", "Paper", "Ours [95 % interval]", "N", "Network and data",
+         "Paper's value inside", "Power")  # fmt: skip
 
 
 class Scoreboard(SphinxDirective):
@@ -16,7 +20,7 @@ class Scoreboard(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        made = {"counts": counted, "answers": lambda: site_table(committed())}
+        made = {"counts": counted, "answers": answered}
         return [nodes.raw("", made[self.arguments[0]](), format="html")]
 
 
@@ -29,6 +33,21 @@ def counted() -> str:
         for name, *numbers in lines
     )
     return f'<table class="docutils counts"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def answered() -> str:
+    """A row per claim and network, to be sorted and filtered, with links to the pages of the notebooks."""
+    body = []
+    for v in committed():
+        link = f'<a href="notebooks/{v.claim.notebook}.html">{escape(f"{papers.name(v.claim.paper)}, {place(v)}")}</a>'
+        claim = v.claim.sentence + " (The bound is ours.)" * (v.claim.bound_from == "ours")
+        for row in rows(v):
+            shown = map(escape, (claim, *(row[head] for head in HEADS[2:])))
+            cells = "".join(f'<td style="text-align:left">{text}</td>' for text in shown)
+            body.append(f'<tr><th scope="row">{link}</th>{cells}</tr>')
+    head = "".join(f'<th scope="col">{escape(h)}</th>' for h in HEADS)
+    parts = f"{CAPTION}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+    return f'<table class="docutils scoreboard">{parts}</table>'
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -44,7 +44,6 @@ def test_a_network_that_was_run_without_a_method_is_not_called_not_run():
     assert sentence(part) == f"In the paper's own setting: {lacks}."
     assert [part.word, *(row["Answer"] for row in rows(part))] == ["not run in full"] * 2
     assert "not run in full" in scoreboard.table([part])
-    assert "not run in full" in scoreboard.site_table([part])
     assert dict(zip(counts([part])[0], counts([part])[-1], strict=True))["not run in full there"] == "1"
 
 
@@ -105,11 +104,6 @@ def test_tables_are_well_formed_and_have_a_row_per_answer():
     verdicts = [found(1.0), found(-1.0, "resnet18")]
     tree = ET.fromstring(scoreboard.table(verdicts).replace("<br>", "<br/>"))
     assert [len(row) for row in tree.iter("tr")] == [8, 1, 8, 1, 8]
-    tree = ET.fromstring(scoreboard.site_table(verdicts))
-    shown = [["".join(cell.itertext()) for cell in row] for row in tree.findall(".//tbody/tr")]
-    assert {len(r) for r in shown} == {10}
-    assert [r[2] for r in shown] == ["✓ holds (5 of 5 comparisons)", "✗ contradicted (0 of 5 comparisons)"]
-    assert tree.find(".//a").get("href") == "notebooks/35_lift_table5_energy_pointing_game.html"
     assert plain(verdicts).count("\n") == 2
 
 

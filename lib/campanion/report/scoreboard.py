@@ -19,9 +19,7 @@ OWN_WORDS = ("reproduced", "not reproduced", SAME, OPEN, NOT_ALL, NOT_RUN)
 _ELSEWHERE = ("carries over", "does not carry over")
 _HEADS = ("Network and data", "Answer", "Decided by", "Paper", "Ours [95 % interval]", "Paper's value inside", "N",
           "Power")  # fmt: skip
-_SITE_HEADS = ("Place", "Claim", "Answer", "Decided by", "Paper", "Ours [95 % interval]", "N", "Network and data",
-               "Paper's value inside", "Power")  # fmt: skip
-_CAPTION = "<caption>What the papers claim, and what was measured here (differences: above 0 is as claimed)</caption>"
+CAPTION = "<caption>What the papers claim, and what was measured here (differences: above 0 is as claimed)</caption>"
 
 
 def committed(notebook: str | None = None) -> list[Verdict]:
@@ -77,7 +75,7 @@ def plain(board: Sequence[Verdict]) -> str:
         if v.answers:
             others = [f"{GROUPS[k]}: {g.word}" for k, g in v.groups.items() if k != OWN and g.judgement]
             lacks = _rests_on(v.groups[OWN]) if v.word == NOT_ALL else ""
-            lines.append(f"  {_place(v)}: {v.claim.sentence} {'; '.join([v.word + lacks, *others])}")
+            lines.append(f"  {place(v)}: {v.claim.sentence} {'; '.join([v.word + lacks, *others])}")
     return "\n".join(lines)
 
 
@@ -96,28 +94,20 @@ class View:
 
 def table(board: Sequence[Verdict]) -> str:
     """What each answer rests on, as one accessible HTML table: a heading per claim, a row per network."""
+    cell = '<td style="text-align:left">{}</td>'.format
     body = []
     for v in board:
-        head = f"{escape(_place(v))}: {escape(v.claim.sentence)}<br><i>{escape(sentence(v))}</i>"
+        head = f"{escape(place(v))}: {escape(v.claim.sentence)}<br><i>{escape(sentence(v))}</i>"
         body.append(f'<tbody><tr><th scope="rowgroup" colspan="{len(_HEADS)}" style="text-align:left">{head}</th></tr>')
-        body += [f"<tr>{''.join(map(_cell, row.values()))}</tr>" for row in rows(v)]
+        body += [f"<tr>{''.join(cell(escape(text)) for text in row.values())}</tr>" for row in rows(v)]
         body.append("</tbody>")
-    return f"<table>{_CAPTION}{_header(_HEADS)}{''.join(body)}</table>"
+    heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in _HEADS)
+    return f"<table>{CAPTION}<thead><tr>{heads}</tr></thead>{''.join(body)}</table>"
 
 
-def site_table(board: Sequence[Verdict]) -> str:
-    """The same as one row per claim and network, to be sorted and filtered on the site, with links to the pages of the
-    notebooks, ``notebooks/KEY.html``."""
-    body = []
-    for v in board:
-        where = f"{papers.name(v.claim.paper)}, {_place(v)}"
-        link = f'<a href="notebooks/{v.claim.notebook}.html">{escape(where)}</a>'
-        claim = v.claim.sentence + " (The bound is ours.)" * (v.claim.bound_from == "ours")
-        for row in rows(v):
-            shown = [claim, *(row[head] for head in _SITE_HEADS[2:])]
-            body.append(f'<tr><th scope="row">{link}</th>{"".join(map(_cell, shown))}</tr>')
-    parts = f"{_CAPTION}{_header(_SITE_HEADS)}<tbody>{''.join(body)}</tbody>"
-    return f'<table class="docutils scoreboard">{parts}</table>'
+def place(verdict: Verdict) -> str:
+    """The last part of the place, which names the table or figure where there is one."""
+    return verdict.claim.place.split(";")[-1].strip()
 
 
 def rows(verdict: Verdict) -> list[dict[str, str]]:
@@ -153,17 +143,3 @@ def _rests_on(group: object) -> str:
     power = words.chance(group.power)
     seen = f"; the chance of seeing the printed difference was {power}" * bool(power and group.judgement.word == OPEN)
     return f" ({names}; {words.quantity(d)} {words.measured(d)}{basis}{seen})"
-
-
-def _place(verdict: Verdict) -> str:
-    """The last part of the place, which names the table or figure where there is one."""
-    return verdict.claim.place.split(";")[-1].strip()
-
-
-def _cell(text: str) -> str:
-    return f'<td style="text-align:left">{escape(text)}</td>'
-
-
-def _header(heads: Sequence[str]) -> str:
-    cells = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
-    return f"<thead><tr>{cells}</tr></thead>"
