@@ -31,8 +31,6 @@ def differences_figure(
 ) -> Figure:
     """``method`` minus each of ``others`` on the same images: a panel per metric, a mark with 95 % interval per run;
     the differences of a ``printed`` table (on the first run's data set, or the table's first) are rings.
-
-    >>> differences_figure(result["runs"], ["insertion", "deletion"], "fd_cam", FD_METHODS, ("fd", "table1"))
     """
     others = [name for name in others if name != method]
     titles = {metric: f"{TITLES[metric]}\n({DIRECTION[metric]} is better)" for metric in metrics}
@@ -62,8 +60,6 @@ def means_figure(
 ) -> Figure:
     """Means with 95 % intervals: a panel per metric (and its title), a line per method (and its name); ``chance`` is,
     by metric, the value of a method without any idea.
-
-    >>> means_figure(result["runs"], {"grid_energy": "energy in the half asked about (%)"}, METHODS)
     """
     fig, axes = _compared(runs, metrics, methods, _rows)
     for ax, metric in zip(axes, metrics, strict=True):

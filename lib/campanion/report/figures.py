@@ -96,20 +96,10 @@ def rgb(image: object) -> np.ndarray:
 def heatmap(
     ax: Axes, image: object | None, map: object, alpha: float = 0.75, cmap: str = MAP, contour: bool = True
 ) -> mpl.image.AxesImage:
-    """Draw a map (values in 0..1) over an image, or alone where ``image`` is None.
+    """Draw a map ``[H, W]`` (values in 0..1) over an image (what :func:`rgb` takes), or alone; returns the drawn map.
 
     The opacity grows with the map, from a third of ``alpha`` at 0 to ``alpha`` at 1, so that what a map leaves out can
-    still be seen. A white line stands where the map is half of its highest possible value.
-
-    Args:
-        image: what :func:`rgb` takes, not normalised by mean and standard deviation.
-        map: ``[H, W]``.
-        alpha: 0 shows the image alone; 1 hides it where the map is highest.
-        cmap: a perceptual map by default; ``"jet"`` is how the papers print theirs.
-        contour: draw the line.
-
-    Returns:
-        The drawn map, for a colour bar.
+    still be seen. A white line (``contour``) stands where the map is half of its highest possible value.
     """
     values = np.asarray(map.detach().cpu() if hasattr(map, "detach") else map, dtype=float)
     if values.ndim != 2:
@@ -145,14 +135,9 @@ def panel(
 
     Args:
         images: B images; each row has its image's proportions.
-        maps: by method, ``[B, H, W]`` each.
+        maps: by method, ``[B, H, W]`` each; ValueError where one has another number of maps than there are images.
         rows: B names beside the images, such as the class that is explained.
         titles: heads of the columns, by method, where they are not to be the methods' printed names.
-        width: of the figure in inches.
-        title: over all, such as the network's name.
-
-    Raises:
-        ValueError: a method has another number of maps than there are images.
 
     >>> panel(images, e.maps, rows=["dog", "cat"])
     """

@@ -23,10 +23,8 @@ _SIGNS = {"b": "**", "i": "*", "": ""}
 
 @dataclass(frozen=True, repr=False)
 class Sheet:
-    """A table with a caption, one or several blocks of rows, and a foot: HTML in a notebook, text in a terminal.
-
-    A block is its heads (the first is that of the rows' names) and rows of cells; a cell is a text, or a text and "b"
-    (the best: bold) or "i" (the second: italic), which are those of what stands behind " / ".
+    """Blocks of rows with a caption and a foot: HTML in a notebook, text in a terminal. A block is heads and rows; a
+    cell is a text, or a text and "b" or "i", which makes what stands behind " / " bold or italic.
     """
 
     caption: str
@@ -88,18 +86,10 @@ def as_printed(
 ) -> Sheet:
     """A printed table with ours beside each number: a row per method, the paper's columns, a block per network.
 
-    A cell is ``paper / ours +- half of the 95 % interval``; bold: our best, italic: our second. A mean over
-    fewer images than the others of its column says so and is no candidate; where ``reference`` is given, it is followed
-    by that method's mean over the same few images.
-
-    Args:
-        runs: of a result, in the order of the blocks.
-        notes: what is unlike the paper's setting, printed once below.
-        methods: rows to show; None shows those that the paper prints.
-        titles: names of rows, by method, where they are not to be the printed ones.
-        stands: which of our networks stands for which printed one: ``{"resnet110": "resnet20"}``.
-
-    >>> as_printed("fd", "table2", result["runs"], reference="fd_cam")
+    A cell is ``paper / ours +- half of the 95 % interval``; bold: our best, italic: our second. A mean over fewer
+    images than the others of its column says so, with that of the method ``reference`` on the same few, and is no
+    candidate. ``notes`` stand below; ``methods`` are the rows to show, ``titles`` their names where not the printed
+    ones; ``stands`` says which printed network ours stands for, ``{"resnet110": "resnet20"}``.
     """
     blocks: dict[str, list[tuple[Mapping, pd.DataFrame]]] = {}
     foot = list(notes)
@@ -122,12 +112,8 @@ def means(
 ) -> Sheet:
     """Means with 95 % intervals: a block per run, a row per method with its N, a column per metric.
 
-    Args:
-        columns: a title and the number of decimals, by metric; one that a run lacks is left out.
-        names: of rows, by method, in their order; None shows all of the run's methods.
-        factors: what the numbers of a metric are multiplied by.
-
-    >>> means(result["runs"], {"overall": ("insertion - deletion", 3), "ad": ("AD (%)", 1)}, "Means over the images")
+    ``columns`` has a title and the number of decimals by metric; ``names`` the rows by method, in their order (None:
+    all); ``factors`` what the numbers of a metric are multiplied by.
     """
     blocks = []
     for run in runs:
@@ -161,8 +147,6 @@ def differences(
 ) -> Sheet:
     """``method`` minus each of ``others`` (all that were compared) on the same images, with 95 % intervals; a column
     per run. ``title`` names a metric that is none of the papers'.
-
-    >>> differences(result["runs"], "overall", "fd_cam")
     """
     columns = [difference_rows(run, metric, method) for run in runs]
     compared = dict.fromkeys(name for column in columns for name in column)

@@ -54,12 +54,9 @@ class Pairs:
 
 
 def over_networks(arms: Sequence[tuple[int, Pairs]]) -> dict[str, float]:
-    """Mean of a signed sum of methods' values, with its intervals, see
-    :func:`~campanion.results.statistics.with_intervals`; ``low`` and ``high`` are NaN where a method has fewer than
-    three seeds.
-
-    Args:
-        arms: (sign, pairs) of each method: one for a mean, two for a difference, over the same N images.
+    """Mean of a signed sum of methods' values as :func:`~campanion.results.statistics.with_intervals` gives it; ``low``
+    and ``high`` are NaN where a method has fewer than three seeds. ``arms``: as of
+    :func:`~campanion.results.statistics.combine`.
     """
     mean = float(sum(sign * pairs.values[pairs.counted].mean() for sign, pairs in arms))
     networks = [(pairs.variance, len(pairs.units) - 1) for _, pairs in arms]

@@ -46,18 +46,10 @@ def bootstrap_means(totals: np.ndarray, counts: np.ndarray, resamples: int = RES
 
 
 def summarise(frame: pd.DataFrame, metrics: Sequence[str] | str, resamples: int = RESAMPLES) -> pd.DataFrame:
-    r"""Mean of every metric for every method, in the order of first appearance, with its 95 % interval.
+    """Mean of every metric for every method, in the order of first appearance, with its 95 % interval, which stays
+    between the metric's limits: columns ``method, metric, mean, low, high, n`` with n the number of images.
 
-    From :data:`FEW` images on it runs from the 2.5 % to the 97.5 % quantile of the resampled means
-    :math:`\bar x^* = \frac1n \sum_i x_{I_i}` with :math:`I_i` drawn uniformly with replacement; below it is Student's
-    t interval. It stays between the metric's limits.
-
-    Args:
-        frame: one row per image and method (or several per image), a column per metric; NaN rows are left out.
-
-    Returns:
-        Columns ``method, metric, mean, low, high, n`` with n the number of images. ``low`` and ``high`` are NaN
-        where there are fewer than three.
+    ``frame`` has one row per image and method (or several per image), a column per metric; NaN rows are left out.
 
     >>> summarise(frame, ["insertion", "deletion"])
     """
