@@ -156,6 +156,10 @@ def test_a_network_of_ones_own_in_a_wrapper_and_what_is_wrong_with_one(photo, tm
         "    return model",
         "def letters(): return named(set('abcdefghij'))",
         "def numbers(): return named(dict(zip('abcdefghij', range(10))))",
+        "def layered():",
+        "    model = torch.nn.Sequential(load_model('scenes_vgg'))",
+        "    model.class_names, model.preprocess = list('abcdefghij'), torch.nn.Identity()",
+        "    return model",
         "def misfit(): return load_model('scenes_vgg').load_state_dict({})",
     )
     (tmp_path / "mine2.py").write_text("\n".join(lines))
@@ -167,6 +171,7 @@ def test_a_network_of_ones_own_in_a_wrapper_and_what_is_wrong_with_one(photo, tm
     for place, sentence in {
         "mine2:letters": ".class_names is a list of words in the order of the logits",
         "mine2:numbers": ".class_names is a list of words",
+        "mine2:layered": "A Sequential runs its .preprocess as a layer",
         "mine2:misfit": "mine2:misfit cannot be made: RuntimeError: Error(s) in loading state_dict",
         "typo:net": "typo:net cannot be made: SyntaxError",
     }.items():
@@ -238,6 +243,7 @@ def test_one_sentence_and_status_2(given, sentence, photo, tmp_path, monkeypatch
     assert sentence in written.err
     assert len(written.err.strip().splitlines()) == 1
     assert written.out == ""
+    assert not (tmp_path / "out").exists()  # no empty folder is left behind
 
 
 def test_images_that_are_none(tmp_path, capsys):

@@ -156,6 +156,12 @@ def names_of(model: nn.Module) -> Sequence[str]:
     for needed in ("preprocess", "class_names"):
         if attribute(model, needed) is None:
             raise ValueError(f"This network has no .{needed}: give it one, as campanion.load_model does.")
+    for inside in model.modules():  # torchvision's transforms are modules, which a Sequential takes for its last layer
+        if getattr(type(inside), "forward", None) is nn.Sequential.forward and "preprocess" in inside._modules:
+            raise ValueError(
+                "A Sequential runs its .preprocess as a layer: give it a function, such as net.preprocess = lambda "
+                "image: transform(image)."
+            )
     names = attribute(model, "class_names")
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise ValueError(f".class_names is a list of words in the order of the logits, not {names!r:.60}.")
@@ -192,22 +198,19 @@ def find_class(names: Sequence[str], wanted: str) -> int:
 
 def _layers(model: nn.Module, image: Tensor, chosen: str) -> list[str]:
     outputs: dict[str, list[int]] = {}
+
+    def count(name: str, module: nn.Module, _input: object, output: object) -> None:
+        """Note how many positions the layer's maps have; 0 where its output is no map."""
+        try:
+            cells = place(output, image, module, name).maps(output)[0, 0].numel()
+        except ValueError:
+            cells = 0
+        outputs.setdefault(name, []).append(cells)
+
     with ExitStack() as hooks, eval_mode(model), torch.no_grad():
         for name, module in model.named_modules():
             if name and name.count(".") < 2:
-                hook = partial(_count, outputs, image, name)
-                hooks.callback(module.register_forward_hook(hook).remove)
+                hooks.callback(module.register_forward_hook(partial(count, name)).remove)
         model(image)
     names = [name for name, cells in outputs.items() if len(cells) == 1 and cells[0] > 1]
     return names if chosen in names else [*names, chosen]
-
-
-def _count(
-    outputs: dict[str, list[int]], image: Tensor, name: str, module: nn.Module, _input: object, output: object
-) -> None:
-    """Hook: note how many positions the layer's maps have; 0 where its output is no map."""
-    try:
-        cells = place(output, image, module, name).maps(output)[0, 0].numel()
-    except ValueError:
-        cells = 0
-    outputs.setdefault(name, []).append(cells)

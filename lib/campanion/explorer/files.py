@@ -161,10 +161,26 @@ def write(
     write_whole(bitmap, png(figure, STYLE["savefig.dpi"]))
     with mpl.rc_context({"pdf.fonttype": 42, "savefig.dpi": STYLE["savefig.dpi"]}), replacing(document) as part:
         figure.savefig(part, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
-    arrays = arrays_of(bench, request.methods, target, request.look.curves)
+    names, answers = list(bench.model.class_names), [bench.explain(method, target) for method in request.methods]
+    arrays: dict[str, object] = {
+        "methods": [a.method for a in answers],
+        "maps": [a.map.cpu().numpy() for a in answers],
+        "seconds": [a.seconds for a in answers],
+        "target": target,
+        "class_name": target if isinstance(target, str) else names[target],
+        "class_names": names,
+        "probabilities": bench.probabilities.cpu().numpy(),
+        "layer": bench.layer,
+        "model": request.model,
+    } | about
+    arrays |= {f"weights_{a.method}": a.weights.cpu().numpy() for a in answers if a.weights is not None}
+    for a in answers if request.look.curves else ():
+        result = bench.curves(a.method, target)
+        arrays["fractions"] = result.fractions.cpu().numpy()
+        arrays[f"insertion_{a.method}"] = result.insertion_curve[0].cpu().numpy()
+        arrays[f"deletion_{a.method}"] = result.deletion_curve[0].cpu().numpy()
     options = asdict(request) | {"activation": getattr(bench.model, "activation", "softmax")}
-    installed = {"python": platform.python_version()} | versions(PACKAGES)
-    arrays |= about | {"model": request.model, "versions": json.dumps(installed)}
+    arrays["versions"] = json.dumps({"python": platform.python_version()} | versions(PACKAGES))
     arrays["options"] = json.dumps(options, default=str)  # a network's own activation may be a function or a layer
     arrays["weights"] = json.dumps(getattr(bench.model, "weights", {}), default=str)
     with replacing(numbers) as part, part.open("wb") as file:
@@ -191,28 +207,6 @@ def save(
     return write(bench, request, folder / stem, target, {}, bench.shown)
 
 
-def arrays_of(bench: Bench, methods: Sequence[str], target: int | str, curves: bool = False) -> dict[str, object]:
-    """The numbers behind a figure, by their names in the NPZ."""
-    names, answers = list(bench.model.class_names), [bench.explain(method, target) for method in methods]
-    arrays: dict[str, object] = {
-        "methods": [a.method for a in answers],
-        "maps": [a.map.cpu().numpy() for a in answers],
-        "seconds": [a.seconds for a in answers],
-        "target": target,
-        "class_name": target if isinstance(target, str) else names[target],
-        "class_names": names,
-        "probabilities": bench.probabilities.cpu().numpy(),
-        "layer": bench.layer,
-    }
-    arrays |= {f"weights_{a.method}": a.weights.cpu().numpy() for a in answers if a.weights is not None}
-    for a in answers if curves else ():
-        result = bench.curves(a.method, target)
-        arrays["fractions"] = result.fractions.cpu().numpy()
-        arrays[f"insertion_{a.method}"] = result.insertion_curve[0].cpu().numpy()
-        arrays[f"deletion_{a.method}"] = result.deletion_curve[0].cpu().numpy()
-    return arrays
-
-
 def overlay(image: Image.Image, map: torch.Tensor, opacity: float, palette: str) -> Image.Image:
     """``image`` at its own size with a map [H, W] over it, as opaque as in the figures: more where the map is high."""
     size = (image.height, image.width)
@@ -223,11 +217,10 @@ def overlay(image: Image.Image, map: torch.Tensor, opacity: float, palette: str)
 
 
 def writable(folder: str | Path) -> Path:
-    """``folder``, made where it is not there yet; OSError where nothing can be written to it."""
+    """``folder``, which its first file makes; OSError where nothing can be written to it."""
     folder = Path(folder).expanduser()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=next(place for place in (folder, *folder.parents) if place.exists())):
             return folder
     except OSError as problem:
         raise OSError(f"Cannot write to {folder}: {problem.strerror}. Choose another folder.") from problem
