@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 from campanion.data.scenes import SceneDataset
 from campanion.errors import MissingResult
-from campanion.experiments import discriminability
-from campanion.experiments.discriminability import METRICS, pairs, summary
 from campanion.experiments.pointing import CENTRE, RANDOM, rows_question
 from campanion.experiments.runner import ask, per_image
 from campanion.models import load_model
+from cells import study
+
+discriminability = study(20, "pairs")
+pairs, summary = discriminability.pairs, discriminability.summary
 
 
 def row(image, target, method, own, other, **more):
@@ -95,8 +97,8 @@ def test_an_even_map_has_the_shared_part_of_the_boxes_as_its_gap(tmp_path, monke
 def test_a_full_run_takes_the_rows_of_the_pointing_game(out):
     one = ("scenes_resnet@scenes",)
     with pytest.raises(MissingResult, match="no rows pointing of scenes_resnet on scenes"):
-        ask("20_test", "full", discriminability.question(), one)
-    (run,) = ask("20_test", "quick", discriminability.question(), [], 8, quick=one)["runs"]
+        ask("20_test", "full", discriminability.QUESTION, one)
+    (run,) = ask("20_test", "quick", discriminability.QUESTION, [], 8, quick=one)["runs"]
     metrics = {r["metric"] for r in run["rows"]}
-    assert metrics >= {*METRICS, "gap_dominant", "gap_other"}
+    assert metrics >= {*discriminability.WHOLE, "overlap", "correlation", "gap_dominant", "gap_other"}
     assert {"score_cam", "fd_cam", RANDOM} <= {r["method"] for r in run["rows"]}

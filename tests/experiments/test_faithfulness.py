@@ -12,7 +12,7 @@ from campanion import explain, metrics
 from campanion.data import open_dataset
 from campanion.errors import MissingData
 from campanion.experiments import faithfulness
-from campanion.experiments.faithfulness import of_protocol, question, with_starts, with_wins
+from campanion.experiments.faithfulness import of_protocol, question
 from campanion.experiments.protocols import FD_METHODS, PROTOCOLS, Protocol
 from campanion.experiments.runner import ask, per_image, rows_of
 from campanion.experiments.subject import layer_of
@@ -21,6 +21,7 @@ from campanion.inference import fast
 from campanion.models import load_model
 from campanion.results.rows import read_rows, rows_path, running_path, with_rows, write_rows
 from campanion.results.statistics import summarise
+from cells import study
 
 ONE = ("scenes_vgg@scenes",)
 QUICK = Protocol(curves=("grad_cam", "fd_cam"), compared=("lift_cam", "xgrad_cam:lift"), orderings=20)
@@ -163,6 +164,7 @@ ROWS = pd.DataFrame(
 
 def test_the_best_is_the_highest_insertion_and_the_lowest_deletion():
     before = ROWS.copy()
+    with_wins = study(27, "wins").with_wins
     found = with_wins(ROWS, ["insertion", "deletion"])
     assert list(found["best_insertion"]) == [0, 50, 50, 100, 0, 0]
     assert list(found["best_deletion"]) == [100, 0, 0, 0, 0, 100]
@@ -174,14 +176,8 @@ def test_the_best_is_the_highest_insertion_and_the_lowest_deletion():
         with_wins(ROWS, ["insertoin"])
 
 
-def test_starts_are_values_of_the_curves():
-    found = with_starts(ROWS, 1)
-    assert set(found["early_insertion"]) == {0.2}
-    assert set(found["early_deletion"]) == {0.4}
-
-
 def test_wins_sum_to_one_hundred(out):
-    asked = question("fd", FD_METHODS, faithfulness.AREAS, conclude=faithfulness.wins_summary, limit=0)
+    asked = question("fd", FD_METHODS, faithfulness.AREAS, conclude=study(27, "wins").wins, limit=0)
     (run,) = ask("27_test", "quick", asked, [], 2, quick=("scenes_resnet@scenes",))["runs"]
     rows = pd.DataFrame(run["rows"])
     for metric in ("best_insertion", "best_deletion", "best_overall"):
@@ -189,6 +185,9 @@ def test_wins_sum_to_one_hundred(out):
         assert list(part["method"]) == list(FD_METHODS)
         assert part["mean"].sum() == pytest.approx(100, abs=1e-3)
     assert list(run["extra"]["insertion_curve"]) == list(FD_METHODS)
+    for metric in ("insertion", "deletion"):  # after four steps of 28 a seventh of the pixels is there
+        early = rows[rows["metric"] == f"early_{metric}"].set_index("method")["mean"]
+        assert early.tolist() == pytest.approx([run["extra"][f"{metric}_curve"][m][4] for m in early.index], abs=1e-4)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

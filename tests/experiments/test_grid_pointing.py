@@ -7,10 +7,10 @@ import pytest
 import torch
 from campanion.data.photographs import PhotographPairs
 from campanion.data.voc import CLASS_NAMES
-from campanion.experiments import grid_pointing
 from campanion.experiments.subject import Subject
 from campanion.models.preprocess import Preprocess
 from campanion.results.rows import read_rows, rows_path
+from cells import study
 from torch import nn
 
 
@@ -44,7 +44,7 @@ def network():
 def measured(model, pair):
     data = PhotographPairs()
     subject = Subject(model, data, "layer")
-    rows = grid_pointing.measure(subject, data[data.ids.index(pair)], ["grad_cam"])
+    rows = [row for row in study(20).measure(subject, data[data.ids.index(pair)]) if row["method"] == "grad_cam"]
     return pd.DataFrame(rows, columns=["class_name", "side", "rank", "grid_energy", "grid_hit"])
 
 

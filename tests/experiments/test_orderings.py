@@ -9,7 +9,7 @@ import torch
 from campanion import explain, metrics
 from campanion.data import open_dataset
 from campanion.errors import MissingData
-from campanion.experiments import convergence, orderings, timing
+from campanion.experiments import convergence, orderings
 from campanion.experiments.convergence import as_black_box, growing, needed
 from campanion.experiments.orderings import METRICS, by_simulation
 from campanion.experiments.runner import ask, per_image
@@ -18,7 +18,10 @@ from campanion.game.game import ChannelGame
 from campanion.models import load_model
 from campanion.results.rows import kept_rows, read_rows, rows_path
 from campanion.results.store import load_results
+from cells import study
 from scipy import stats
+
+costs = study(30)
 
 FEW = orderings.question(counts=(1, 4), simulations=3)
 SHORT = convergence.question(reference=40, checkpoints=(1, 2, 7, 20), by_forwards=(1, 2))
@@ -165,8 +168,8 @@ def test_needed_is_where_the_cosine_stays():
 
 def test_costs_are_those_of_the_passes(model, scenes):
     """Coarse facts that no busy machine turns around: 64 forwards cost more than one, 100 orderings more than one."""
-    seconds = {row["method"]: row["seconds_per_image"] for row in measure(model, scenes[0], timing.question())}
-    assert set(seconds) == set(timing.TITLES)
+    seconds = {row["method"]: row["seconds_per_image"] for row in measure(model, scenes[0], costs.QUESTION)}
+    assert set(seconds) == set(costs.COSTS)
     assert min(seconds.values()) > 0
     assert seconds["ablation_cam_network"] > 5 * seconds["forward"]
     assert seconds["ablation_cam_network"] > 5 * seconds["lift_cam"]
@@ -174,9 +177,9 @@ def test_costs_are_those_of_the_passes(model, scenes):
 
 
 def test_costs_have_a_result(out, monkeypatch):
-    monkeypatch.setattr(timing, "median_seconds", lambda function: 1.0)
-    result = ask("30_test", "quick", timing.question(), [], 2, quick=["scenes_resnet@scenes"])
-    assert {r["method"] for r in result["runs"][0]["rows"]} == set(timing.TITLES)
+    monkeypatch.setattr(costs, "median_seconds", lambda function: 1.0)
+    result = ask("30_test", "quick", costs.QUESTION, [], 2, quick=["scenes_resnet@scenes"])
+    assert {r["method"] for r in result["runs"][0]["rows"]} == set(costs.COSTS)
 
 
 def test_the_committed_convergence_is_found():

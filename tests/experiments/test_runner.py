@@ -15,31 +15,27 @@ from campanion.data import open_dataset
 from campanion.errors import MissingData, MissingResult
 from campanion.experiments import (
     convergence,
-    discriminability,
     faithfulness,
-    fd_bias,
     groups,
     orderings,
     pointing,
-    sanity,
-    timing,
-    vqa,
 )
 from campanion.experiments.protocols import PROTOCOLS
 from campanion.experiments.runner import Answer, Question, ask, measured, per_image
 from campanion.models import load_model
 from campanion.results.rows import RowStore, read_rows, rows_path, running_path, write_rows
 from campanion.results.statistics import summarise
+from cells import study
 
 QUESTIONS = {
     "faithfulness": faithfulness.question("fd", ("grad_cam", "fd_cam"), ["overall"]),
     "orderings": orderings.question(),
     "pointing": pointing.question(),
-    "discriminability": discriminability.question(),
-    "sanity": sanity.question(),
+    "discriminability": study(20, "pairs").QUESTION,
+    "sanity": study(42).question(),
     "groups": groups.question(),
-    "timing": timing.question(),
-    "vqa": vqa.question(),
+    "costs": study(30).QUESTION,
+    "vqa": study(37).QUESTION,
 }
 MODEL = "scenes_vgg@scenes"
 
@@ -157,11 +153,11 @@ def asked(path) -> Question | None:
         "orderings": orderings.question(precision),
         "pointing": pointing.question(),
         "pointing_masked": pointing.question(precision).beside[0],
-        "sanity": sanity.question(),
+        "sanity": study(42).question(),
         "convergence": convergence.question(),
         "groups": groups.question(),
-        "vqa": vqa.question(),
-        "fd_bias": fd_bias.question(),
+        "vqa": study(37).QUESTION,
+        "fd_bias": study(24).QUESTION,
     }
     protocols = {name: faithfulness.question(name, (), [], precision) for name in PROTOCOLS}
     named = f"_{settings.get('data', 'photographs')}_{settings.get('model')}"

@@ -7,12 +7,13 @@ import threading
 import pytest
 import torch
 from campanion.data import open_dataset
-from campanion.experiments import sanity
 from campanion.experiments.runner import ask, per_image
-from campanion.experiments.sanity import METRICS, at_ends, curves
 from campanion.metrics.randomisation import learned_layers, randomised, rank_correlation, structure
 from campanion.models import load_model
+from cells import study
 from torch import nn
+
+sanity = study(42)
 
 
 @pytest.fixture(scope="module")
@@ -121,21 +122,25 @@ def test_rows_know_what_was_randomised(model, out):
     rows, _ = per_image(asked, asked.subject(model, open_dataset("scenes", n=2)))
     layers = learned_layers(model)
     assert len(rows) == 2 * 2 * (2 * len(layers) + 1)
-    ends = at_ends(rows)
-    assert (ends["rank_output"] < 0.999).all()
+    assert (rows[(rows["order"] == "cascading") & (rows["depth"] == 1)]["rank"] < 0.999).all()
     # On a linear head LIFT-CAM is Ablation-CAM, whatever the weights.
     both = rows.pivot(index=["image", "order", "depth"], columns="method", values="rank")
     assert (both["lift_cam"] - both["ablation_cam"]).abs().max() < 1e-3
-    drawn = curves(rows)
+    answer = sanity.summary(rows, None)
+    drawn = answer.extra["curves"]
     assert drawn["layers"] == layers
     mean = rows[(rows.method == "lift_cam") & (rows.order == "cascading") & (rows.depth == 1)]["rank"].mean()
     assert drawn["cascading"]["rank"]["lift_cam"][0] == pytest.approx(mean, abs=1e-4)
+    means = answer.means.set_index(["method", "metric"])["mean"]
+    assert means["lift_cam", "rank_output"] == pytest.approx(mean)
+    deepest = rows[(rows.method == "lift_cam") & (rows.order == "cascading") & (rows.depth == len(layers))]
+    assert means["lift_cam", "ssim_all"] == pytest.approx(deepest["ssim"].mean())
 
 
 def test_a_result_has_both_ends_and_the_curves(out):
     asked = sanity.question(methods=["cam"])
     (run,) = ask("42_test", "quick", asked, [], 2, quick=("scenes_resnet@scenes",))["runs"]
-    assert {r["metric"] for r in run["rows"]} == set(METRICS)
+    assert {r["metric"] for r in run["rows"]} == set(sanity.METRICS)
     found = run["extra"]["curves"]
     assert len(found["cascading"]["rank"]["cam"]) == len(found["layers"])
 

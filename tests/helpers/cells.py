@@ -1,8 +1,10 @@
-"""Code cells of notebooks: what each assigns and reads, and which cells another one needs."""
+"""Code cells of notebooks: what each assigns and reads, which cells another one needs, and the studies in them."""
 
+import ast
 import dis
 import json
-from types import CodeType
+from functools import cache
+from types import CodeType, ModuleType
 
 from campanion import paths
 
@@ -54,3 +56,22 @@ def with_needed(sources, number):
             chosen.append(other)
             wanted = (wanted - kept.keys()) | taken | called
     return sorted(set(chosen))
+
+
+@cache
+def study(number, name="measure"):
+    """The study of a notebook: the functions and constants of the cell that defines ``name``, with all imports before
+    it."""
+    (path,) = (path for path in NOTEBOOKS if path.stem.startswith(f"{number}_"))
+    sources = code_cells(path)
+    (place,) = (i for i, source in enumerate(sources) if f"\ndef {name}(" in source)
+    trees = [ast.parse(source).body for source in sources[: place + 1]]
+    imports = [step for tree in trees for step in tree if isinstance(step, ast.Import | ast.ImportFrom)]
+    own = [step for step in trees[-1] if isinstance(step, ast.FunctionDef) or _is_constant(step)]
+    module = ModuleType(f"{path.stem}.{name}")
+    exec(compile(ast.Module([*imports, *own], []), path.name, "exec"), vars(module))
+    return module
+
+
+def _is_constant(step):
+    return isinstance(step, ast.Assign) and isinstance(step.targets[0], ast.Name) and step.targets[0].id.isupper()

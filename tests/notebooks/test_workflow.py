@@ -6,13 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
 import pytest
 from campanion import notebooks
 from campanion.errors import MissingData
-from campanion.notebooks.__main__ import given_parameters, main, value
+from campanion.notebooks.__main__ import _is_refusal, given_parameters, main, value
 from nbformat import v4
 from papermill.exceptions import PapermillExecutionError
 
@@ -104,6 +106,31 @@ def test_what_the_library_refuses_in_a_cell_is_one_sentence(tree, capsys):
     refused, where = capsys.readouterr().err.splitlines()
     assert refused.startswith("Unknown model 'vgg61'. Did you mean 'vgg")
     assert where.endswith(f"{tree / 'logs/full/23_refuses.ipynb'}.")
+
+
+@pytest.mark.parametrize("place", ["~/co/lib/campanion/models/load.py:85", r"C:\co\lib\campanion\models\load.py:85"])
+def test_a_refusal_is_known_by_the_file_that_raised_it(place):
+    said = f"Cell In[3], line 1\nFile {place}, in load_model(name)\nValueError: Unknown model"
+    assert _is_refusal(said, "ValueError")
+    assert not _is_refusal(said, "TypeError")
+    assert not _is_refusal(said.replace("campanion", "torch"), "ValueError")
+
+
+def test_two_runs_of_a_page_take_turns(tree, monkeypatch, capfd):
+    inside = []
+
+    def execute(source, log, *_, **__):
+        inside.append(log)
+        assert len(inside) == 1
+        time.sleep(0.3)
+        shutil.copy(source, log)
+        inside.pop()
+
+    monkeypatch.setattr("papermill.execute_notebook", execute)
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(notebooks.run, "21_report", "full") for _ in range(2)]
+    assert {run.result() for run in runs} == {tree / "out/full/notebooks/21_report.ipynb"}
+    assert capfd.readouterr().err.count("this one waits") == 1
 
 
 def test_networks_that_are_named_need_only_their_own_data(tree):

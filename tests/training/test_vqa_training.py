@@ -9,7 +9,6 @@ import pytest
 import torch
 from campanion.data.questions import QuestionImages, SceneQuestions
 from campanion.errors import MissingData, MissingResult
-from campanion.experiments import vqa as vqa_study
 from campanion.experiments.runner import ask, per_image
 from campanion.models.vqa import load_vqa
 from campanion.report.claims import find_claim
@@ -18,9 +17,12 @@ from campanion.results.rows import read_rows, rows_path
 from campanion.results.store import load_result, load_results
 from campanion.training import fit
 from campanion.training.vqa import RECIPES, Pairs, accuracy, run
+from cells import study
 from safetensors.torch import save_file
 from torchvision.models import resnet18
 from vqa_files import official
+
+vqa_study = study(37)
 
 KEY = "37_lift_table6_fig4_vqa"
 SHORT = RECIPES["scenes"].model_copy(update={"epochs": 3, "batch": 8})
@@ -112,7 +114,7 @@ def test_a_run_on_vqa_v2_from_training_to_verdict(vqa_folder: Path) -> None:
     model = load_vqa("vqa_v2")
     assert model.weights["sha256"] == facts["sha256"]
     assert not vqa_study.not_there()
-    result = ask(KEY, "full", vqa_study.question(), vqa_study.models(), limit=2, device="cpu")
+    result = ask(KEY, "full", vqa_study.QUESTION, ["vqa_scenes@scenes", "vqa_v2@vqa-v2"], limit=2, device="cpu")
     assert [(r["data"], r["mode"], r["extra"]["questions"]) for r in result["runs"]] == [
         ("scenes", "quick", 2),
         ("vqa-v2", "full", 2),
@@ -123,8 +125,8 @@ def test_a_run_on_vqa_v2_from_training_to_verdict(vqa_folder: Path) -> None:
 
 def test_scenes_answer_no_claim(places: Path) -> None:
     with pytest.raises(MissingResult):
-        ask(KEY, "cached", vqa_study.question(), [])
-    result = ask(KEY, "quick", vqa_study.question(), [], limit=3, quick=["vqa_scenes@scenes"])
+        ask(KEY, "cached", vqa_study.QUESTION, [])
+    result = ask(KEY, "quick", vqa_study.QUESTION, [], limit=3, quick=["vqa_scenes@scenes"])
     (only,) = result["runs"]
     assert (only["mode"], only["data"]) == ("quick", "scenes")
     assert {row["method"] for row in only["rows"]} == set(vqa_study.METHODS["scenes"])
@@ -141,7 +143,7 @@ def test_rows_are_what_the_interface_gives(places: Path) -> None:
     from campanion.models.vqa import with_question
 
     model, data = load_vqa(), SceneQuestions(5)
-    question = vqa_study.question()
+    question = vqa_study.QUESTION
     frame, _ = per_image(question, question.subject(model, data), 1)
     sample = data[data.order()[0]]
     asked = with_question(model, sample.question.text)

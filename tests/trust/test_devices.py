@@ -19,9 +19,8 @@ from campanion.data import open_dataset
 from campanion.data.questions import SceneQuestions
 from campanion.data.samples import Dataset, Sample
 from campanion.data.scenes import scene
-from campanion.experiments import convergence, faithfulness, groups, orderings, pointing, sanity, timing
+from campanion.experiments import convergence, faithfulness, groups, orderings, pointing
 from campanion.experiments import fin as fin_study
-from campanion.experiments import vqa as vqa_study
 from campanion.experiments.gallery import measure as measure_gallery
 from campanion.experiments.protocols import PROTOCOLS
 from campanion.experiments.runner import Question
@@ -33,6 +32,7 @@ from campanion.training import loop as training
 from campanion.training.batches import augment, draw, normalise
 from campanion.training.parts import evaluate
 from campanion.training.settings import make_config
+from cells import study
 from elsewhere import DEVICE, Elsewhere, moved, pretended
 from nets import NETS, net, random_images
 from torch import Tensor, nn
@@ -56,9 +56,9 @@ MEASURES = {
         "scenes_vgg",
         pointing.rows_question("pointing", ("grad_cam", "fd_cam", "gradient", pointing.CENTRE, pointing.RANDOM)),
     ),
-    "sanity": ("scenes_vgg", sanity.question(methods=("grad_cam", "fd_cam"))),
+    "sanity": ("scenes_vgg", study(42).question(methods=("grad_cam", "fd_cam"))),
     "fin": ("scenes_lfi", fin_study.QUESTION),
-    "costs": ("scenes_resnet", timing.question()),
+    "costs": ("scenes_resnet", study(30).QUESTION),
     "gallery": (
         "scenes_resnet",
         lambda model, sample: measure_gallery(
@@ -186,7 +186,7 @@ def test_every_table_is_measured_on_the_networks_device(name):
 
 
 def test_questions_are_answered_on_the_networks_device():
-    model, questions, asked = load_vqa("vqa_scenes"), SceneQuestions(2), vqa_study.question()
+    model, questions, asked = load_vqa("vqa_scenes"), SceneQuestions(2), study(37).QUESTION
     near = asked.measure(asked.subject(model, questions), questions[0])
     with pretended():
         far = asked.measure(asked.subject(moved(model), questions), questions[0])

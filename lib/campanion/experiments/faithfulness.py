@@ -19,7 +19,7 @@ from campanion.cams.explain import enlarged, explain_game, weighted
 from campanion.cams.methods import parse
 from campanion.data import Sample
 from campanion.errors import one_of
-from campanion.experiments.protocols import FD_METHODS, PROTOCOLS, Protocol, named
+from campanion.experiments.protocols import PROTOCOLS, Protocol, named
 from campanion.experiments.runner import Answer, Question
 from campanion.experiments.subject import (
     AREAS,
@@ -32,11 +32,7 @@ from campanion.experiments.subject import (
     input_boxes,
 )
 from campanion.experiments.timing import IMAGES, seconds_per_image
-from campanion.results.measures import better
 from campanion.results.statistics import paired, summarise
-
-TIE = 1e-6  # areas that differ by rounding alone are equal
-EARLY = 4  # steps of 3.6 % after which a curve shows how steep it starts: one seventh of the pixels
 
 
 def measure(subject: Subject, sample: Sample, protocol: Protocol) -> list[dict[str, object]]:
@@ -91,7 +87,7 @@ def summary(
     Methods that only the rows ``beside`` have were measured on fewer images: a mean is over a method's own, a
     difference over those that both methods share.
     """
-    rows = _with_others(rows, beside)
+    rows = with_others(rows, beside)
     chosen = in_order(rows, methods)
     if "seconds_per_image" in metrics:
         seconds = seconds_per_image(subject, list(chosen["method"].unique()), min(timed, chosen["image"].nunique()))
@@ -101,7 +97,7 @@ def summary(
     return Answer(summarise(chosen, metrics), paired(chosen, metrics), curves, accuracy(rows, subject), rows)
 
 
-def _with_others(rows: pd.DataFrame, beside: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def with_others(rows: pd.DataFrame, beside: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """``rows`` and, of those ``beside``, the methods that they lack."""
     for others in beside:
         if len(others):
@@ -171,37 +167,3 @@ def mean_curves(rows: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
         }
         for curve in CURVES
     }
-
-
-def with_wins(frame: pd.DataFrame, metrics: Sequence[str] = AREAS) -> pd.DataFrame:
-    """``frame`` with a column ``best_<metric>`` for each metric: 100 for the best method of an image, 0 for the others;
-    m methods that tie for the best have 100 / m each. ValueError where an image lacks a method that others have.
-    """
-    counts = frame.groupby("image")["method"].nunique()
-    if counts.nunique() > 1:
-        raise ValueError(
-            f"Image {counts.idxmin()} has {counts.min()} methods and others {counts.max()}: a best of all needs all."
-        )
-    frame = frame.copy()
-    for metric in metrics:
-        values = better(metric) * frame[metric]
-        best = values >= values.groupby(frame["image"]).transform("max") - TIE
-        frame[f"best_{metric}"] = 100.0 * best / best.groupby(frame["image"]).transform("sum")
-    return frame
-
-
-def with_starts(frame: pd.DataFrame, steps: int = EARLY) -> pd.DataFrame:
-    """``frame`` with ``early_insertion`` and ``early_deletion``: the curves' values after ``steps`` steps."""
-    return frame.assign(**{f"early_{c.split('_')[0]}": [float(v[steps]) for v in frame[c]] for c in CURVES})
-
-
-def wins_summary(rows: pd.DataFrame, subject: Subject, *beside: pd.DataFrame) -> Answer:
-    """Notebook 27: areas, how often a method is the best of an image (of those that all methods were measured on), how
-    steep the curves start, and mean curves.
-    """
-    rows = in_order(_with_others(rows, beside), FD_METHODS)
-    counts = rows.groupby("image")["method"].nunique()
-    rows = with_starts(with_wins(rows[rows["image"].isin(counts[counts == counts.max()].index)]))
-    columns = [*AREAS, *(f"best_{area}" for area in AREAS), "early_insertion", "early_deletion"]
-    differences = paired(rows, columns, reference="fd_cam")
-    return Answer(summarise(rows, columns), differences, mean_curves(rows), accuracy(rows, subject), rows)

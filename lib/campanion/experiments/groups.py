@@ -69,11 +69,11 @@ def group_statistics(activations: Tensor, percentile: float = 5.0, rule: str = "
     }
 
 
-def cosine_histogram(activations: Tensor, percentile: float = 5.0) -> dict[str, list[float]]:
+def cosine_histogram(activations: Tensor) -> dict[str, list[float]]:
     """Shares by cosine, in :data:`BINS` bins of 0..1, of ordered pairs of live channels of one image: ``all`` of them,
     and a channel with another member of its ``group``.
     """
-    matrix, groups = cosines(activations)[0], similarity_groups(activations, percentile)[0]
+    matrix, groups = cosines(activations)[0], similarity_groups(activations)[0]
     live = activations[0].flatten(1).any(1)
     pairs = live & live[:, None] & ~torch.eye(len(live), dtype=torch.bool, device=live.device)
     shares = {}
@@ -95,15 +95,14 @@ def overlap(groups_a: Tensor, groups_b: Tensor) -> float:
     return float((shared / union)[union > 0].mean())
 
 
-def dead_is_lowest(game: ChannelGame, percentile: float = 5.0) -> float:
+def dead_is_lowest(game: ChannelGame) -> float:
     """1 where a dead channel has the lowest switching score of the predicted class, which squeezes the scores of the
     live ones in the min-max normalisation of eq. 10; 0 where not, NaN without dead channels.
     """
     dead = ~game.activations[0].flatten(1).any(1)
     if not dead.any() or dead.all():
         return math.nan
-    groups = similarity_groups(game.activations, percentile)
-    scores = switching_score(game, game.target(None), groups)[0]
+    scores = switching_score(game, game.target(None), similarity_groups(game.activations))[0]
     return float(scores[dead].min() < scores[~dead].min())
 
 

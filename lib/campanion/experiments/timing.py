@@ -1,8 +1,4 @@
-"""Notebooks 15 and 30: seconds of each method, and of channel weights by matrix product and by forward passes.
-
-LIFT-CAM asks for one backward pass of the head, Ablation-CAM for K coalitions, SHAP-CAM_n for n K of them (K channels).
-A coalition is a row of a matrix product here (``game/heads.py``); published code runs the head, or the network.
-"""
+"""How long a method takes for one image, without the trunk's pass."""
 
 from __future__ import annotations
 
@@ -14,28 +10,13 @@ import pandas as pd
 import torch
 
 from campanion.cams.explain import explain_game
-from campanion.cams.methods import get_method, parse
-from campanion.data import Sample
-from campanion.experiments.convergence import as_black_box
-from campanion.experiments.runner import Answer, Question
+from campanion.cams.methods import parse
 from campanion.experiments.subject import Subject
 from campanion.game.game import ChannelGame
 from campanion.progress import track
-from campanion.results.statistics import paired, summarise
 
 IMAGES = 10
 PATIENCE = 300.0  # seconds after which no further image is timed: Score-CAM on VGG16 takes minutes an image on a CPU
-#: What is timed by :func:`measure`, by the name of its rows.
-TITLES = {
-    "forward": "one forward pass of the network",
-    "lift_cam": "LIFT-CAM",
-    "ablation_cam": "Ablation-CAM, matrix product",
-    "ablation_cam_head": "Ablation-CAM, K forwards of the head",
-    "ablation_cam_network": "Ablation-CAM, K forwards of the network",
-    "shap_cam_1": "SHAP-CAM, 1 ordering, matrix product",
-    "shap_cam_100": "SHAP-CAM, 100 orderings, matrix product",
-    "shap_cam_1_head": "SHAP-CAM, 1 ordering, forwards of the head",
-}
 
 
 def median_seconds(function: Callable[[], object], block: float = 0.05) -> float:
@@ -81,48 +62,3 @@ def _once(game: ChannelGame, subject: Subject, name: str) -> None:
     fresh = game.fresh(game.head)  # without what other methods have computed, but with the graph of the shared pass
     fresh.use_network(subject.network)
     explain_game(fresh, None, [name])
-
-
-def measure(subject: Subject, sample: Sample) -> list[dict[str, object]]:
-    """Rows image, method (keys of :data:`TITLES`) and seconds_per_image, a median; the trunk's pass is not counted."""
-    image = subject.image(sample)
-    played = ChannelGame.of(subject.parts, image)
-    network, target = subject.network, played.target(None)
-    lift, ablation = (get_method(name).function for name in ("lift_cam", "ablation_cam"))
-    batch = image.expand(32, -1, -1, -1)
-
-    def forwards() -> None:
-        for start in range(0, played.channels, len(batch)):
-            network(batch[: played.channels - start])
-
-    def fresh(black_box: bool = False) -> ChannelGame:
-        """A game that remembers nothing, so that no method finds what another has computed."""
-        return as_black_box(played) if black_box else played.fresh()
-
-    timed = {
-        "forward": partial(network, image),
-        "lift_cam": lambda: lift(fresh(), target),
-        "ablation_cam": lambda: ablation(fresh(), target),
-        "ablation_cam_head": lambda: ablation(fresh(True), target),
-        "ablation_cam_network": forwards,
-        "shap_cam_1": lambda: fresh().shapley(target, 1),
-        "shap_cam_100": lambda: fresh().shapley(target, 100),
-        "shap_cam_1_head": lambda: fresh(True).shapley(target, 1),
-    }
-    # The first call of a process pays for what later ones find ready.
-    subject.once("warm", lambda: [function() for function in timed.values()])
-    return [
-        {"image": sample.id, "method": name, "seconds_per_image": median_seconds(function)}
-        for name, function in timed.items()
-    ]
-
-
-def summary(rows: pd.DataFrame, subject: Subject) -> Answer:
-    """Mean seconds and their paired differences."""
-    rows = rows.set_index("method").loc[list(TITLES)].reset_index()
-    return Answer(summarise(rows, "seconds_per_image"), paired(rows, "seconds_per_image"))
-
-
-def question() -> Question:
-    """What channel weights cost, notebook 30."""
-    return Question("costs", measure, summary, {"seed": 0}, anew=True, quick_images=1, data="scenes")

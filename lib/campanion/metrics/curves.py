@@ -156,17 +156,17 @@ def _start(images: Tensor, baseline: str) -> Tensor | None:
     return gaussian_blur(images, [51, 51], [50.0, 50.0])
 
 
-def _rise_blur(images: Tensor, size: int = 11, sigma: float = 5.0) -> Tensor:
-    """RISE's blur: separable, zero padding."""
+def _rise_blur(images: Tensor) -> Tensor:
+    """RISE's blur (11 x 11, sigma 5): separable, zero padding."""
     from scipy.ndimage import gaussian_filter1d
 
     # RISE's kernel is a smoothed 11 x 11 unit impulse, whose tails (to 4 sigma) SciPy reflects back into the window: it
     # sums to 1 and is much flatter than a plain truncated Gaussian.
-    impulse = F.one_hot(torch.tensor(size // 2, device="cpu"), size).double()
+    impulse = F.one_hot(torch.tensor(5, device="cpu"), 11).double()
     channels = images.shape[1]
-    kernel = torch.from_numpy(gaussian_filter1d(impulse.numpy(), sigma)).to(images).expand(channels, 1, size)
-    rows = F.conv2d(images, kernel[..., None, :], padding=(0, size // 2), groups=channels)
-    return F.conv2d(rows, kernel[..., None], padding=(size // 2, 0), groups=channels)
+    kernel = torch.from_numpy(gaussian_filter1d(impulse.numpy(), 5.0)).to(images).expand(channels, 1, 11)
+    rows = F.conv2d(images, kernel[..., None, :], padding=(0, 5), groups=channels)
+    return F.conv2d(rows, kernel[..., None], padding=(5, 0), groups=channels)
 
 
 def _pixel_rows(images: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from unittest.mock import patch
 from campanion import paths
 from campanion.errors import MissingData, one_of, unknown
 from campanion.notebooks.rules import strip
-from campanion.paths import write_whole
+from campanion.paths import locked, write_whole
 
 MODES = ("quick", "full", "cached")
 
@@ -106,7 +106,8 @@ def run(
     default = path if mode == "cached" else paths.out_dir() / mode / "notebooks" / path.name
     output = _writable(Path(output or default))
     log = _writable(log_dir(mode) / path.name)
-    with patch.dict(os.environ, _environment(mode, path.stem)):
+    waiting = f"Another {mode} run of {path.stem} is going on; this one waits for it to end."
+    with locked(log.with_suffix(".lock"), waiting), patch.dict(os.environ, _environment(mode, path.stem)):
         papermill.execute_notebook(
             str(path),
             str(log),
@@ -119,7 +120,7 @@ def run(
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             **kernels.manager(),
         )
-    write_whole(output, strip(log.read_text(encoding="utf-8")))
+        write_whole(output, strip(log.read_text(encoding="utf-8")))
     return output
 
 

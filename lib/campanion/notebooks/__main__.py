@@ -85,15 +85,19 @@ def run_notebook(key: str, mode: str, limit: int | None, pairs: Sequence[str], o
         executed = run(path.stem, mode, values, output)
     except (PapermillExecutionError, DeadKernelError) as error:
         said = _COLOURS.sub("", str(error))
-        # What the library refuses is one sentence, as on any command line; the notebook keeps the traceback.
-        raised = said.rpartition("\nFile ")[2].partition("\n")[0]
-        refused = "/lib/campanion/" in raised and error.ename in ("MissingData", "MissingResult", "ValueError")
+        refused = _is_refusal(said, getattr(error, "ename", ""))
         print(error.evalue if refused else said, file=sys.stderr)
         log = log_dir(mode) / path.name
         print(f"{path.stem} failed; the notebook up to the failing cell is {log}.", file=sys.stderr)
         return 2 if refused else 1
     print(f"{path.stem}: done in {time.monotonic() - start:.0f} s, {executed}")
     return 0
+
+
+def _is_refusal(traceback: str, error: str) -> bool:
+    """Whether the library refused: that is one sentence, as on any command line; the notebook keeps the traceback."""
+    raised = traceback.rpartition("\nFile ")[2].partition("\n")[0].replace("\\", "/")
+    return "/lib/campanion/" in raised and error in ("MissingData", "MissingResult", "ValueError")
 
 
 @notebooks.command()
