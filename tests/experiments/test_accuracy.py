@@ -10,8 +10,9 @@ import pytest
 from campanion.errors import MissingData
 from campanion.experiments import training_runs
 from campanion.experiments.accuracy import correctness, detectable, names_of, not_run, question, summary
+from campanion.experiments.runner import ask
 from campanion.experiments.sizes import NETWORKS, TABLE3, parameters, sizes
-from campanion.experiments.training_runs import TrainingRuns, ask_trained
+from campanion.experiments.training_runs import TrainingRuns
 from campanion.models.load import read_card
 from campanion.report.grid_figures import printed_differences, study_figure
 from campanion.results.rows import read_rows, rows_path
@@ -134,7 +135,7 @@ def test_quick_study_and_its_figure(place: Path, monkeypatch: pytest.MonkeyPatch
     for module in ("accuracy", "training_runs"):
         monkeypatch.setattr(f"campanion.experiments.{module}.cells", lambda scale, table: group)
     chosen = training_runs.training_runs("quick", "table1")
-    result = ask_trained("11_lfi_table1_cifar", "quick", question("table1"), chosen)
+    result = ask("11_lfi_table1_cifar", "quick", question("table1"), chosen)
     (run,) = result["runs"]
     assert (run["model"], run["data"], run["mode"]) == ("resnet20", "scenes", "quick")
     assert [cell["name"] for cell in run["extra"]["cells"]] == [cell.name for cell in group]
@@ -158,8 +159,8 @@ def test_sizes_are_exact() -> None:
 
 
 def test_sizes_need_no_training_run_and_errors_name_the_command(place: Path) -> None:
-    result = ask_trained("13_lfi_table3_imagenet_size", "full", question("table3"), [])
+    result = ask("13_lfi_table3_imagenet_size", "full", question("table3"), [])
     assert [run["model"] for run in result["runs"]] == sorted(NETWORKS)
     assert {(run["data"], run["provenance"]["n"]) for run in result["runs"]} == {("imagenet", 1)}
     with pytest.raises(MissingData, match=r"that table1 needs: `python -m campanion grid --scale quick --table table1"):
-        ask_trained("11_lfi_table1_cifar", "full", question("table1"), [tiny(place, "plain")])
+        ask("11_lfi_table1_cifar", "full", question("table1"), [tiny(place, "plain")])

@@ -15,7 +15,7 @@ from campanion.experiments import fin as fin_study
 from campanion.experiments.accuracy import correct_of
 from campanion.experiments.fin import MAPS
 from campanion.experiments.learned import config_of
-from campanion.experiments.training_runs import ask_trained
+from campanion.experiments.runner import ask
 from campanion.models import build_model, load_model
 from campanion.models.load import LEARNED_SCENES
 from campanion.results.rows import read_rows, rows_path
@@ -64,12 +64,12 @@ def test_from_cells_to_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         cell(tmp_path, seed=1),
     ]
     with pytest.raises(MissingResult, match=KEY):
-        ask_trained(KEY, "cached", fin_study.TRAINED, [])
+        ask(KEY, "cached", fin_study.TRAINED, [])
     with pytest.raises(MissingData, match="None of these networks is trained"):
-        ask_trained(KEY, "quick", fin_study.TRAINED, cells)
+        ask(KEY, "quick", fin_study.TRAINED, cells)
     for one in (*cells[:3], cells[4]):
         train(one.config)
-    (run,) = ask_trained(KEY, "quick", fin_study.TRAINED, cells, limit=3)["runs"]
+    (run,) = ask(KEY, "quick", fin_study.TRAINED, cells, limit=3)["runs"]
     assert run["extra"]["missing"] == [cells[3].name]
     assert run["provenance"]["settings"]["epochs"] == cells[0].config.numbers.epochs
     means = {(r["method"], r["metric"]): (r["mean"], r["n"]) for r in run["rows"]}

@@ -10,7 +10,7 @@ from campanion import explain, load_model, metrics
 from campanion.data.scenes import scene
 from campanion.errors import MissingResult
 from campanion.experiments import gallery
-from campanion.experiments.runner import result_of_photographs
+from campanion.experiments.gallery import result_of_photographs
 from campanion.results.rows import read_rows, rows_path, write_rows
 
 METHODS = ("grad_cam", "fd_cam:bias=0")

@@ -15,7 +15,7 @@ from campanion.errors import MissingData, MissingResult
 from campanion.experiments import learned
 from campanion.experiments import stability as stability_study
 from campanion.experiments.learned import Trained, config_of, finished, learned_maps, maps_of
-from campanion.experiments.training_runs import ask_trained
+from campanion.experiments.runner import ask
 from campanion.metrics import stability_iou
 from campanion.models.load import load_trained
 from campanion.results.rows import read_rows, rows_path
@@ -205,12 +205,12 @@ def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(stability_study, "POST_HOC_IMAGES", few := 3)
     cells = [cell(tmp_path, kind, lr, seed) for kind in ("lfi", "abn") for seed, lr in enumerate((0.07, 0.1, 0.12))]
     with pytest.raises(MissingResult, match=KEY):
-        ask_trained(KEY, "cached", stability_study.QUESTION, [])
+        ask(KEY, "cached", stability_study.QUESTION, [])
     with pytest.raises(MissingData, match="no two trained networks"):
-        ask_trained(KEY, "quick", stability_study.QUESTION, cells)
+        ask(KEY, "quick", stability_study.QUESTION, cells)
     for one in cells[:2] + cells[3:5]:
         train(one.config)
-    (run,) = ask_trained(KEY, "full", stability_study.QUESTION, cells, limit=7)["runs"]
+    (run,) = ask(KEY, "full", stability_study.QUESTION, cells, limit=7)["runs"]
     assert (run["model"], run["data"], run["provenance"]["n"]) == ("resnet20", "scenes", 7)
     assert run["extra"]["missing"] == [cells[2].name, cells[5].name]
     means = {(r["method"], r["metric"]): r["mean"] for r in run["rows"]}
@@ -240,9 +240,9 @@ def test_from_checkpoints_to_a_result(tmp_path: Path, monkeypatch: pytest.Monkey
         assert means[method, "iou"] == pytest.approx(part["iou"].mean(), abs=5e-3)
     assert load_result(KEY)["runs"] == [run]
     with pytest.raises(ValueError, match="has 7 images: measure as many"):  # few never replace many
-        ask_trained(KEY, "full", stability_study.QUESTION, cells, limit=4)
+        ask(KEY, "full", stability_study.QUESTION, cells, limit=4)
     assert load_result(KEY)["runs"] == [run]
-    (quick,) = (r for r in ask_trained(KEY, "quick", stability_study.QUESTION, cells)["runs"] if r["mode"] == "quick")
+    (quick,) = (r for r in ask(KEY, "quick", stability_study.QUESTION, cells)["runs"] if r["mode"] == "quick")
     assert quick["provenance"]["n"] == few  # as many as of the maps made afterwards: each difference once
     shown = run["extra"]["methods"]["abn"]["shown"]
     assert {frozenset(maps) for maps in shown.values()} == {frozenset(c.name for c in cells[3:5])}

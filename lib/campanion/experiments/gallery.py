@@ -7,7 +7,7 @@ them may not be passed on, but their maps may: a row here is one map (image x cl
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 import pandas as pd
@@ -21,14 +21,18 @@ from campanion.cams.methods import parse
 from campanion.data.photographs import PHOTOGRAPHS, photograph
 from campanion.errors import MissingResult, one_of
 from campanion.experiments.mapfiles import packed, stacked, unpacked  # noqa: F401 - figures read the maps of rows
-from campanion.experiments.runner import Answer, of_photographs
+from campanion.experiments.runner import Answer, result_of
 from campanion.experiments.subject import curve_columns
 from campanion.game.game import ChannelGame
 from campanion.inference import fast
+from campanion.models import load_model
 from campanion.outputs import class_indices, probabilities
 from campanion.pictures import percent
 from campanion.progress import track
+from campanion.results import provenance
+from campanion.results.rows import read_rows, rows_path, write_rows
 from campanion.results.statistics import paired, summarise
+from campanion.results.store import make_run
 
 _KEY = ["image", "class_name", "method"]
 STEP = 1 / 28  # of the curves: FD-CAM's 3.6 % of the pixels
@@ -134,6 +138,37 @@ def photographs(
     for name, shown, method in lacking(rows):
         raise MissingResult(f"There is no map of {shown} in {name} by {method}: set mode = 'full' to make it.")
     return rows.set_index(_KEY, drop=False).loc[places].reset_index(drop=True)
+
+
+def of_photographs(
+    name: str, model: str, mode: str, device: str, missing: Callable[..., Iterator[pd.DataFrame]], settings: Mapping
+) -> pd.DataFrame:
+    """The kept rows ``NAME_photographs_MODEL``; mode ``full`` first adds what they lack: ``missing`` (network, rows,
+    settings) gives them longer by a piece each time. Rows that were begun without a ``precision`` go on in float32.
+    """
+    if mode not in ("cached", "full"):
+        raise ValueError(f"Photographs are measured in mode 'full' and read in mode 'cached', not {mode!r}.")
+    path = rows_path("photographs", model, name)
+    if mode == "full":
+        network = load_model(model, device=device)
+        rows, begun = read_rows(path) if path.exists() else (pd.DataFrame(), settings)
+        settings = {key: value for key, value in settings.items() if key != "precision" or key in begun}
+        settings |= {"weights_sha256": network.weights["sha256"]}
+        for longer in missing(network, rows if begun == settings else pd.DataFrame(), settings):
+            write_rows(longer, path, settings)
+    return read_rows(path)[0]
+
+
+def result_of_photographs(notebook: str, mode: str, answers: Mapping[str, Answer], **about: object) -> dict:
+    """The result ``notebook`` of photographs (in a quick run of scenes), from the answers by the network's name."""
+
+    def run(model: str, answer: Answer) -> dict:
+        data, weights = "scenes" if mode == "quick" else "photographs", load_model(model).weights
+        n, minutes = answer.counted["image"].nunique(), answer.counted["seconds"].sum() / 60
+        record = provenance.collect(mode, data, n, weights, minutes=minutes, seed=0, **about)
+        return make_run(answer.means, answer.differences, record, model)
+
+    return result_of(notebook, mode, lambda: [run(*named) for named in answers.items()])
 
 
 def summary(rows: pd.DataFrame, metrics: Sequence[str], reference: str) -> Answer:

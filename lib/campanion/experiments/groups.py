@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from campanion.cams.fd import cosines, similarity_groups, switching_score
 from campanion.data import Sample
 from campanion.data.photographs import photograph
+from campanion.experiments.gallery import of_photographs
 from campanion.experiments.mapfiles import packed
-from campanion.experiments.runner import Answer, Question, of_photographs
+from campanion.experiments.runner import Answer, Question
 from campanion.experiments.subject import Subject, in_order
 from campanion.game.game import ChannelGame
 from campanion.results.statistics import summarise

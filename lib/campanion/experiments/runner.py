@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
@@ -25,6 +26,9 @@ from campanion.progress import track
 from campanion.results import provenance
 from campanion.results.rows import RowStore, read_rows, rows_path, running_path, with_rows, write_rows
 from campanion.results.store import load_result, make_run, save_result
+
+if TYPE_CHECKING:
+    from campanion.experiments.training_runs import TrainedQuestion
 
 MODES = ("cached", "quick", "full")
 QUICK = ("scenes_vgg@scenes", "scenes_resnet@scenes")
@@ -101,8 +105,8 @@ class Question:
 def ask(
     notebook: str,
     mode: str,
-    question: Question | Sequence[Question],
-    models: Sequence[str],
+    question: Question | Sequence[Question] | TrainedQuestion,
+    models: Sequence,
     limit: int | None = None,
     device: str = "auto",
     quick: Sequence[str] = QUICK,
@@ -111,8 +115,10 @@ def ask(
 
     Args:
         mode: ``"cached"`` reads the committed result; ``"quick"`` measures ``quick``; ``"full"`` measures ``models``.
-        question: one, or several, of which each network is asked the first that it has rows of, else the first.
-        models: names, with their data set: ``"voc_mlp@voc2007"``; without one it is ``question.data``.
+        question: one, or several, of which each network is asked the first that it has rows of, else the first; or a
+            :class:`~campanion.experiments.training_runs.TrainedQuestion`.
+        models: names, with their data set: ``"voc_mlp@voc2007"``; without one it is ``question.data``. Of a question
+            about training runs these are its ``models``, in a quick run too.
         limit: images of each data set (None: all; quick: ``question.quick_images``, which is also the most).
         device: ``"auto"`` is a GPU where there is one.
 
@@ -122,6 +128,8 @@ def ask(
 
     >>> ask("33_lift_table3_faithfulness", "quick", faithfulness.question("lift", ["lift_cam"], ["ad"]), [], limit=8)
     """
+    if not isinstance(question, Question | Sequence):
+        return result_of(notebook, mode, lambda: question.runs(mode, models, limit, device))
     questions = (question,) if isinstance(question, Question) else tuple(question)
     names = quick if mode == "quick" else models
     return result_of(notebook, mode, lambda: [_run(notebook, mode, questions, n, limit, device) for n in names])
@@ -181,37 +189,6 @@ def per_image(
             seconds = round(time.perf_counter() - start, 3)
             store.append({**row, **made_on, "seconds": seconds} for row in rows)
         return store.frame(), settings
-
-
-def of_photographs(
-    name: str, model: str, mode: str, device: str, missing: Callable[..., Iterator[pd.DataFrame]], settings: Mapping
-) -> pd.DataFrame:
-    """The kept rows ``NAME_photographs_MODEL``; mode ``full`` first adds what they lack: ``missing`` (network, rows,
-    settings) gives them longer by a piece each time. Rows that were begun without a ``precision`` go on in float32.
-    """
-    if mode not in ("cached", "full"):
-        raise ValueError(f"Photographs are measured in mode 'full' and read in mode 'cached', not {mode!r}.")
-    path = rows_path("photographs", model, name)
-    if mode == "full":
-        network = load_model(model, device=device)
-        rows, begun = read_rows(path) if path.exists() else (pd.DataFrame(), settings)
-        settings = {key: value for key, value in settings.items() if key != "precision" or key in begun}
-        settings |= {"weights_sha256": network.weights["sha256"]}
-        for longer in missing(network, rows if begun == settings else pd.DataFrame(), settings):
-            write_rows(longer, path, settings)
-    return read_rows(path)[0]
-
-
-def result_of_photographs(notebook: str, mode: str, answers: Mapping[str, Answer], **about: object) -> dict:
-    """The result ``notebook`` of photographs (in a quick run of scenes), from the answers by the network's name."""
-
-    def run(model: str, answer: Answer) -> dict:
-        data, weights = "scenes" if mode == "quick" else "photographs", load_model(model).weights
-        n, minutes = answer.counted["image"].nunique(), answer.counted["seconds"].sum() / 60
-        record = provenance.collect(mode, data, n, weights, minutes=minutes, seed=0, **about)
-        return make_run(answer.means, answer.differences, record, model)
-
-    return result_of(notebook, mode, lambda: [run(*named) for named in answers.items()])
 
 
 def rows_of(run: Mapping) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from torch import nn
 
 from campanion.data import Dataset
 from campanion.errors import MissingData
-from campanion.experiments.runner import Answer, Question, per_image, pick_device, result_of
+from campanion.experiments.runner import Answer, Question, per_image, pick_device
 from campanion.models.load import read_card
 from campanion.paths import locked
 from campanion.results import provenance
@@ -40,6 +40,24 @@ class TrainedQuestion:
     takes: Callable[[Cell], bool]
     of_training: bool = False
     untrained: Callable[[], Mapping[str, Answer]] = lambda: {}  # noqa: PIE807 - the documentation takes a class for another one
+
+    def runs(self, mode: str, chosen: Sequence[Cell], limit: int | None, device: str) -> list[dict]:
+        """A run of a result for each data set and network of the ``chosen`` training runs, of the longest that can
+        answer; ``limit``: test images (None: all; quick: 3, which is also the most). MissingData: none can answer.
+        """
+        images = min(limit or Question.quick_images, Question.quick_images) if mode == "quick" else limit
+        made = [
+            make_run(a.means, (), provenance.collect(mode, "imagenet", 1, a.weights, "cpu", 0, 0, a.settings), name)
+            for name, a in self.untrained().items()
+        ]
+        for group in longest(cell for cell in chosen if self.takes(cell)):
+            runs = TrainingRuns(group, images, pick_device(device), mode == "quick")
+            made += _run(mode, self, runs) if runs.done else []
+        if not made:
+            scale = f"--scale {chosen[-1].scale} " if chosen else ""
+            command = f"`python -m campanion grid {scale}--table {self.table} --run` trains"
+            raise MissingData(f"{self.lacking}: {command}.")
+        return made
 
 
 @dataclass(frozen=True)
@@ -100,34 +118,6 @@ def training_runs(mode: str, table: str, scale: str | None = None) -> list[Cell]
     scale = scale or default_scale()
     scales = filter(None, (STANDS_IN.get(scale), scale)) if mode == "full" else ()
     return [cell for name in scales for cell in cells(name, table)]
-
-
-def ask_trained(
-    notebook: str, mode: str, question: TrainedQuestion, chosen: Sequence[Cell], limit: int | None = None,
-    device: str = "auto",
-) -> dict:  # fmt: skip
-    """The result of ``notebook``, as :func:`~campanion.experiments.runner.ask` gives it: a run for each data set and
-    network of the ``chosen`` training runs, of the longest that can answer.
-
-    ``limit``: test images (None: all; quick: 3, which is also the most). MissingData: no training run can answer.
-    """
-
-    def runs() -> list[dict]:
-        images = min(limit or Question.quick_images, Question.quick_images) if mode == "quick" else limit
-        made = [
-            make_run(a.means, (), provenance.collect(mode, "imagenet", 1, a.weights, "cpu", 0, 0, a.settings), name)
-            for name, a in question.untrained().items()
-        ]
-        for group in longest(cell for cell in chosen if question.takes(cell)):
-            runs = TrainingRuns(group, images, pick_device(device), mode == "quick")
-            made += _run(mode, question, runs) if runs.done else []
-        if not made:
-            scale = f"--scale {chosen[-1].scale} " if chosen else ""
-            command = f"`python -m campanion grid {scale}--table {question.table} --run` trains"
-            raise MissingData(f"{question.lacking}: {command}.")
-        return made
-
-    return result_of(notebook, mode, runs)
 
 
 def _run(mode: str, question: TrainedQuestion, runs: TrainingRuns) -> list[dict]:
