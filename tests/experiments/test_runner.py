@@ -17,7 +17,6 @@ from campanion.experiments import (
     convergence,
     faithfulness,
     groups,
-    orderings,
     pointing,
 )
 from campanion.experiments.protocols import PROTOCOLS
@@ -29,7 +28,7 @@ from cells import study
 
 QUESTIONS = {
     "faithfulness": faithfulness.question("fd", ("grad_cam", "fd_cam"), ["overall"]),
-    "orderings": orderings.question(),
+    "orderings": study(31).question(),
     "pointing": pointing.question(),
     "discriminability": study(20, "pairs").QUESTION,
     "sanity": study(42).question(),
@@ -150,7 +149,7 @@ def asked(path) -> Question | None:
     stem, settings = path.stem, read_rows(path)[1]
     precision = settings.get("precision", "float32")
     fixed = {
-        "orderings": orderings.question(precision),
+        "orderings": study(31).question(precision),
         "pointing": pointing.question(),
         "pointing_masked": pointing.question(precision).beside[0],
         "sanity": study(42).question(),

@@ -19,7 +19,7 @@ from campanion.data import open_dataset
 from campanion.data.questions import SceneQuestions
 from campanion.data.samples import Dataset, Sample
 from campanion.data.scenes import scene
-from campanion.experiments import convergence, faithfulness, groups, orderings, pointing
+from campanion.experiments import convergence, faithfulness, groups, pointing
 from campanion.experiments import fin as fin_study
 from campanion.experiments.gallery import measure as measure_gallery
 from campanion.experiments.protocols import PROTOCOLS
@@ -50,7 +50,7 @@ MEASURES = {
         )
         for name, protocol in PROTOCOLS.items()
     },
-    "orderings": ("scenes_vgg", orderings.question(counts=(1, 2), simulations=2)),
+    "orderings": ("scenes_vgg", study(31).question(counts=(1, 2), simulations=2)),
     "convergence": ("scenes_vgg", convergence.question(8, (1, 2, 4), (1,))),
     "pointing": (
         "scenes_vgg",
