@@ -161,7 +161,7 @@ _LIMIT = click.option("--limit", type=cli.COUNT, metavar="N", help="So many test
 @_LIMIT
 @cli.DEVICE
 def accuracy(checkpoint: str, limit: int | None, device: str) -> None:
-    """Top-1 accuracy of CHECKPOINT on its test images."""
+    """Top-1 accuracy of CHECKPOINT, a file or a name, on its test images."""
     from campanion.experiments import learned
 
     test = learned.accuracy(checkpoint, limit, device)

@@ -343,6 +343,13 @@ def test_bad_commands_say_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
     with pytest.raises(MissingData, match="no epoch"):
         read_history(tmp_path)
     assert weights_of("run_lr0.1").name == "run_lr0.1.safetensors"
+    assert weights_of("scenes_vgg") == paths.checkpoints_dir() / "scenes_vgg.safetensors"
+
+
+def test_a_changed_training_run_does_not_take_the_place_of_the_committed_network() -> None:
+    assert read_config("scenes_vgg", {"device": "cpu"}).export == "data/checkpoints"
+    assert read_config("scenes_vgg", {"epochs": 1}).export is None
+    assert read_config("scenes_vgg", {"epochs": 1, "export": "kept"}).export == "kept"
 
 
 def test_checkpoints_written_to_one_folder_side_by_side_are_both_whole(tmp_path: Path, tiny: dict) -> None:

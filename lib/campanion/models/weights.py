@@ -90,10 +90,11 @@ def finished(name: str) -> Path | None:
 
 
 def weights_of(path: str | Path) -> Path:
-    """The ``.safetensors`` file of a checkpoint that is named with or without a suffix, or by its ``.json``."""
+    """The ``.safetensors`` file of a checkpoint: of a path with or without a suffix, of its ``.json``, or of a name."""
     path = Path(path)
     if path.suffix not in (".safetensors", ".json"):  # a name may hold a dot, as in lr0.1
-        return path.with_name(path.name + ".safetensors")
+        file = path.with_name(path.name + ".safetensors")
+        return file if file.is_file() else finished(str(path)) or file
     return path.with_suffix(".safetensors")
 
 

@@ -206,6 +206,8 @@ def read_config(path: str | Path, changes: Mapping[str, object] | None = None) -
         raise ValueError(f"{path} is not YAML: {problem}") from problem
     if not isinstance(settings, dict):
         raise ValueError(f"{path} must hold settings, one 'name: value' a line.")
+    if set(changes or ()).difference(_FREE):  # another network: it does not take the place of the committed one
+        settings.pop("export", None)
     return make_config({**settings, **(changes or {})})
 
 
