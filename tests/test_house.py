@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LIB = ROOT / "lib" / "campanion"
 LINT = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(cache_dir=None))"
-LINES = 20_300  # of all of lib: it only goes down, towards 12,500
+LINES = 19_300  # of all of lib: it only goes down, towards 12,500
 LONGEST_FILE, LONGEST_FUNCTION, ROOT_MODULES = 300, 60, 10
 
 MODULES = sorted(path.relative_to(LIB).as_posix() for path in LIB.rglob("*.py"))
