@@ -344,6 +344,8 @@ def test_bad_commands_say_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
         read_history(tmp_path)
     assert weights_of("run_lr0.1").name == "run_lr0.1.safetensors"
     assert weights_of("scenes_vgg") == paths.checkpoints_dir() / "scenes_vgg.safetensors"
+    with pytest.raises(ValueError, match="committed already"):  # not the old one, in silence, for a new training's
+        learned.keep("scenes_lfi")
 
 
 def test_a_changed_training_run_does_not_take_the_place_of_the_committed_network() -> None:

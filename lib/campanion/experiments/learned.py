@@ -159,6 +159,8 @@ def keep(path: str | Path, device: str = "cpu") -> list[Path]:
     """
     path = weights_of(path)
     network, small = _read(path), path.stat().st_size <= SMALL
+    if path.parent == paths.checkpoints_dir():  # what a name finds, also after a new training
+        raise ValueError(f"{path} is committed already: give the path of a training run's own file.")
     files = export_checkpoint(path, paths.checkpoints_dir(), weights=small)
     if not small and network.method in LEARNED.values():
         maps, about = learned_maps(network, None, device)
