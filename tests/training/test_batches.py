@@ -138,8 +138,8 @@ def test_folders(folder: Path) -> None:
         open_folder(folder, "pets", "test")
     with pytest.raises(MissingData, match="There is no folder"):
         open_folder(folder, "birds", "train")
-    with pytest.raises(KeyError):
-        open_folder(folder, "pets", "all")
+    with pytest.raises(ValueError, match=r"Unknown split 'tests'\. Did you mean 'test'"):
+        open_folder(folder, "pets", "tests")
 
 
 def test_packed_jpegs(tmp_path: Path) -> None:

@@ -351,6 +351,7 @@ def test_bad_commands_say_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_changed_training_run_does_not_take_the_place_of_the_committed_network() -> None:
     assert read_config("scenes_vgg", {"device": "cpu"}).export == "data/checkpoints"
     assert read_config("scenes_vgg", {"epochs": 1}).export is None
+    assert read_config("scenes_vgg", {"epochs": 5}).export == "data/checkpoints"  # as its file has it
     assert read_config("scenes_vgg", {"epochs": 1, "export": "kept"}).export == "kept"
 
 

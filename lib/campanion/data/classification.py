@@ -24,7 +24,7 @@ from torchvision import datasets as tv
 from campanion.data.imagenet import CLASS_NAMES as IMAGENET_NAMES
 from campanion.data.imagenet import CLASS_OF_WNID
 from campanion.data.samples import Dataset, Sample
-from campanion.errors import MissingData
+from campanion.errors import MissingData, one_of
 from campanion.pictures import open_picture
 
 SPLITS = {None: "test", "val": "test", "test": "test", "train": "train"}
@@ -140,6 +140,7 @@ def open_cats_dogs(root: Path, split: str | None = None) -> LabelledImages:
 
 def open_folder(root: Path, path: str, split: str | None = None) -> LabelledImages:
     """Any folder ``PATH/{train,val|test}/CLASS/*.jpg``, such as ImageNet's; PATH may be relative to the data folder."""
+    one_of("split", split or "test", [name for name in SPLITS if name])
     place = root / Path(path).expanduser()
     return read_folder(place, SPLITS[split], place.name, f"folder {place.name}")
 

@@ -206,9 +206,10 @@ def read_config(path: str | Path, changes: Mapping[str, object] | None = None) -
         raise ValueError(f"{path} is not YAML: {problem}") from problem
     if not isinstance(settings, dict):
         raise ValueError(f"{path} must hold settings, one 'name: value' a line.")
-    if set(changes or ()).difference(_FREE):  # another network: it does not take the place of the committed one
+    changes = dict(changes or {})
+    if any(settings.get(name) != changes[name] for name in changes.keys() - _FREE):  # not the committed network
         settings.pop("export", None)
-    return make_config({**settings, **(changes or {})})
+    return make_config({**settings, **changes})
 
 
 def parse_changes(arguments: list[str]) -> dict[str, object]:
