@@ -89,7 +89,7 @@ def lrp_cam(game: ChannelGame, target: Tensor) -> Tensor:
     with torch.no_grad():
         logit = lean(activations).gather(1, target.unsqueeze(1)).squeeze(1)
     missing = (conserved.sum(1) - logit).abs()  # beside the logit: relevances that cancel are large
-    if bool((missing > 1e-6 * conserved.abs().sum(1) + 1e-2 * logit.abs() + 1e-6).any()):  # captum's epsilon is 1e-9
+    if not bool((missing <= 1e-6 * conserved.abs().sum(1) + 1e-2 * logit.abs() + 1e-6).all()):  # captum adds 1e-9
         raise ValueError(f"lrp_cam: captum's LRP does not conserve relevance after {game.parts.name!r}: {_NO_RULE}")
     return relevance
 
@@ -146,17 +146,12 @@ def _by_captum(game: ChannelGame, target: Tensor) -> Tensor:
     ends = torch.tensor([[0.0], [1.0]], device=target.device).expand(2, game.channels)
     nothing, every = game.value(ends, target, relative=True).unbind(1)
     missing = weights.sum(1) - (every - nothing)
-    if bool((missing.abs() > tolerance(weights, every, nothing)).any()):
+    rounding = 64 * torch.finfo(weights.dtype).eps * (weights.abs().sum(1) + every.abs() + nothing.abs())
+    if not bool((missing.abs() <= 1e-3 * (every - nothing).abs() + rounding).all()):  # also refuses NaN
         raise ValueError(
             f"lift_cam: DeepLIFT's contributions after {game.parts.name!r} do not sum to v(all) - v(none): {_NO_RULE}"
         )
     return weights
-
-
-def tolerance(weights: Tensor, every: Tensor, nothing: Tensor) -> Tensor:
-    """How far [B] the sum of ``weights`` may be from v(all) - v(none): 0.1 % of it, and rounding."""
-    eps = torch.finfo(weights.dtype).eps
-    return 1e-3 * (every - nothing).abs() + 64 * eps * (weights.abs().sum(1) + every.abs() + nothing.abs())
 
 
 def _head_module(game: ChannelGame) -> nn.Module:

@@ -125,6 +125,9 @@ def explain_game(
         if entry.gives == "weights":
             result.weights[name] = raw
             raw = weighted(game, raw, entry.rectified)
+        if bad := (~raw.isfinite().flatten(1).all(1)).nonzero().flatten().tolist():
+            why = "gives NaN or infinity where channels are absent, or as gradient (0/0, or a logarithm or root of 0)"
+            raise ValueError(f"{name}: images {bad} have no map: the network {why}.")
         result.raw[name] = raw
         result.maps[name], result.degenerate[name] = enlarged(game, raw)
         result.seconds[name] = time.perf_counter() - start

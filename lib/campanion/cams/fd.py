@@ -10,6 +10,7 @@ from torch import Tensor
 
 from campanion.cams.methods import Number, choose, method
 from campanion.game.game import ChannelGame
+from campanion.inference import wide
 
 _CACHED = 2**18  # numbers that stay in a processor's cache: 1 MB in float32
 
@@ -49,12 +50,11 @@ def fd_cam(
 
 def cosines(activations: Tensor) -> Tensor:
     """M [B, K, K]: cos(A_k, A_l) of every pair of channels (FD-CAM eq. 4); 0 where one of them is dead."""
-    unit = _directions(activations)
-    return torch.bmm(unit, unit.transpose(1, 2))
+    return (unit := _directions(activations)) @ unit.mT
 
 
 def _directions(activations: Tensor) -> Tensor:
-    flat = activations.flatten(2)
+    flat = wide(activations).flatten(2)  # squares of half precision overflow
     return flat / flat.norm(dim=2, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from campanion.cams.captum import captum_call, seed_from
 from campanion.cams.methods import Count, Number, method
 from campanion.game.game import ChannelGame
-from campanion.inference import eval_mode, images_at_once
+from campanion.inference import eval_mode, images_at_once, wide
 
 
 @method("Gradient", "Simonyan et al., ICLR Workshops 2014", gives="map")
@@ -114,12 +114,12 @@ def xrai(game: ChannelGame, target: Tensor) -> Tensor:
         x = torch.as_tensor(np.asarray(images), dtype=game.images.dtype, device=game.images.device)
         x = x.permute(0, 3, 1, 2).contiguous().requires_grad_(True)
         (slope,) = torch.autograd.grad(game.parts(x)[:, call_model_args["class"]].sum(), x)
-        return {INPUT_OUTPUT_GRADIENTS: slope.permute(0, 2, 3, 1).cpu().numpy()}
+        return {INPUT_OUTPUT_GRADIENTS: wide(slope).permute(0, 2, 3, 1).cpu().numpy()}
 
     rows, batch_size = [], min(16, images_at_once(game.images))
     with _differentiated(game):
         for image, c in zip(game.images, target.tolist(), strict=True):
-            pixels = image.permute(1, 2, 0).cpu().numpy()
+            pixels = wide(image).permute(1, 2, 0).cpu().numpy()  # which has no bfloat16
             if pixels.min() == pixels.max():  # no regions, and saliency divides by the range
                 rows.append(np.zeros(pixels.shape[:2]))
                 continue

@@ -66,8 +66,10 @@ class ChannelGame(Played):
         rows = torch.as_tensor(coalitions, device=self.activations.device)
         shape = tuple(rows.shape)
         rows = rows.expand(count, *shape) if rows.ndim == 2 else rows
-        if rows.ndim != 3 or rows.shape[0] != count or rows.shape[2] != channels:
+        if rows.ndim != 3 or rows.shape[::2] != (count, channels):
             raise ValueError(f"coalitions must be [M, {channels}] or [{count}, M, {channels}], not {shape}.")
+        if rows.dtype != torch.bool and not bool(((rows == 0) | (rows == 1)).all()):
+            raise ValueError("coalitions hold 0 or 1 (or bool): a channel is absent or present, and nothing between.")
         return rows if rows.dtype == torch.bool else rows.to(self.activations.dtype)
 
     @torch.no_grad()

@@ -194,11 +194,9 @@ def _linear_first(module: Program, steps: list[nn.Module]) -> LinearFirstHead | 
     if not all(isinstance(s, (*POINTWISE, *_POOLING)) for s in channelwise):
         return None
     if isinstance(first, nn.Linear) and len(module.steps[split].before) == 2:
-        if not rest:
-            return LinearFirstHead("linear", module, channelwise, first, ())
         hidden = (nn.Linear, nn.BatchNorm1d, *POINTWISE)
-        if isinstance(rest[-1], nn.Linear) and all(isinstance(s, hidden) for s in rest):
-            return LinearFirstHead("mlp", module, channelwise, first, rest)
+        if not rest or (isinstance(rest[-1], nn.Linear) and all(isinstance(s, hidden) for s in rest)):
+            return LinearFirstHead("mlp" if rest else "linear", module, channelwise, first, rest)
     by_pixel = isinstance(first, nn.Conv2d) and first.kernel_size == first.stride == (1, 1) and first.groups == 1
     pooling = next((i for i, s in enumerate(rest) if _is_global_mean(s)), None)
     if by_pixel and first.padding in ((0, 0), "valid", "same") and pooling is not None:

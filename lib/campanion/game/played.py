@@ -126,8 +126,9 @@ class Played:
     def _slope(self, target: Tensor) -> Tensor:
         """dF^c/dA from the graph of the network's own pass; from the believed head where none survives."""
         played = self.played
-        if played.graph is None:  # no record has the gradients that a network defines itself, or takes away
-            played = self.once("graph", lambda: self.parts.play(self.images))
+        for trunk in (False, True):  # no record has the gradients that a network defines itself, or takes away
+            if played.graph is None:
+                played = self.once(("graph", trunk), lambda trunk=trunk: self.parts.play(self.images, trunk=trunk))
         if played.graph is not None:
             logit = played.graph.gather(1, target.unsqueeze(1)).sum()
             # Changes in place that its graph does not survive; checkpoints run forward again.

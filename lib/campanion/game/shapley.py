@@ -43,8 +43,8 @@ def sample(
     A walk gives the marginals [R, K] of orderings [R, K], with ``numbers`` in memory for each ordering. The marginals
     [B, K] themselves stand for games in which they are always the same.
     """
-    if orderings < 1 or (antithetic and orderings % 2):
-        raise ValueError(f"orderings must be at least 1, and even when antithetic; got {orderings}.")
+    if not hasattr(orderings, "__index__") or orderings < 1 or (antithetic and orderings % 2):
+        raise ValueError(f"orderings must be at least 1, and even when antithetic; got {orderings!r}.")
     if isinstance(walks, Tensor):
         return Shapley(walks.clone(), torch.zeros_like(walks), orderings)
     generator = generator or torch.Generator().manual_seed(0)

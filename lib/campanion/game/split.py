@@ -46,12 +46,12 @@ class Pass:
 
 
 @contextmanager
-def _hooked(layer: nn.Module, function: Callable[[tuple, object], object]) -> Iterator[None]:
-    """``function`` of the layer's inputs and output takes the output's place, in calls by this thread alone."""
+def _hooked(layer: nn.Module, function: Callable[[object], object]) -> Iterator[None]:
+    """``function`` of the layer's output takes its place, in calls by this thread alone."""
     thread = threading.get_ident()
 
     def hook(_module: nn.Module, inputs: tuple, output: object) -> object:
-        return function(inputs, output) if threading.get_ident() == thread else None
+        return function(output) if threading.get_ident() == thread else None
 
     handle = layer.register_forward_hook(hook)
     try:
@@ -73,31 +73,24 @@ class _Tap:
         self.recorder, self.gradient, self.place = recorder, gradient, place
         self.modes, self.calls, self.start, self.entered = torch._C._len_torch_function_stack(), 0, None, False
 
-    def __call__(self, inputs: tuple, output: object) -> object:
+    def __call__(self, output: object) -> object:
         self.calls += 1
         if self.calls > 1:
             return None
         self.placed = self.place(output)
         self.shape, maps = tuple(output.shape), self.placed.maps(output)
-        if any(value is output for value in inputs):  # nn.Identity, ReLU in place: what reads the input is not after it
-            maps = maps.clone()
-        self.activations = maps.detach().clone()
-        passed = self._with_graph(maps) if self.gradient and output.is_floating_point() else maps
+        self.activations, passed = maps.detach().clone(), maps.detach().clone()  # others may read the output itself
+        if self.gradient:  # zeros are added, by which it can be taken
+            torch.set_grad_enabled(True)  # until the mode around the pass ends
+            zero = torch.zeros((), dtype=maps.dtype, device=maps.device, requires_grad=True)
+            self.start = zero.expand(maps.shape)  # one number in memory
+            passed.add_(self.start)
         # Another mode that was entered on the way here would be left before ours.
         if torch._C._len_torch_function_stack() == self.modes:
             self.recorder.start(passed)
             self.recorder.__enter__()
             self.entered = True
         return self.placed.back(passed, output)
-
-    def _with_graph(self, output: Tensor) -> Tensor:
-        """``output`` itself, with zeros added that a gradient can be taken by; a copy where it is a view."""
-        torch.set_grad_enabled(True)  # until the no_grad() around the pass ends
-        if output._is_view() or output.is_inference() or output.requires_grad:
-            output = output.detach().clone()
-        zero = torch.zeros((), dtype=output.dtype, device=output.device, requires_grad=True)
-        self.start = zero.expand(output.shape)  # one number in memory
-        return output.add_(self.start)
 
     def leave(self) -> None:
         if self.entered:
@@ -118,10 +111,10 @@ class Split:
         """Logits [N, C] of images [N, 3, H, W], as :attr:`outputs` reads what the network returns."""
         return self.outputs(self.model(images.clone()), len(images))  # which it may change in place
 
-    def play(self, images: Tensor, gradient: bool = True) -> Pass:
-        """Run the network once. ``gradient``: keep the graph from the layer on, for gradients by A."""
+    def play(self, images: Tensor, gradient: bool = True, trunk: bool = False) -> Pass:
+        """Run the network once. ``gradient``: keep the graph from the layer on, for gradients by A; ``trunk``: all."""
         try:
-            return self._play(images, gradient)
+            return self._play(images, gradient, trunk)
         except Exception as error:
             if isinstance(error, (ValueError, torch.OutOfMemoryError)):
                 raise
@@ -142,7 +135,7 @@ class Split:
                 f"The network cannot take images of shape {tuple(images.shape)}: {error}.{hint}"
             ) from error
 
-    def _play(self, images: Tensor, gradient: bool) -> Pass:
+    def _play(self, images: Tensor, gradient: bool, trunk: bool = False) -> Pass:
         def placed(output: object) -> Placed:
             known = isinstance(self.layout, Placed)
             return self.layout if known else place(output, images, self.layer, self.name, self.layout, self.model)
@@ -150,17 +143,18 @@ class Split:
         recorder = Recorder(self.model)
         tap = _Tap(recorder, gradient, placed)
         state = generators(images)
-        with _hooked(self.layer, tap), eval_mode(self.model, gradient), torch.inference_mode(False), torch.no_grad():
+        mode = torch.enable_grad() if trunk else torch.no_grad()
+        with _hooked(self.layer, tap), eval_mode(self.model, gradient), torch.inference_mode(False), mode:
             try:
                 logits = self(images)
             finally:
-                tap.leave()  # before no_grad() ends, which is no part of the network
+                tap.leave()  # before the mode ends, which is no part of the network
         if tap.calls != 1:
             hint = "" if tap.calls else " Exported or traced code runs no layer: explain what it was made from."
             raise ValueError(f"Layer {self.name!r} ran {tap.calls} times in a pass; choose one that runs once.{hint}")
         layout = checked(tap.placed, recorder.steps, tap.shape, self.name, tuple(images.shape[-2:]))
         if layout.kind != tap.placed.kind:
-            return replace(self, layout=layout)._play(images, gradient)
+            return replace(self, layout=layout)._play(images, gradient, trunk)
         slot = recorder.slot(logits)
         return Pass(
             activations=tap.activations,
@@ -175,7 +169,7 @@ class Split:
 
     def replay(self, images: Tensor, activations: Tensor, placed: Placed) -> Tensor:
         """Logits of ``images`` with ``activations`` in the layer's place: a pass of the whole network."""
-        replaced = _hooked(self.layer, lambda _inputs, output: placed.back(activations.clone(), output))
+        replaced = _hooked(self.layer, lambda output: placed.back(activations.clone(), output))
         with replaced, eval_mode(self.model, graph=torch.is_grad_enabled()):
             return self(images)
 

@@ -87,7 +87,8 @@ POINTWISE = (*(kind for kind, _ in _ACTIVATIONS.values()), Elementwise, nn.Ident
 def as_module(step: Step) -> nn.Module | None:
     """The module that does what ``step`` does, or None: a function that has none, or that reads several tensors."""
     name = step.name.rstrip("_") if not step.name.startswith("__") else step.name
-    if not step.args or not isinstance(step.args[0], Slot) or len(step.outputs) != 1 or len(step.inputs) != 1:
+    slots = [v for v in (*step.args, *step.kwargs.values()) if isinstance(v, Slot)]  # two in F.linear(x, x)
+    if len(slots) != 1 or step.args[:1] != (slots[0],) or len(step.outputs) + len(step.inputs) != 2:
         return None
     names = _ARGUMENTS.get(name, ("p", "training") if "dropout" in name else ())
     kind, names = (_ACTIVATIONS | _POOLS).get(name, (None, names))
