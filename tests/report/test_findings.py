@@ -76,7 +76,7 @@ def test_the_fin_is_told_of_every_network_with_its_epochs(tell, results):
 
 def test_the_classes_of_one_image_need_no_other_notebook(tell, results):
     text, _ = tell("discriminability", {k: v for k, v in results.items() if not k.startswith("20_")})
-    assert text.endswith("the claim needs all three.")
+    assert text.endswith("our test needs all three.")
     assert "exactly two classes" in tell("discriminability")[0]
 
 

@@ -110,6 +110,8 @@ def test_the_power_of_one_comparison_is_the_normal_one_and_of_several_that_of_th
     assert power([one, one], np.eye(2)) == pytest.approx(expected**2, abs=0.01)
     assert power([one, one], np.ones((2, 2))) == pytest.approx(expected, abs=0.01)
     assert power([one], np.eye(1), n=2000) == pytest.approx(stats.norm.cdf(4.0 - 1.6449), abs=0.01)
+    few = c(0.0, stats.t.ppf(0.975, 4), printed=0.2, n=5)  # its standard error is 1; 500 images are judged as 500
+    assert power([few], np.eye(1), n=500) == pytest.approx(stats.norm.cdf(2.0 - 1.6449), abs=0.01)
     assert power([c(1.0)], np.eye(1)) is None
     halves = stats.multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]]).cdf([2.0 - 1.6449] * 2)
     assert power([one, one], np.array([[1, 0.5], [0.5, 1]])) == pytest.approx(halves, abs=0.01)

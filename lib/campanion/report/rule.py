@@ -15,7 +15,7 @@ mean above a threshold. With one-sided tests at 5 % it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
@@ -176,7 +176,7 @@ def power(
         return None
     chosen = [comparisons[i] for i in known]
     effects = [c.sign * (c.printed - c.bound) / c.errors[0] * ((n or c.n) / c.n) ** 0.5 for c in chosen]
-    shift = np.array(effects) - [special.stdtrit(c.freedom, 1 - ALPHA) for c in chosen]
+    shift = np.array(effects) - [special.stdtrit(replace(c, n=n or c.n).freedom, 1 - ALPHA) for c in chosen]
     values, vectors = np.linalg.eigh(correlation[np.ix_(known, known)])
     root = vectors * np.sqrt(np.clip(values, 0, None))  # rounded variances may leave it slightly indefinite
     seen = np.random.default_rng(0).standard_normal((_DRAWS, len(known))) @ root.T + shift > 0
