@@ -100,6 +100,9 @@ def test_from_cells_to_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     differences = {(d["method"], d["reference"], d["metric"]): d for d in run["differences"]}
     found = differences["lfi-paper-finnone", "lfi-paper-finfrozen", "top1_error"]
     assert found["low"] is None  # one training run of each: another could be anywhere
+    apart = {d["low"] is None: d for d in run["differences"] if d["metric"] == "overall"}
+    assert apart[True]["method"].split()[0] != apart[True]["reference"].split()[0]
+    assert apart[False]["method"].split()[0] == apart[False]["reference"].split()[0]
     assert run["extra"]["seeds"]["lfi-paper"] == [0, 1]
     with_fin, without = (run["extra"]["shown"][method]["scene 28"] for method in ("lfi-paper", "lfi-paper-finnone"))
     assert without["lfi_cam"] == without["mean_features"] != with_fin["mean_features"]

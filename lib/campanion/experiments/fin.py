@@ -109,8 +109,7 @@ def answer(runs: TrainingRuns) -> Answer | None:
     for cell in done:
         wrong.setdefault(cell.method, {})[cell.config.seed] = of_cell[cell.name]
     networks = {cell.method: load_trained(cell.checkpoint, runs.device) for cell in explained}
-    parts = [runs.images(QUESTION, network, data).assign(method=m) for m, network in networks.items()]
-    rows = pd.concat(parts, ignore_index=True)
+    rows = pd.concat((runs.images(QUESTION, n, data).assign(method=m) for m, n in networks.items()), ignore_index=True)
     settings = {"step": STEP, "baseline": "blur", "limit": runs.limit, "epochs": config.numbers.epochs}
     settings["checkpoints"] = {cell.name: read_card(cell.checkpoint)["sha256"] for cell in done}
     tested = f"{len(of_cell[done[0].name]):,} test images"
@@ -137,6 +136,7 @@ TRAINED = TrainedQuestion(
 def summary(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Means and paired differences of each map's areas, and means of what weighs the LFI-CAM map."""
     named = rows.assign(method=rows["method"] + " " + rows["map"])
-    weighed = rows[rows["map"] == "lfi_cam"]
-    means = [summarise(named, AREAS), summarise(weighed, ["iou_with_mean", "unevenness"])]
-    return pd.concat(means, ignore_index=True), paired(named, AREAS)
+    means = [summarise(named, AREAS), summarise(rows[rows["map"] == "lfi_cam"], ["iou_with_mean", "unevenness"])]
+    pairs = paired(named, AREAS)
+    same = pairs["method"].str.partition(" ")[0] == pairs["reference"].str.partition(" ")[0]  # else of one run each
+    return pd.concat(means, ignore_index=True), pairs.assign(**pairs[["low", "high"]].where(same))

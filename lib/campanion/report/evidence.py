@@ -63,7 +63,7 @@ class Run:
                 return Comparison(method, other, metric, sign * d["mean"], low, high, d["n"])
         a, b = self.mean(method, metric), self.mean(other, metric)
         value, n = turn * (a["mean"] - b["mean"]), min(a["n"], b["n"])
-        if a["low"] is None or b["low"] is None:
+        if None in (a["low"], b["low"]) or " and " in self.model:  # of two networks, one training run each
             return Comparison(method, other, metric, value, None, None, n, same_images=a["n"] == b["n"])
         reach = np.hypot((a["high"] - a["low"]) / 2, (b["high"] - b["low"]) / 2)
         return Comparison(method, other, metric, value, value - reach, value + reach, n, same_images=a["n"] == b["n"])
