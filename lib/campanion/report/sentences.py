@@ -59,7 +59,7 @@ def _sizes(runs: Runs, results: Results) -> str:
             for row in printed.itertuples() if row.model in counted]  # fmt: skip
     judgement = verdict(find_claim("lfi_one_network"), results).groups[OWN].judgement
     same_network = judgement is None or judgement.word == HOLDS
-    mixed = "" if same_network else " The table mixes versions of the LFI-CAM network."
+    mixed = "" if same_network else " LFI-CAM's are not of the network of its equations and supplement."
     return f"{sum(same)} of {len(same)} printed sizes are the counted ones.{mixed} ImageNet was not trained."
 
 
