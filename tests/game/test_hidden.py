@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from campanion import explain, metrics
@@ -155,17 +156,17 @@ def test_a_cosine_without_epsilon_has_its_other_maps() -> None:
     assert all(w.isfinite().all() for w in e.weights.values())
 
 
-def test_metrics_of_a_network_that_divides_by_0_are_refused() -> None:
+def test_metrics_of_a_network_that_divides_by_0_say_so() -> None:
+    """No increase and no drop were counted where nothing could be compared."""
     network, images = (
         Forward(before=lambda x: x / x.norm(dim=1, keepdim=True)).eval(),
         random_images(dtype=torch.float32),
     )
     network.stem.bias.data.zero_()
-    for measure in (metrics.insertion_deletion, metrics.confidence):
-        with pytest.raises(ValueError, match="gives NaN for images that a map masks"):
-            measure(
-                network, images, torch.ones(2, 24, 24), 1, **({"step": 60} if measure is not metrics.confidence else {})
-            )
+    dark = metrics.confidence(network, images, torch.zeros(2, 24, 24), 1)
+    black = metrics.confidence(network, 0 * images, torch.ones(2, 24, 24), 1)
+    assert all(v.isnan().all() for v in (dark.iic, dark.average_drop, black.iic, black.average_drop, black.add))
+    assert dark.add.isfinite().all()
 
 
 def test_a_tensor_multiplied_by_itself_is_no_layer() -> None:
@@ -228,3 +229,19 @@ def test_half_precision_that_numpy_or_a_square_does_not_know() -> None:
     assert not explain(network.bfloat16(), images.bfloat16(), 1, "xrai").degenerate["xrai"].any()
     maps = torch.rand(1, 6, 14, 14, generator=torch.Generator().manual_seed(0)) * 30_000
     assert torch.equal(similarity_groups(maps.half(), 30.0), similarity_groups(maps.half().float(), 30.0))
+
+
+def test_sparse_weights_have_masked_images() -> None:
+    class Sparse(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.eye(CLASSES, CHANNELS).to_sparse(), requires_grad=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.sparse.mm(self.weight, self.target(self.stem(x)).mean((2, 3)).T).T
+
+    torch.manual_seed(3)
+    network, images = Sparse().eval(), random_images(1, dtype=torch.float32)
+    assert not explain(network, images, 1, "score_cam").degenerate["score_cam"].any()
+    with pytest.raises(ValueError, match="must both be tensors"):
+        metrics.shap_cosine(np.ones((1, 2)), torch.ones(1, 2))

@@ -284,11 +284,11 @@ def _fold_pair(network: nn.Module, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Non
 def images_at_once(images: Tensor, network: object = None) -> int:
     """Images of the size of ``images`` for one forward pass: at most as many pixels as 16 of 224 x 224 (GPU: 64).
 
-    Few on a CPU, whose caches hold the activations of few: 6 where ``network`` has less than 64 MB of weights, which
+    Few on a CPU, whose caches hold the activations of few: 6 where ``network`` has fewer than 2**24 weights, which
     are then no work to read again. From 1,024 pixels a side on, a CPU gets one at a time.
     """
     count = 16 if images.device.type == "cpu" else 64
-    if count == 16 and isinstance(network, nn.Module) and sum(p.nbytes for p in network.parameters()) < 2**26:
+    if count == 16 and isinstance(network, nn.Module) and sum(p.numel() for p in network.parameters()) < 2**24:
         count = 6
     return max(1, min(count, count * 224 * 224 // (images.shape[-1] * images.shape[-2])))
 

@@ -26,7 +26,7 @@ class ConfidenceResult:
     @property
     def iic(self) -> Tensor:
         """Increase in confidence, 1[Y < O] (equation 12): 0.0 or 1.0 per image; higher is better."""
-        return (self.original < self.explanation).to(self.original.dtype)
+        return (self.original < self.explanation).to(self.original.dtype) + 0 * self.explanation  # NaN stays
 
     @property
     def average_drop(self) -> Tensor:
@@ -44,7 +44,7 @@ class ConfidenceResult:
 
     def _relative(self, drop: Tensor) -> Tensor:
         # A probability that underflowed to zero has nothing to lose; one NaN or infinity would spoil the mean.
-        defined = self.original > 0
+        defined = ~(self.original <= 0)
         return torch.where(defined, drop / self.original.where(defined, 1.0), 0.0)
 
 

@@ -66,8 +66,6 @@ class Scorer:
         logits = self.read(batch.contiguous(memory_format=torch.channels_last))
         if (highest := int(targets.max())) >= logits.shape[1]:
             raise ValueError(f"targets holds the class {highest}, but the model has {logits.shape[1]} classes.")
-        if bool(logits.isnan().any()):
-            raise ValueError("The network gives NaN for images that a map masks, perhaps 0/0 where all of them is.")
         scores = wide(logits if self.logit else self.outputs.probabilities(logits))
         return scores.gather(1, targets[:, None]).squeeze(1)
 
