@@ -122,12 +122,12 @@ def explain_game(
         entry = METHODS[method]
         start = time.perf_counter()
         raw = entry.function(game, target, **{**(options or {}).get(name, {}), **named}).detach()
-        if entry.gives == "weights":
-            result.weights[name] = raw
-            raw = weighted(game, raw, entry.rectified)
         if bad := (~raw.isfinite().flatten(1).all(1)).nonzero().flatten().tolist():
             why = "gives NaN or infinity where channels are absent, or as gradient (0/0, or a logarithm or root of 0)"
             raise ValueError(f"{name}: images {bad} have no map: the network {why}.")
+        if entry.gives == "weights":
+            result.weights[name] = raw
+            raw = weighted(game, raw, entry.rectified)
         result.raw[name] = raw
         result.maps[name], result.degenerate[name] = enlarged(game, raw)
         result.seconds[name] = time.perf_counter() - start
