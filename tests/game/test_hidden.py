@@ -10,7 +10,7 @@ import torch
 from campanion import explain, metrics
 from campanion.cams.fd import similarity_groups
 from campanion.game.game import ChannelGame
-from nets import CHANNELS, CLASSES, Net, all_coalitions, masked_logits, random_images
+from nets import CHANNELS, CLASSES, Net, Straight, all_coalitions, masked_logits, random_images, slope
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,20 +26,6 @@ class Forward(Net):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.before(self.target(self.stem(x)).mean((2, 3))))
-
-
-def slope(network: nn.Module, images: Tensor) -> Tensor:
-    """Autograd's, of class 1, by what a hook puts in the place of the layer's output."""
-    kept = []
-
-    def hold(_module: object, _inputs: object, output: Tensor) -> Tensor:
-        kept.append(output.detach().clone().requires_grad_(True))
-        return kept[0]
-
-    handle = network.target.register_forward_hook(hold)
-    logits = network(images.clone())
-    handle.remove()
-    return torch.autograd.grad(logits[:, 1].sum(), kept[0])[0]
 
 
 def values_are_right(network: nn.Module, images: Tensor) -> None:
@@ -120,7 +106,7 @@ def test_what_a_layer_was_given_in_a_list_or_by_name_is_not_its_output(listed: b
     network = Beside(listed=listed).double().eval()
     values_are_right(network, random_images())
     gradient = ChannelGame.of(network, random_images()).gradient(1)
-    assert torch.allclose(gradient, slope(network, random_images()), atol=1e-10)
+    assert torch.allclose(gradient, slope(network, random_images(), 1), atol=1e-10)
 
 
 def test_features_that_a_user_collects_hold_no_graph() -> None:
@@ -177,18 +163,6 @@ def test_a_tensor_multiplied_by_itself_is_no_layer() -> None:
     values_are_right(Forward(before=lambda x: x.clamp(x)).double().eval(), random_images())
 
 
-class Tripled(torch.autograd.Function):
-    """A ReLU whose gradient its author defines."""
-
-    @staticmethod
-    def forward(_context: object, x: Tensor) -> Tensor:
-        return x.relu()
-
-    @staticmethod
-    def backward(_context: object, gradient: Tensor) -> Tensor:
-        return 3 * gradient.clamp_min(0)
-
-
 class Frozen(Net):
     """A trunk without gradients, by its own ``torch.no_grad()``, and a head with a gradient of its author's."""
 
@@ -199,14 +173,14 @@ class Frozen(Net):
     def forward(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             x = self.target(self.stem(x))
-        return self.fc(Tripled.apply(x - 0.1).mean((2, 3)))
+        return self.fc(Straight.apply(x - 0.1).mean((2, 3)))
 
 
 @pytest.mark.parametrize("graph", [True, False])
 def test_gradients_that_an_author_defines_behind_a_trunk_without_any(graph: bool) -> None:
     torch.manual_seed(3)
     network = Frozen().double().eval()
-    expected, game = slope(network, random_images()), ChannelGame.of(network, random_images(), gradient=graph)
+    expected, game = slope(network, random_images(), 1), ChannelGame.of(network, random_images(), gradient=graph)
     assert expected.any()
     assert torch.allclose(game.gradient(1), expected, atol=1e-12)
 
@@ -243,5 +217,9 @@ def test_sparse_weights_have_masked_images() -> None:
     torch.manual_seed(3)
     network, images = Sparse().eval(), random_images(1, dtype=torch.float32)
     assert not explain(network, images, 1, "score_cam").degenerate["score_cam"].any()
+
+
+@pytest.mark.parametrize("weights", [np.ones((1, 2)), [[1.0, 1.0]], torch.ones(2), torch.ones(1, 3)])
+def test_weights_that_cannot_be_compared_are_a_sentence(weights: object) -> None:
     with pytest.raises(ValueError, match="must both be tensors"):
-        metrics.shap_cosine(np.ones((1, 2)), torch.ones(1, 2))
+        metrics.shap_cosine(weights, torch.ones(1, 2))

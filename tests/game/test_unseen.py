@@ -9,26 +9,12 @@ import pytest
 import torch
 from campanion import explain
 from campanion.game.game import ChannelGame
-from nets import CHANNELS, CLASSES, Net, all_coalitions, masked_logits, random_images
+from nets import CHANNELS, CLASSES, Net, Straight, all_coalitions, masked_logits, random_images, slope
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
 ROWS = all_coalitions()[::23]
-
-
-def slope(network: nn.Module, images: Tensor, target: int, layer: str = "target") -> Tensor:
-    """Autograd's, by what a hook puts in the place of the layer's output."""
-    kept = []
-
-    def hold(_module: object, _inputs: object, output: Tensor) -> Tensor:
-        kept.append(output.detach().clone().requires_grad_(True))
-        return kept[0].clone()
-
-    handle = network.get_submodule(layer).register_forward_hook(hold)
-    logits = network(images.clone())
-    handle.remove()
-    return torch.autograd.grad(logits[:, target].sum(), kept[0])[0]
 
 
 def right(network: nn.Module, images: Tensor, layer: str = "target") -> None:
@@ -398,18 +384,6 @@ def test_changes_in_place_that_no_recorder_sees(name: str) -> None:
     network = Forward(before=change).double().eval()
     network.stem.bias.data.fill_(1)
     right(network, random_images())
-
-
-class Straight(torch.autograd.Function):
-    """A ReLU whose gradient its author defines."""
-
-    @staticmethod
-    def forward(_context: object, x: Tensor) -> Tensor:
-        return x.relu()
-
-    @staticmethod
-    def backward(_context: object, gradient: Tensor) -> Tensor:
-        return 3 * gradient.clamp_min(0)
 
 
 class Pixels(Net):

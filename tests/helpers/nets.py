@@ -227,3 +227,30 @@ def shapley_of(values: Tensor) -> Tensor:
                 with_k = table[(*coalition[:k], 1, *coalition[k + 1 :])]
                 phi[k] += factorial(size) * factorial(CHANNELS - size - 1) / factorial(CHANNELS) * (with_k - value)
     return phi
+
+
+def slope(network: nn.Module, images: Tensor, target: int, layer: str = "target") -> Tensor:
+    """Autograd's, by what a hook puts in the place of the layer's output."""
+    kept = []
+
+    def hold(_module: object, _inputs: object, output: Tensor) -> Tensor:
+        kept.append(output.detach().clone().requires_grad_(True))
+        with torch.enable_grad():  # the trunk may run without
+            return kept[0].clone()
+
+    handle = network.get_submodule(layer).register_forward_hook(hold)
+    logits = network(images.clone())
+    handle.remove()
+    return torch.autograd.grad(logits[:, target].sum(), kept[0])[0]
+
+
+class Straight(torch.autograd.Function):
+    """A ReLU whose gradient its author defines."""
+
+    @staticmethod
+    def forward(_context: object, x: Tensor) -> Tensor:
+        return x.relu()
+
+    @staticmethod
+    def backward(_context: object, gradient: Tensor) -> Tensor:
+        return 3 * gradient.clamp_min(0)

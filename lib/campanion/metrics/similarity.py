@@ -22,10 +22,9 @@ def shap_cosine(weights: Tensor, reference: Tensor) -> Tensor:
     Example:
         >>> shap_cosine(explanation.weights["lift_cam"], game.shapley(targets, orderings=10_000).values)
     """
-    if not isinstance(weights, Tensor) or weights.ndim != 2 or weights.shape != reference.shape:
-        raise ValueError(
-            f"weights and reference must both be tensors [B, K]; got {[*weights.shape], [*reference.shape]}."
-        )
+    shapes = [list(v.shape) if isinstance(v, Tensor) else type(v).__name__ for v in (weights, reference)]
+    if shapes[0] != shapes[1] or not isinstance(weights, Tensor) or weights.ndim != 2:
+        raise ValueError(f"weights and reference must both be tensors [B, K]; got {shapes[0]} and {shapes[1]}.")
     # Double, and scaled by the largest entry first: gradients can be small enough for their squares to underflow.
     a, b = weights.double(), reference.to(weights.device).double()
     if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
