@@ -105,6 +105,26 @@ def intervals(weights: np.ndarray, differences: np.ndarray, n: int) -> tuple[np.
     return means, means + (lean - z) * error, means + (lean + z) * error
 
 
+LOOKS = (25, 100, 250, 500)  # images
+
+
+def looks(count: int, draws: int, seed: int = 0) -> dict[str, float]:
+    """Per cent of draws in which a tie of ``count`` comparisons is first told to hold, or to be contradicted, where answers
+    are read at each of :data:`LOOKS`."""
+    rng, told = np.random.default_rng(seed), {HOLDS: 0, AGAINST: 0}
+    for _ in range(draws):
+        values = rng.standard_normal((LOOKS[-1], count))
+        for n in LOOKS:
+            mean, error = values[:n].mean(0), values[:n].std(0, ddof=1) / n**0.5
+            reach = error * special.stdtrit(np.inf if n >= FEW else n - 1, 0.975)
+            rows = zip(mean, mean - reach, mean + reach, strict=True)
+            word = judge([Comparison("a", "b", "overall", *map(float, row), n) for row in rows]).word
+            if word in told:
+                told[word] += 1
+                break
+    return {word: 100 * number / draws for word, number in told.items()}
+
+
 def table(draws: int = 1000) -> str:
     """The table of the docs."""
     heads = [

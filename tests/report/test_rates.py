@@ -75,6 +75,16 @@ def test_the_page_has_the_rates_of_every_world():
     assert again[AGAINST] == pytest.approx(ties["fd_table4_combination"][0], abs=4)
 
 
+def test_the_page_has_the_rates_of_repeated_looks():
+    page = (paths.root() / "docs" / "verdicts.md").read_text(encoding="utf-8")
+    words = r"contradicted in (\d+) % of 6,000 runs and never held; .* in (\d+) % and held in (\d+) %"
+    told = re.search(words, page)
+    five, alone = simulated.looks(5, DRAWS), simulated.looks(1, DRAWS)
+    again = (five[AGAINST], alone[AGAINST], alone[HOLDS])
+    assert again == pytest.approx([float(share) for share in told.groups()], abs=5)
+    assert five[HOLDS] == 0
+
+
 def _contradicted(cell: str) -> float:
     return float(cell.split("/")[1])
 
