@@ -109,8 +109,8 @@ LOOKS = (25, 100, 250, 500)  # images
 
 
 def looks(count: int, draws: int, seed: int = 0) -> dict[str, float]:
-    """Per cent of draws in which a tie of ``count`` comparisons is first told to hold, or to be contradicted, where answers
-    are read at each of :data:`LOOKS`."""
+    """Per cent of draws in which a tie of ``count`` comparisons is first told to hold, or to be contradicted, where
+    answers are read at each of :data:`LOOKS`."""
     rng, told = np.random.default_rng(seed), {HOLDS: 0, AGAINST: 0}
     for _ in range(draws):
         values = rng.standard_normal((LOOKS[-1], count))
